@@ -1,0 +1,1 @@
+"""Polder: a multi-tenant Kubernetes. Packages import one way, see .importlinter and docs/architecture.md."""

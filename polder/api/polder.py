@@ -1,0 +1,156 @@
+"""Polder's own kinds, group ``polder.dev``, version ``v1alpha1``.
+
+Tenant and Segment are cluster-scoped in ``root``. Network is written by the tenant. Router, Port and Address are
+written by Polder's identities only; a tenant reads its own.
+"""
+
+from __future__ import annotations
+
+from polder.api.meta import Condition, Object, Struct
+
+GROUP = "polder.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+DEFAULT_NETWORK = "default"
+DEFAULT_ROUTER = "default"
+SYSTEM_NAMESPACE = "kube-system"
+"""Holds a tenant's default network and router."""
+NETWORK_ANNOTATION = "polder.dev/network"
+"""On a Namespace: its default network, ``namespace/name``. On a Pod: the network of eth0, likewise."""
+ADDRESS_ANNOTATION = "polder.dev/address"
+"""On a Pod: the static address of eth0."""
+MAC_ANNOTATION = "polder.dev/mac"
+"""On a Pod: the static MAC of eth0."""
+PORT_FINALIZER = "polder.dev/datapath"
+"""On a Port: removed by the node's agent when the link is gone, so that the address is free only then."""
+TENANT_FINALIZER = "polder.dev/tenant"
+NETWORK_FINALIZER = "polder.dev/network"
+
+
+class TenantSpec(Struct, frozen=True, kw_only=True):
+    """What a tenant is given. CIDRs may be the same as every other tenant's."""
+
+    pod_cidr: str = "10.0.0.0/16"
+    service_cidr: str = "10.96.0.0/16"
+
+
+class TenantStatus(Struct, frozen=True, kw_only=True):
+    """Active, or Terminating while its contents go."""
+
+    phase: str = "Active"
+    conditions: list[Condition] | None = None
+
+
+class Tenant(Object, frozen=True, kw_only=True):
+    """Who: one logical cluster. Cluster-scoped in root."""
+
+    spec: TenantSpec = TenantSpec()
+    status: TenantStatus = TenantStatus()
+
+
+class NetworkSpec(Struct, frozen=True, kw_only=True):
+    """A layer-2 segment. ``router`` empty means isolated: no gateway, no way out."""
+
+    cidr: str
+    gateway: str = ""
+    router: str = DEFAULT_ROUTER
+    mtu: int = 0
+
+
+class NetworkStatus(Struct, frozen=True, kw_only=True):
+    """The VXLAN network identifier (24 bit, unique in the cluster) once a Segment is claimed; 0 before."""
+
+    vni: int = 0
+    gateway: str = ""
+    conditions: list[Condition] | None = None
+
+
+class Network(Object, frozen=True, kw_only=True):
+    """A network of a tenant, in one of its namespaces."""
+
+    spec: NetworkSpec
+    status: NetworkStatus = NetworkStatus()
+
+
+class SegmentSpec(Struct, frozen=True, kw_only=True):
+    """Whose network holds the identifier."""
+
+    vni: int
+    tenant: str
+    network: str
+    network_uid: str
+
+
+class Segment(Object, frozen=True, kw_only=True):
+    """The atomic claim of one VNI: cluster-scoped in root, named ``vni-N``; creating it is the claim."""
+
+    spec: SegmentSpec
+
+
+class RouterSpec(Struct, frozen=True, kw_only=True):
+    """A tenant's layer-3 domain."""
+
+    service_cidr: str = ""
+
+
+class Router(Object, frozen=True, kw_only=True):
+    """``kube-system/default`` of every tenant. Its addresses per node are Ports of root's network transit."""
+
+    spec: RouterSpec = RouterSpec()
+
+
+class PortSpec(Struct, frozen=True, kw_only=True):
+    """One attachment. ``network`` is namespace/name of the same tenant. Addresses without prefix length."""
+
+    network: str
+    node: str
+    pod: str = ""
+    pod_uid: str = ""
+    interface: str = "eth0"
+    addresses: list[str] = []
+    mac: str = ""
+    router_of: str = ""
+    """For a router's transit port (in root): the tenant whose router has this address on ``node``."""
+
+
+class PortStatus(Struct, frozen=True, kw_only=True):
+    """What the node did: the sandbox that uses the port and its link; persisted by ADD, compared at DEL."""
+
+    sandbox: str = ""
+    netns: str = ""
+    link: str = ""
+    phase: str = ""
+
+
+class Port(Object, frozen=True, kw_only=True):
+    """Named ``POD-UID.INTERFACE`` in the pod's namespace: gives idempotence."""
+
+    spec: PortSpec
+    status: PortStatus = PortStatus()
+
+
+class AddressSpec(Struct, frozen=True, kw_only=True):
+    """Who holds the address: a Port by namespace/name and UID."""
+
+    network: str
+    address: str
+    port: str
+    pod_uid: str = ""
+    node: str = ""
+
+
+class Address(Object, frozen=True, kw_only=True):
+    """Named ``NETWORK.A.B.C.D`` in the network's namespace: creating it is the claim, a conflict means taken."""
+
+    spec: AddressSpec
+
+
+def port_name(pod_uid: str, interface: str) -> str:
+    """The Port of one interface of one pod."""
+    return f"{pod_uid}.{interface}"
+
+
+def address_name(network: str, address: str) -> str:
+    """The Address of a network by its canonical text; network names are DNS labels, so this is unambiguous."""
+    return f"{network}.{address}"

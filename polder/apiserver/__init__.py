@@ -1,0 +1,1 @@
+"""The embedded API server: HTTP, identity, storage of objects, discovery. No controllers."""

@@ -1,0 +1,1 @@
+"""Clock, ids, references, error roots. No domain knowledge, no input or output."""

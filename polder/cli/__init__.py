@@ -1,0 +1,1 @@
+"""The commands of `polder` and what they print. No cluster logic."""

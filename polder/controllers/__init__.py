@@ -1,0 +1,1 @@
+"""One reconciler a file; they talk to the API only."""

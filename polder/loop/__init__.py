@@ -1,0 +1,1 @@
+"""Keyed queue, back-off and the reconcile(key) runner that every controller uses."""

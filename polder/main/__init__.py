@@ -1,0 +1,1 @@
+"""Composition roots; the only reader of environment and configuration."""

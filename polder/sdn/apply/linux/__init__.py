@@ -1,0 +1,1 @@
+"""Reads and writes the Linux kernel for render/linux."""

@@ -1,0 +1,1 @@
+"""Pure: API snapshot -> topology; a file per concern."""

@@ -1,0 +1,1 @@
+"""Composes compile, render and apply."""

@@ -1,0 +1,1 @@
+"""The Linux kernel as backend: namespaces, bridges, VXLAN, nftables."""

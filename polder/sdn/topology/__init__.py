@@ -1,0 +1,1 @@
+"""The waist: frozen types of the logical network, their invariants, and their canonical text."""

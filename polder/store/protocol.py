@@ -1,0 +1,157 @@
+"""The store's contract: a revisioned log of small values with compare-and-swap and watch.
+
+One counter numbers every change of the whole store. Keys are structured, so that one prefix scan answers each
+kind of list: a resource over all tenants, of one tenant, of one namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from polder.base.errors import PermanentError, PolderError, RetryableError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """``resource`` is ``plural.group`` (``pods`` for core); the namespace is empty for cluster-scoped kinds."""
+
+    resource: str
+    tenant: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A range of keys; None means every tenant or every namespace."""
+
+    resource: str
+    tenant: str | None = None
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value as it was after the change numbered ``revision``."""
+
+    key: Key
+    value: bytes
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A consistent read at ``revision``. ``after`` continues it; None when this was the last page."""
+
+    entries: Sequence[Entry]
+    revision: int
+    after: Key | None = None
+    remaining: int = 0
+
+
+class ChangeType(Enum):
+    """What happened to a key."""
+
+    PUT = "put"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step of the log. ``value`` is the new value, or of a deletion the last one. ``previous`` is what stood before,
+    None for a creation.
+    """
+
+    type: ChangeType
+    key: Key
+    value: bytes
+    previous: bytes | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write ``value`` if the key's revision is ``expect``: 0 means absent, None means anything."""
+
+    key: Key
+    value: bytes
+    expect: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the key if its revision is ``expect``; None means anything (absent is a conflict)."""
+
+    key: Key
+    expect: int | None = None
+
+
+Op = Put | Delete
+
+
+class StoreError(PolderError):
+    """Root of what the store raises."""
+
+
+class ConflictError(StoreError, RetryableError):
+    """An expectation did not hold; nothing was written. ``current`` is what stands there, None if absent."""
+
+    def __init__(self, key: Key, current: Entry | None) -> None:
+        super().__init__(f"{key} changed")
+        self.key = key
+        self.current = current
+
+
+class CompactedError(StoreError, PermanentError):
+    """The revision asked for is older than ``oldest``, the oldest one kept."""
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(f"revision {asked} is compacted, the oldest kept is {oldest}")
+        self.oldest = oldest
+
+
+class FutureRevisionError(StoreError, PermanentError):
+    """The revision asked for has not happened."""
+
+
+class Store(Protocol):
+    """What the API server asks of a backend. All methods may be called concurrently from one event loop."""
+
+    async def revision(self) -> int:
+        """The revision of the last committed change; a fresh store is at 1."""
+        ...
+
+    async def get(self, key: Key) -> Entry | None:
+        """The current value, linearizable."""
+        ...
+
+    async def list(
+        self, prefix: Prefix, *, limit: int = 0, after: Key | None = None, revision: int | None = None
+    ) -> Page:
+        """Entries in key order. ``limit`` 0 is no limit; ``revision`` pins later pages to the first one's.
+
+        Raises CompactedError, FutureRevisionError.
+        """
+        ...
+
+    async def commit(self, ops: Sequence[Op]) -> int:
+        """All or nothing, durable when it returns; all ops get the returned revision. Raises ConflictError."""
+        ...
+
+    def watch(self, prefix: Prefix, since: int) -> AsyncIterator[Sequence[Change]]:
+        """Every change after revision ``since``, in order, none lost or repeated, in batches that never split one
+        commit. A batch may be empty: then all up to the store's revision has been given. Raises CompactedError at the
+        first step, or when the reader falls too far behind.
+        """
+        ...
+
+    async def compact(self, keep_from: int) -> None:
+        """Forgets history before ``keep_from``."""
+        ...
+
+    async def close(self) -> None:
+        """Ends watches and releases the files."""
+        ...
