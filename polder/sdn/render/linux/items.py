@@ -7,7 +7,7 @@ desired is a set; order is apply's affair. Every item has one line of canonical 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NODE = ""
 """The space of the node's own namespace."""
@@ -65,8 +65,10 @@ class Vxlan:
 
 @dataclass(frozen=True, slots=True, order=True)
 class PortLink:
-    """The router's end of a pod's veth: a port of ``bridge``. The pod's end and the pod's addresses are made by
-    attach (sdn/apply/linux/attach.py) in the sandbox's namespace, in the same run.
+    """A pod's veth: ``name`` is the router's end, a port of ``bridge`` with hairpin on. The other end is made directly in
+    the sandbox's namespace ``netns`` (a path) as ``interface``, with MAC, addresses (``a.b.c.d/len``), MTU and, where
+    ``gateway`` is set, a default route. What stands in the pod's namespace is given when the link is made and is no part
+    of the comparison with the kernel.
     """
 
     space: str
@@ -74,6 +76,11 @@ class PortLink:
     bridge: str
     mtu: int
     owner: str
+    netns: str = field(default="", compare=False)
+    interface: str = field(default="eth0", compare=False)
+    mac: str = field(default="", compare=False)
+    addresses: tuple[str, ...] = field(default=(), compare=False)
+    gateway: str = field(default="", compare=False)
 
     @property
     def slot(self) -> tuple[str, ...]:
