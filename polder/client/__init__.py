@@ -1,1 +1,1 @@
-"""Typed API client, informer cache and the multiplexed stream, over HTTPS. Works on any Kubernetes; no component logic."""
+"""Typed API client, informer cache, multiplexed stream, over HTTPS. Works on any Kubernetes; no component logic."""
