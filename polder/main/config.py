@@ -1,0 +1,77 @@
+"""The daemons' configuration files: one versioned YAML document each; unknown keys are errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import yaml
+
+from polder.base.errors import PermanentError
+
+VERSION = "config.polder.dev/v1alpha1"
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """`polder server`. Addresses are ``ADDRESS:PORT``."""
+
+    api_version: str = VERSION
+    kind: str = "ServerConfig"
+    listen: list[str]
+    names: list[str] = []
+    """Host names and addresses that the serving certificate carries, besides the listening ones."""
+    store: str
+    pki: str
+    pod_cidr: str = "10.0.0.0/16"
+    service_cidr: str = "10.96.0.0/16"
+    token_file: str = ""
+    log_format: str = "text"
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """`polder agent`."""
+
+    api_version: str = VERSION
+    kind: str = "AgentConfig"
+    node: str
+    server: str
+    authority: str
+    certificate: str
+    key: str
+    state: str
+    prefix: str = "polder"
+    address: str
+    egress_address: str = ""
+    uplink: str = "uplink"
+    protected: list[str] = []
+    """Addresses and ranges that no pod may reach, besides the nodes' own."""
+    cpu: str = ""
+    memory: str = ""
+    """Overrides of the node's capacity, as quantities; empty is what the machine has."""
+    log_format: str = "text"
+
+
+T = TypeVar("T", ServerConfig, AgentConfig)
+
+
+def load(path: Path, kind: type[T]) -> T:
+    """Reads one file. Raises PermanentError naming the file and the key."""
+    try:
+        document = yaml.safe_load(path.read_text())
+        config = msgspec.convert(document, kind)
+    except OSError as error:
+        raise PermanentError(f"configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise PermanentError(f"configuration {path}: {error}") from error
+    if config.api_version != VERSION or config.kind != kind.__name__:
+        raise PermanentError(
+            f"configuration {path}: apiVersion {config.api_version!r} and kind {config.kind!r}, "
+            f"expected {VERSION!r} and {kind.__name__!r}"
+        )
+    return config
+
+
+def dump(config: ServerConfig | AgentConfig) -> str:
+    """The document's text."""
+    return yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False)

@@ -1,0 +1,125 @@
+"""The underlay of a cluster on one machine: a bridge, a namespace per node, and egress through the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from polder.main.cluster import Cluster, NodePlan
+from polder.system.commands import inside, read_sysctl, run, succeeds, write_sysctl
+
+FORWARD = "net/ipv4/ip_forward"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What was there before and who we are, written before anything is changed, so that it can be undone."""
+
+    name: str
+    subnet: str
+    port: int
+    nodes: int
+    sysctls: dict[str, str] = {}
+
+
+def read_record(path: Path) -> Record | None:
+    """The record of an earlier `up`, None if there is none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except FileNotFoundError:
+        return None
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Replaces the record in one step."""
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(record))
+    fresh.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class HostNetwork:
+    """Makes and removes the underlay. Every step is idempotent."""
+
+    cluster: Cluster
+
+    @property
+    def _table(self) -> str:
+        return f"{self.cluster.name}_host"
+
+    def ensure(self) -> None:
+        """The bridge with the host's address, forwarding, and the host's guard."""
+        self._record()
+        bridge = self.cluster.bridge
+        write_sysctl(FORWARD, "1")
+        if not succeeds("ip", "link", "show", bridge):
+            run("ip", "link", "add", bridge, "type", "bridge")
+        run("ip", "addr", "replace", f"{self.cluster.host_address}/24", "dev", bridge)
+        run("ip", "link", "set", bridge, "up")
+        run("nft", "-f", "-", stdin=self._ruleset())
+
+    def _record(self) -> None:
+        known = read_record(self.cluster.record)
+        sysctls = {FORWARD: read_sysctl(FORWARD), **(known.sysctls if known else {})}
+        c = self.cluster
+        write_record(c.record, Record(name=c.name, subnet=c.subnet, port=c.port, nodes=c.nodes, sysctls=sysctls))
+
+    def _ruleset(self) -> str:
+        """Pods leave the nodes with egress addresses: these pass the host to the outside and never enter it."""
+        bridge, egress, table = self.cluster.bridge, self.cluster.egress_addresses, self._table
+        return f"""
+table inet {table} {{}}
+delete table inet {table}
+table inet {table} {{
+    chain input {{
+        type filter hook input priority -10; policy accept;
+        iifname "{bridge}" ip saddr {egress} ct state established,related accept
+        iifname "{bridge}" ip saddr {egress} drop
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr {self.cluster.subnet} oifname != "{bridge}" masquerade
+    }}
+}}
+"""
+
+    def ensure_node(self, node: NodePlan) -> None:
+        """The node's namespace, its uplink and addresses."""
+        node.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.ensure_namespace(node.netns, node.host_link, "uplink", node.address)
+        run(*inside(node.netns, "ip", "addr", "replace", f"{node.egress}/32", "dev", "uplink"))
+        run(*inside(node.netns, "ip", "route", "replace", "default", "via", self.cluster.host_address))
+
+    def ensure_namespace(self, netns: Path, host_link: str, link: str, address: str) -> None:
+        """A namespace at a file, joined to the bridge by ``link``."""
+        if not succeeds("nsenter", f"--net={netns}", "true"):
+            netns.touch()
+            run("unshare", f"--net={netns}", "true")
+        if not succeeds(*inside(netns, "ip", "link", "show", link)):
+            if succeeds("ip", "link", "show", host_link):
+                run("ip", "link", "del", host_link)
+            run("ip", "link", "add", host_link, "type", "veth", "peer", "name", link, "netns", str(netns))
+        run("ip", "link", "set", host_link, "master", self.cluster.bridge, "up")
+        run(*inside(netns, "ip", "addr", "replace", f"{address}/24", "dev", link))
+        run(*inside(netns, "ip", "link", "set", "lo", "up"))
+        run(*inside(netns, "ip", "link", "set", link, "up"))
+
+    def remove_namespace(self, netns: Path, host_link: str) -> None:
+        """Takes the link and the namespace's file away; the namespace goes with its last process."""
+        if succeeds("ip", "link", "show", host_link):
+            run("ip", "link", "del", host_link)
+        if succeeds("mountpoint", "-q", str(netns)):
+            run("umount", str(netns))
+        netns.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Undoes `ensure` and forgets the record."""
+        if succeeds("ip", "link", "show", self.cluster.bridge):
+            run("ip", "link", "del", self.cluster.bridge)
+        if succeeds("nft", "list", "table", "inet", self._table):
+            run("nft", "delete", "table", "inet", self._table)
+        record = read_record(self.cluster.record)
+        for path, value in (record.sysctls if record else {}).items():
+            write_sysctl(path, value)
+        self.cluster.record.unlink(missing_ok=True)
