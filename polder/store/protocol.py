@@ -61,14 +61,22 @@ class ChangeType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of the log. ``value`` is the new value, or of a deletion the last one. ``previous`` is what stood before,
-    None for a creation.
+    """One step of the log. ``value`` is the new value, or of a deletion the last one. ``previous`` is what stood
+    before, None for a creation.
     """
 
     type: ChangeType
     key: Key
     value: bytes
     previous: bytes | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A step of a watch: every matching change after the batch before it, up to and with ``revision``."""
+
+    changes: Sequence[Change]
     revision: int
 
 
@@ -105,6 +113,14 @@ class ConflictError(StoreError, RetryableError):
         self.current = current
 
 
+class DuplicateKeyError(StoreError, PermanentError):
+    """Two ops of one commit name the same key."""
+
+
+class StoreFailedError(StoreError, RetryableError):
+    """The backend could not write (disk full, file gone, closed): nothing of the commit is acknowledged."""
+
+
 class CompactedError(StoreError, PermanentError):
     """The revision asked for is older than ``oldest``, the oldest one kept."""
 
@@ -138,18 +154,22 @@ class Store(Protocol):
         ...
 
     async def commit(self, ops: Sequence[Op]) -> int:
-        """All or nothing, durable when it returns; all ops get the returned revision. Raises ConflictError."""
+        """All or nothing, durable when it returns; all ops get the returned revision. Raises ConflictError, and
+        DuplicateKeyError where two ops name one key.
+        """
         ...
 
-    def watch(self, prefix: Prefix, since: int) -> AsyncIterator[Sequence[Change]]:
+    def watch(self, prefix: Prefix, since: int) -> AsyncIterator[Batch]:
         """Every change after revision ``since``, in order, none lost or repeated, in batches that never split one
-        commit. A batch may be empty: then all up to the store's revision has been given. Raises CompactedError at the
-        first step, or when the reader falls too far behind.
+        commit. The first batch comes at once and may be empty; later an empty one comes every few seconds if the
+        store moved on elsewhere: its ``revision`` is progress, good for a bookmark. A reader too slow for memory is
+        served from the log, and when even that has gone, or at the first step, it gets CompactedError.
+        FutureRevisionError where ``since`` has not happened. Ends when the store closes.
         """
         ...
 
     async def compact(self, keep_from: int) -> None:
-        """Forgets history before ``keep_from``."""
+        """Forgets history before ``keep_from``, the oldest revision that can then be listed at or watched from."""
         ...
 
     async def close(self) -> None:
