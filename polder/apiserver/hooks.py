@@ -1,0 +1,90 @@
+"""What the HTTP core asks of the parts that are given to it: who asks, whether they may, which tenant they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiohttp import web
+
+from polder.api.kinds import Kind
+from polder.api.meta import Raw
+from polder.apiserver.types import Connection, Identity, RequestInfo
+from polder.base.ids import TenantName
+
+
+class Authenticator(Protocol):
+    """Who asks."""
+
+    async def authenticate(self, conn: Connection, headers: Mapping[str, str]) -> Identity:
+        """Raises ApiError 401."""
+        ...
+
+
+class Authorizer(Protocol):
+    """Whether they may."""
+
+    async def authorize(self, who: Identity, what: RequestInfo) -> None:
+        """Raises ApiError; a tenant that the caller may not enter looks the same whether it exists or not."""
+        ...
+
+
+class Tenancy(Protocol):
+    """Which tenant a request means, and how each stands."""
+
+    async def resolve(self, who: Identity, conn: Connection, asked: TenantName | None) -> TenantName:
+        """The connection's pin, else what the path asked for, else the credential's home. Raises ApiError."""
+        ...
+
+    async def phase(self, tenant: TenantName) -> str:
+        """``Active``, ``Terminating``, or empty for a tenant that does not exist."""
+        ...
+
+
+class Share(Protocol):
+    """What a node's identity sees of a view over all tenants."""
+
+    def visible(self, node: str, kind: Kind, obj: Raw) -> bool:
+        """Whether the object (with its tenant's annotation) is in the node's share."""
+        ...
+
+    def changed(self, node: str, kind: Kind) -> Awaitable[None]:
+        """Done when objects that are not changing themselves arrive in or leave the node's share of ``kind``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authorized request, as handlers get it."""
+
+    request: web.BaseRequest
+    who: Identity
+    info: RequestInfo
+    connection: Connection
+    id: str
+    rest: str = ""
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query's parameters, the first of each name."""
+        return self.request.query
+
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the server is composed of besides its own modules.
+
+    ``subresources`` maps (resource, subresource), for example ``("pods", "log")``, to what serves it; ``paths`` maps
+    paths that are no resources, for example ``/polder/v1/stream``.
+    """
+
+    authenticator: Authenticator
+    authorizer: Authorizer
+    tenancy: Tenancy
+    share: Share | None = None
+    subresources: Mapping[tuple[str, str], Handler] = field(default_factory=dict)
+    paths: Mapping[str, Handler] = field(default_factory=dict)

@@ -1,0 +1,145 @@
+"""TLS listeners on aiohttp's low-level server, and who is at the other end of each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from polder.apiserver.settings import ServerSettings
+from polder.apiserver.types import Connection
+from polder.base.ids import TenantName
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT = 10.0
+FIRST_REQUEST_TIMEOUT = 30.0
+KEEPALIVE_TIMEOUT = 120.0
+LINE_LIMIT = 64 * 1024
+
+
+def make_tls_context(settings: ServerSettings) -> ssl.SSLContext:
+    """A server context that asks for a client certificate but does not need one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.certificate, settings.key)
+    context.load_verify_locations(settings.client_ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class ServerConnection(RequestHandler):
+    """One connection: knows its pin, its certificate and when it was lost."""
+
+    __slots__ = ("_lost_callbacks", "_started", "certificate", "pin")
+
+    def __init__(self, manager: web.Server, pin: TenantName | None, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.pin = pin
+        self.certificate: bytes | None = None
+        self._lost_callbacks: set[Callable[[], None]] = set()
+        self._started: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes the verified certificate from the handshake, and gives the peer a time to ask something."""
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        self.certificate = tls.getpeercert(binary_form=True) if tls else None
+        self._started = self._loop.call_later(FIRST_REQUEST_TIMEOUT, self._close_unused)
+
+    def _close_unused(self) -> None:
+        """Ends a connection on which nobody asked anything, or only half a head."""
+        if self._request_count == 0 and not self._messages:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tells those who wait on this connection, such as watches."""
+        if self._started is not None:
+            self._started.cancel()
+        for callback in tuple(self._lost_callbacks):
+            callback()
+        super().connection_lost(exc)
+
+    def on_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back once when the connection is lost; the answer takes the callback back."""
+        self._lost_callbacks.add(callback)
+        return lambda: self._lost_callbacks.discard(callback)
+
+
+class Listener:
+    """Accepts connections and turns requests into calls of ``handler``."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        self._handler = handler
+        self._server: web.Server | None = None
+        self._sockets: list[asyncio.Server] = []
+
+    def _protocol(self, pin: TenantName | None) -> ServerConnection:
+        assert self._server is not None
+        return ServerConnection(
+            self._server,
+            pin,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_TIMEOUT,
+            max_line_size=LINE_LIMIT,
+            max_field_size=LINE_LIMIT,
+            auto_decompress=True,
+        )
+
+    async def start(self, host: str, port: int, context: ssl.SSLContext) -> int:
+        """Listens; returns the port."""
+        if self._server is None:
+            self._server = web.Server(self._handler)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: self._protocol(None),
+            host,
+            port,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            backlog=1024,
+            reuse_address=True,
+        )
+        self._sockets.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
+        """Serves one accepted connection, pinned to ``pin``. Returns when the handshake is done; raises OSError."""
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: self._protocol(pin), sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+        )
+
+    def stop_accepting(self) -> None:
+        """Closes the listening sockets; connections go on."""
+        for server in self._sockets:
+            server.close()
+
+    async def stop(self, grace: float) -> None:
+        """Ends all connections, after at most ``grace`` seconds for requests that run."""
+        self.stop_accepting()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            await self._server.shutdown(grace)
+
+
+def connection_of(request: web.BaseRequest) -> Connection:
+    """Where a request came in."""
+    protocol = request.protocol
+    assert isinstance(protocol, ServerConnection)
+    peer = protocol.peername
+    shown = peer[0] if isinstance(peer, tuple) else str(peer or "")
+    return Connection(protocol.certificate, protocol.pin, shown)
+
+
+def on_lost(request: web.BaseRequest, callback: Callable[[], None]) -> Callable[[], None]:
+    """Calls back when the request's connection is lost; the answer takes the callback back."""
+    protocol = request.protocol
+    assert isinstance(protocol, ServerConnection)
+    return protocol.on_lost(callback)

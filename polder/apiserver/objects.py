@@ -1,0 +1,91 @@
+"""How objects are stored: the one codec between JSON and the store's values.
+
+A value is compact JSON in a fixed order, ``{"apiVersion":…,"kind":…,"metadata":{"annotations":…first if any…}…}``, without
+``metadata.resourceVersion``, which is the entry's revision. So a read splices bytes (about 0.3 µs) instead of
+parsing: the resource version always, the tenant's annotation in views over all tenants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from polder.api.meta import TENANT_ANNOTATION, Raw
+from polder.base.errors import PermanentError
+from polder.store.protocol import Entry, Key
+
+_METADATA = b'"metadata":{'
+_ANNOTATIONS = b'"annotations":{'
+_HEAD_LIMIT = 1024
+
+
+class CorruptValueError(PermanentError):
+    """A stored value is not as this module writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How an object is shown: under which ``apiVersion`` (empty: as stored), and whether with its tenant."""
+
+    api_version: str = ""
+    tenants: bool = False
+
+
+PLAIN = View()
+
+
+def encode(obj: Raw) -> bytes:
+    """The value to store. Empty label and annotation maps, the resource version and managed fields are dropped."""
+    meta = {k: v for k, v in obj["metadata"].items() if v not in (None, "", {}, []) and k != "resourceVersion"}
+    meta.pop("managedFields", None)
+    annotations = meta.pop("annotations", None)
+    if annotations:
+        annotations = {k: v for k, v in annotations.items() if k != TENANT_ANNOTATION}
+    if annotations:
+        meta = {"annotations": annotations, **meta}
+    ordered = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
+    ordered.update((k, v) for k, v in obj.items() if k not in ordered)
+    return orjson.dumps(ordered)
+
+
+def splice(value: bytes, revision: int, key: Key, view: View = PLAIN) -> bytes:
+    """The object's JSON as a client sees it."""
+    at = value.find(_METADATA, 0, _HEAD_LIMIT)
+    if at < 0:
+        raise CorruptValueError(f"{key} is not stored as objects.encode writes it")
+    head, body = value[:at], value[at + len(_METADATA) :]
+    if view.api_version:
+        head = _with_version(head, view.api_version)
+    extra = b'"resourceVersion":"%d",' % revision
+    if view.tenants:
+        shown = b'"%s":%s' % (TENANT_ANNOTATION.encode(), orjson.dumps(key.tenant))
+        if body.startswith(_ANNOTATIONS):
+            body = body[len(_ANNOTATIONS) :]
+            extra += _ANNOTATIONS + shown + b","
+        else:
+            extra += _ANNOTATIONS + shown + b"},"
+    return b"".join((head, _METADATA, extra, body))
+
+
+def _with_version(head: bytes, api_version: str) -> bytes:
+    """Replaces the ``apiVersion`` of ``{"apiVersion":"…","kind":"…",``."""
+    kind_at = head.index(b'"kind":')
+    return b'{"apiVersion":' + orjson.dumps(api_version) + b"," + head[kind_at:]
+
+
+def show(entry: Entry, view: View = PLAIN) -> bytes:
+    """An entry as a client sees it."""
+    return splice(entry.value, entry.revision, entry.key, view)
+
+
+def decode(value: bytes, revision: int) -> Raw:
+    """The stored object with its resource version, for code that looks inside."""
+    obj: Raw = orjson.loads(value)
+    obj["metadata"]["resourceVersion"] = str(revision)
+    return obj
+
+
+def decode_entry(entry: Entry) -> Raw:
+    """An entry's object with its resource version."""
+    return decode(entry.value, entry.revision)
