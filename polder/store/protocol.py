@@ -6,7 +6,7 @@ kind of list: a resource over all tenants, of one tenant, of one namespace.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -159,12 +159,12 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, prefix: Prefix, since: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: Prefix, since: int) -> AsyncGenerator[Batch, None]:
         """Every change after revision ``since``, in order, none lost or repeated, in batches that never split one
         commit. The first batch comes at once and may be empty; later an empty one comes every few seconds if the
         store moved on elsewhere: its ``revision`` is progress, good for a bookmark. A reader too slow for memory is
         served from the log, and when even that has gone, or at the first step, it gets CompactedError.
-        FutureRevisionError where ``since`` has not happened. Ends when the store closes.
+        FutureRevisionError where ``since`` has not happened. Ends when the store closes; end it with ``aclosing``.
         """
         ...
 
