@@ -90,13 +90,17 @@ class PortLink:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Transit:
-    """The veth between the node and a router: ``node_name`` in the node's namespace, ``name`` in ``space``."""
+    """The veth between the node and a router: ``node_name`` in the node's namespace, ``name`` in ``space``. The two MACs
+    are given when the pair is made, so that each end can have a permanent neighbour, and are no part of the comparison.
+    """
 
     space: str
     name: str
     node_name: str
     mtu: int
     owner: str
+    mac: str = field(default="", compare=False)
+    node_mac: str = field(default="", compare=False)
 
     @property
     def slot(self) -> tuple[str, ...]:
