@@ -1,0 +1,115 @@
+"""Control groups of pods, version 1 (also hybrid) and 2: limits of a pod as a whole, and their removal."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from polder.system.mounts import observe_mounts
+
+CPU_PERIOD = 100_000
+"""Microseconds in which a CPU quota is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a pod as a whole may use. Shares as in version 1 (1024 per CPU), quota in microseconds per CPU_PERIOD."""
+
+    cpu_shares: int = 2
+    cpu_quota: int | None = None
+    memory: int | None = None
+
+
+def weight(shares: int) -> int:
+    """Version 2's cpu.weight (1 to 10000) for version 1's cpu.shares (2 to 262144); the map that runc uses."""
+    return 1 + ((max(2, min(shares, 262144)) - 2) * 9999) // 262142
+
+
+class Cgroups:
+    """The host's hierarchies."""
+
+    def __init__(self) -> None:
+        found = [m for m in observe_mounts() if m.kind in {"cgroup", "cgroup2"}]
+        self._v1 = [m.target for m in found if m.kind == "cgroup"]
+        unified = [m.target for m in found if m.kind == "cgroup2"]
+        # In hybrid set-ups the version 2 tree carries no controllers that limits need, yet processes appear in it.
+        self._v2 = unified[0] if unified else None
+        self.unified = not self._v1 and self._v2 is not None
+
+    def ensure(self, group: str, limits: Limits) -> None:
+        """Makes a group ("/a/b") with these limits."""
+        if self.unified:
+            self._ensure_v2(group, limits)
+        else:
+            self._ensure_v1(group, limits)
+
+    def _ensure_v1(self, group: str, limits: Limits) -> None:
+        quota = limits.cpu_quota if limits.cpu_quota is not None else -1
+        memory = limits.memory if limits.memory is not None else -1
+        for root in self._v1:
+            (root / group.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            _inherit_cpuset(root, group)
+        self._write_v1(group, "cpu.shares", str(limits.cpu_shares))
+        self._write_v1(group, "cpu.cfs_period_us", str(CPU_PERIOD))
+        self._write_v1(group, "cpu.cfs_quota_us", str(quota))
+        self._write_v1(group, "memory.limit_in_bytes", str(memory))
+
+    def _write_v1(self, group: str, name: str, value: str) -> None:
+        for root in self._v1:
+            path = root / group.lstrip("/") / name
+            if path.exists():
+                path.write_text(value)
+
+    def _ensure_v2(self, group: str, limits: Limits) -> None:
+        assert self._v2 is not None
+        here = self._v2
+        for part in group.strip("/").split("/"):
+            offered = (here / "cgroup.controllers").read_text().split()
+            wanted = [f"+{name}" for name in ("cpu", "memory", "pids", "cpuset") if name in offered]
+            (here / "cgroup.subtree_control").write_text(" ".join(wanted))
+            here = here / part
+            here.mkdir(exist_ok=True)
+        quota = "max" if limits.cpu_quota is None else str(limits.cpu_quota)
+        (here / "cpu.weight").write_text(str(weight(limits.cpu_shares)))
+        (here / "cpu.max").write_text(f"{quota} {CPU_PERIOD}")
+        (here / "memory.max").write_text("max" if limits.memory is None else str(limits.memory))
+
+    def remove(self, group: str) -> None:
+        """Removes a group and all below it from every hierarchy. A group with living processes stays."""
+        roots = [*self._v1, *([self._v2] if self._v2 else [])]
+        for root in roots:
+            _remove_tree(root / group.lstrip("/"))
+
+    def children(self, group: str) -> set[str]:
+        """Names of the groups right below a group, in any hierarchy."""
+        roots = [*self._v1, *([self._v2] if self._v2 else [])]
+        found: set[str] = set()
+        for root in roots:
+            top = root / group.lstrip("/")
+            if top.is_dir():
+                found.update(entry.name for entry in top.iterdir() if entry.is_dir())
+        return found
+
+
+def _inherit_cpuset(root: Path, group: str) -> None:
+    """A version 1 cpuset group starts empty and takes no process until it is filled from its parent."""
+    here = root
+    for part in group.strip("/").split("/"):
+        parent, here = here, here / part
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            path = here / name
+            if path.exists() and not path.read_text().strip():
+                path.write_text((parent / name).read_text())
+
+
+def _remove_tree(top: Path) -> None:
+    if not top.is_dir():
+        return
+    for here, _, _ in os.walk(top, topdown=False):
+        try:
+            Path(here).rmdir()
+        except OSError as error:
+            if error.errno not in {errno.EBUSY, errno.ENOENT, errno.ENOTEMPTY}:
+                raise

@@ -1,0 +1,361 @@
+"""The client of a container runtime over CRI v1 (third_party/cri/api.proto), and of containerd's event stream.
+
+The only door to gRPC. Messages are built from and turned into the types of ``cri_types``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from polder._generated import api_pb2 as pb
+from polder.system.cri_types import (
+    BindMount,
+    ContainerConfig,
+    ContainerInfo,
+    ContainerState,
+    ImageInfo,
+    Resources,
+    RuntimeFailureError,
+    RuntimeStatus,
+    SandboxConfig,
+    SandboxInfo,
+    SandboxMetadata,
+    SandboxNetwork,
+    Security,
+)
+
+RUNTIME = "RuntimeService"
+IMAGE = "ImageService"
+QUICK = 10.0
+"""Seconds within which a call that only reads must answer."""
+SLOW = 120.0
+"""Seconds for calls that make or remove something."""
+PULL = 900.0
+"""Seconds for the pull of an image."""
+
+
+class CriClient:
+    """One runtime, by its unix socket. Every failure is a RuntimeFailureError with the runtime's words."""
+
+    def __init__(self, socket: Path) -> None:
+        # No HTTP proxy of the environment may stand between us and a local socket.
+        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 16 << 20)]
+        self._channel = grpc.aio.insecure_channel(f"unix://{socket}", options=options)
+        self._calls: dict[str, Any] = {}
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._channel.close()
+
+    async def _call(self, service: str, method: str, request: Any, timeout: float) -> Any:
+        call = self._calls.get(method)
+        if call is None:
+            answer = getattr(pb, f"{method}Response")
+            call = self._calls[method] = self._channel.unary_unary(
+                f"/runtime.v1.{service}/{method}",
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=answer.FromString,
+            )
+        try:
+            return await call(request, timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            raise RuntimeFailureError(
+                f"{method}: {error.details() or code.name}",
+                missing=code == grpc.StatusCode.NOT_FOUND,
+                away=code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED},
+            ) from error
+
+    async def version(self) -> tuple[str, str]:
+        """Name and version of the runtime."""
+        found = await self._call(RUNTIME, "Version", pb.VersionRequest(), QUICK)
+        return found.runtime_name, found.runtime_version
+
+    async def status(self) -> RuntimeStatus:
+        """The runtime's own conditions."""
+        found = await self._call(RUNTIME, "Status", pb.StatusRequest(), QUICK)
+        by_type = {c.type: c for c in found.status.conditions}
+        bad = [f"{c.reason}: {c.message}".strip(": ") for c in found.status.conditions if not c.status]
+        ready = [name in by_type and by_type[name].status for name in ("RuntimeReady", "NetworkReady")]
+        return RuntimeStatus(ready[0], ready[1], bad[0] if bad else "")
+
+    async def list_sandboxes(self, uid: str = "") -> list[SandboxInfo]:
+        """All sandboxes, or those of one pod."""
+        request = pb.ListPodSandboxRequest()
+        if uid:
+            request.filter.label_selector[UID_LABEL] = uid
+        found = await self._call(RUNTIME, "ListPodSandbox", request, QUICK)
+        return [
+            SandboxInfo(
+                item.id,
+                SandboxMetadata(item.metadata.name, item.metadata.namespace, item.metadata.uid, item.metadata.attempt),
+                item.state == pb.SANDBOX_READY,
+                item.created_at,
+                dict(item.labels),
+            )
+            for item in found.items
+        ]
+
+    async def run_sandbox(self, config: SandboxConfig) -> str:
+        """Makes and starts a sandbox, network included; answers its id."""
+        request = pb.RunPodSandboxRequest(config=_sandbox_message(config))
+        return str((await self._call(RUNTIME, "RunPodSandbox", request, SLOW)).pod_sandbox_id)
+
+    async def sandbox_network(self, sandbox: str) -> SandboxNetwork:
+        """The addresses of a sandbox, the first one first."""
+        request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox)
+        status = (await self._call(RUNTIME, "PodSandboxStatus", request, QUICK)).status
+        more = [item.ip for item in status.network.additional_ips]
+        return SandboxNetwork(tuple(ip for ip in (status.network.ip, *more) if ip))
+
+    async def sandbox_details(self, sandbox: str) -> str:
+        """The runtime's verbose JSON about a sandbox (containerd: with the OCI spec)."""
+        request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox, verbose=True)
+        found = await self._call(RUNTIME, "PodSandboxStatus", request, QUICK)
+        return str(found.info.get("info", "{}"))
+
+    async def stop_sandbox(self, sandbox: str) -> None:
+        """Stops what runs in a sandbox and takes its network away; idempotent."""
+        await self._gone_is_fine("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=sandbox))
+
+    async def remove_sandbox(self, sandbox: str) -> None:
+        """Removes a sandbox and its containers; idempotent."""
+        await self._gone_is_fine("RemovePodSandbox", pb.RemovePodSandboxRequest(pod_sandbox_id=sandbox))
+
+    async def _gone_is_fine(self, method: str, request: Any, timeout: float = SLOW) -> None:
+        try:
+            await self._call(RUNTIME, method, request, timeout)
+        except RuntimeFailureError as error:
+            if not error.missing:
+                raise
+
+    async def list_containers(self, uid: str = "") -> list[ContainerInfo]:
+        """All containers, or those of one pod: without times of start and end, exit code and reason."""
+        request = pb.ListContainersRequest()
+        if uid:
+            request.filter.label_selector[UID_LABEL] = uid
+        found = await self._call(RUNTIME, "ListContainers", request, QUICK)
+        return [
+            ContainerInfo(
+                id=item.id,
+                sandbox=item.pod_sandbox_id,
+                name=item.metadata.name,
+                attempt=item.metadata.attempt,
+                state=ContainerState(item.state),
+                created=item.created_at,
+                labels=dict(item.labels),
+            )
+            for item in found.containers
+        ]
+
+    async def container(self, listed: ContainerInfo) -> ContainerInfo:
+        """All that is known of a container that was listed."""
+        request = pb.ContainerStatusRequest(container_id=listed.id)
+        status = (await self._call(RUNTIME, "ContainerStatus", request, QUICK)).status
+        return ContainerInfo(
+            id=status.id,
+            sandbox=listed.sandbox,
+            name=status.metadata.name,
+            attempt=status.metadata.attempt,
+            state=ContainerState(status.state),
+            created=status.created_at,
+            started=status.started_at,
+            finished=status.finished_at,
+            exit_code=status.exit_code,
+            reason=status.reason,
+            message=status.message,
+            image=status.image.image,
+            image_ref=status.image_ref,
+            log_path=status.log_path,
+            labels=dict(status.labels),
+            annotations=dict(status.annotations),
+        )
+
+    async def create_container(self, sandbox: str, config: ContainerConfig, within: SandboxConfig) -> str:
+        """Makes a container in a sandbox; answers its id."""
+        request = pb.CreateContainerRequest(
+            pod_sandbox_id=sandbox, config=_container_message(config), sandbox_config=_sandbox_message(within)
+        )
+        return str((await self._call(RUNTIME, "CreateContainer", request, SLOW)).container_id)
+
+    async def start_container(self, container: str) -> None:
+        """Starts a container that was made."""
+        await self._call(RUNTIME, "StartContainer", pb.StartContainerRequest(container_id=container), SLOW)
+
+    async def stop_container(self, container: str, grace: int) -> None:
+        """SIGTERM (or the image's stop signal), then after ``grace`` seconds SIGKILL; idempotent."""
+        request = pb.StopContainerRequest(container_id=container, timeout=grace)
+        await self._gone_is_fine("StopContainer", request, grace + SLOW)
+
+    async def remove_container(self, container: str) -> None:
+        """Removes a container; idempotent."""
+        await self._gone_is_fine("RemoveContainer", pb.RemoveContainerRequest(container_id=container))
+
+    async def list_images(self) -> list[ImageInfo]:
+        """All images."""
+        found = await self._call(IMAGE, "ListImages", pb.ListImagesRequest(), QUICK)
+        return [_image(item) for item in found.images]
+
+    async def image(self, reference: str) -> ImageInfo | None:
+        """The image that a reference means here; None if it is not here."""
+        request = pb.ImageStatusRequest(image=pb.ImageSpec(image=reference))
+        found = await self._call(IMAGE, "ImageStatus", request, QUICK)
+        return _image(found.image) if found.HasField("image") and found.image.id else None
+
+    async def pull(self, reference: str) -> None:
+        """Pulls an image from its registry."""
+        request = pb.PullImageRequest(image=pb.ImageSpec(image=reference))
+        await self._call(IMAGE, "PullImage", request, PULL)
+
+    async def remove_image(self, reference: str) -> None:
+        """Removes an image; idempotent."""
+        await self._call(IMAGE, "RemoveImage", pb.RemoveImageRequest(image=pb.ImageSpec(image=reference)), SLOW)
+
+    async def events(self) -> AsyncIterator[str]:
+        """Topics of containerd's events (``/tasks/exit`` …) until the connection ends.
+
+        CRI's GetContainerEvents is missing in containerd 1.6, so this is containerd's own Events/Subscribe; the
+        envelope's topic (field 3, api/services/events/v1/events.proto) is all that is read.
+        """
+        subscribe = self._channel.unary_stream(
+            "/containerd.services.events.v1.Events/Subscribe",
+            request_serializer=lambda filters: b"".join(bytes([0x0A, len(f)]) + f for f in filters),
+            response_deserializer=_topic,
+        )
+        try:
+            async for topic in subscribe([b"topic~=^/tasks/"]):
+                yield topic
+        except grpc.aio.AioRpcError as error:
+            raise RuntimeFailureError(f"containerd's events ended: {error.details()}", away=True) from error
+
+
+UID_LABEL = "io.kubernetes.pod.uid"
+"""On every sandbox and container: the UID of its pod."""
+
+
+def _topic(envelope: bytes) -> str:
+    position = 0
+    while position < len(envelope):
+        tag = envelope[position]
+        size, position = _varint(envelope, position + 1)
+        if tag & 7 == 2:
+            if tag >> 3 == 3:
+                return envelope[position : position + size].decode()
+            position += size
+    return ""
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position += 1
+        shift += 7
+        if not byte & 0x80:
+            return value, position
+
+
+def _image(item: Any) -> ImageInfo:
+    user = item.uid.value if item.HasField("uid") else None
+    return ImageInfo(item.id, tuple(item.repo_tags), tuple(item.repo_digests), item.size, user, item.username)
+
+
+def _seccomp(security: Security) -> Any:
+    kind = pb.SecurityProfile.RuntimeDefault
+    if security.privileged or not security.runtime_seccomp:
+        kind = pb.SecurityProfile.Unconfined
+    return pb.SecurityProfile(profile_type=kind)
+
+
+def _namespaces(security: Security) -> Any:
+    pid = pb.POD if security.shared_pid else pb.CONTAINER
+    return pb.NamespaceOption(
+        network=pb.NODE if security.host_network else pb.POD,
+        pid=pb.NODE if security.host_pid else pid,
+        ipc=pb.NODE if security.host_ipc else pb.POD,
+    )
+
+
+def _number(value: int | None) -> Any:
+    return None if value is None else pb.Int64Value(value=value)
+
+
+def _sandbox_message(config: SandboxConfig) -> Any:
+    security, meta = config.security, config.metadata
+    return pb.PodSandboxConfig(
+        metadata=pb.PodSandboxMetadata(name=meta.name, uid=meta.uid, namespace=meta.namespace, attempt=meta.attempt),
+        hostname=config.hostname,
+        log_directory=config.log_directory,
+        dns_config=pb.DNSConfig(servers=config.dns.servers, searches=config.dns.searches, options=config.dns.options),
+        labels=config.labels,
+        annotations=config.annotations,
+        linux=pb.LinuxPodSandboxConfig(
+            cgroup_parent=config.cgroup_parent,
+            security_context=pb.LinuxSandboxSecurityContext(
+                namespace_options=_namespaces(security),
+                run_as_user=_number(security.user),
+                run_as_group=_number(security.group),
+                supplemental_groups=security.supplemental_groups,
+                privileged=security.privileged,
+                seccomp=_seccomp(security),
+            ),
+        ),
+    )
+
+
+def _container_security(security: Security) -> Any:
+    added, dropped = security.capabilities
+    return pb.LinuxContainerSecurityContext(
+        namespace_options=_namespaces(security),
+        capabilities=pb.Capability(add_capabilities=added, drop_capabilities=dropped),
+        privileged=security.privileged,
+        run_as_user=_number(security.user),
+        run_as_group=_number(security.group),
+        supplemental_groups=security.supplemental_groups,
+        readonly_rootfs=security.read_only_root,
+        no_new_privs=security.no_new_privileges,
+        masked_paths=() if security.privileged else security.masked_paths,
+        readonly_paths=() if security.privileged else security.read_only_paths,
+        seccomp=_seccomp(security),
+    )
+
+
+def _resources(limits: Resources) -> Any:
+    return pb.LinuxContainerResources(
+        cpu_period=limits.cpu_period,
+        cpu_quota=limits.cpu_quota,
+        cpu_shares=limits.cpu_shares,
+        memory_limit_in_bytes=limits.memory,
+        oom_score_adj=limits.oom_score_adj,
+    )
+
+
+def _mount(mount: BindMount) -> Any:
+    return pb.Mount(container_path=mount.container_path, host_path=mount.host_path, readonly=mount.read_only)
+
+
+def _container_message(config: ContainerConfig) -> Any:
+    return pb.ContainerConfig(
+        metadata=pb.ContainerMetadata(name=config.name, attempt=config.attempt),
+        image=pb.ImageSpec(image=config.image, user_specified_image=config.user_image),
+        command=config.command,
+        args=config.args,
+        working_dir=config.working_dir,
+        envs=[pb.KeyValue(key=key, value=value.encode()) for key, value in config.env],
+        mounts=[_mount(mount) for mount in config.mounts],
+        labels=config.labels,
+        annotations=config.annotations,
+        log_path=config.log_path,
+        stdin=config.stdin,
+        stdin_once=config.stdin_once,
+        tty=config.tty,
+        linux=pb.LinuxContainerConfig(
+            resources=_resources(config.resources), security_context=_container_security(config.security)
+        ),
+    )
