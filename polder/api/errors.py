@@ -197,6 +197,11 @@ class ApiError(PolderError):
         )
 
 
+def quoted(text: str) -> str:
+    """Text in double quotes as Go's %q prints it."""
+    return _shown(text)
+
+
 def _details(kind: Kind, name: str, *, by_kind: bool = False) -> Raw:
     details: Raw = {}
     if name:
