@@ -1,0 +1,118 @@
+"""The living tenants, and which of them a request means.
+
+Tenants are read from the store each time (a read costs microseconds), so that an answer given after a tenant was made or
+removed never rests on what stood before; only decoding is remembered, by revision.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import orjson
+
+from polder.api.errors import ApiError, forbidden, not_found, unauthorized
+from polder.api.kinds import kind_of
+from polder.api.polder import Tenant
+from polder.apiserver.types import Connection, Identity, Role
+from polder.base.ids import EVERY_TENANT, ROOT, TenantName, Uid
+from polder.store.protocol import Key, Store
+
+TENANT_KIND = kind_of(Tenant)
+CACHE_SIZE = 4096
+_EVERYWHERE = frozenset({Role.PLATFORM_ADMIN, Role.COMPONENT, Role.NODE})
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    """A tenant as identity needs it. ``phase`` is Active or Terminating."""
+
+    name: TenantName
+    uid: Uid
+    pod_cidr: str
+    service_cidr: str
+    phase: str = "Active"
+
+
+def tenant_key(name: TenantName) -> Key:
+    """Where the Tenant object is stored."""
+    return Key(TENANT_KIND.resource, ROOT, "", name)
+
+
+def record_of(value: bytes) -> TenantRecord:
+    """What a stored Tenant says."""
+    raw = orjson.loads(value)
+    meta, spec, known = raw["metadata"], raw.get("spec") or {}, Tenant().spec
+    return TenantRecord(
+        TenantName(meta["name"]),
+        Uid(meta["uid"]),
+        spec.get("podCidr") or known.pod_cidr,
+        spec.get("serviceCidr") or known.service_cidr,
+        "Terminating" if meta.get("deletionTimestamp") else "Active",
+    )
+
+
+class Tenants:
+    """The living tenants. ``root`` is always there and is no object; its UID is its name."""
+
+    def __init__(self, store: Store, root_pod_cidr: str, root_service_cidr: str) -> None:
+        self._store = store
+        self._decoded: OrderedDict[TenantName, tuple[int, TenantRecord]] = OrderedDict()
+        self.root = TenantRecord(ROOT, Uid(ROOT), root_pod_cidr, root_service_cidr)
+
+    async def get(self, name: TenantName) -> TenantRecord | None:
+        """The tenant, None if there is none of that name now."""
+        if name == ROOT:
+            return self.root
+        entry = await self._store.get(tenant_key(name))
+        if entry is None:
+            self._decoded.pop(name, None)
+            return None
+        known = self._decoded.get(name)
+        if known is not None and known[0] == entry.revision:
+            self._decoded.move_to_end(name)
+            return known[1]
+        record = record_of(entry.value)
+        self._decoded[name] = (entry.revision, record)
+        if len(self._decoded) > CACHE_SIZE:
+            self._decoded.popitem(last=False)
+        return record
+
+
+class Tenancy:
+    """Which tenant a request means: where the connection entered, else the path, else the credential's home."""
+
+    def __init__(self, tenants: Tenants) -> None:
+        self._tenants = tenants
+
+    async def resolve(self, who: Identity, conn: Connection, asked: TenantName | None) -> TenantName:
+        """The tenant, which the caller may enter and which exists (or ``*``). Raises ApiError 401, 403, 404."""
+        tenant = asked if asked is not None else conn.pin or who.home
+        if conn.pin is not None and tenant != conn.pin:
+            raise closed(who, tenant)
+        check_entry(who, tenant)
+        if tenant != EVERY_TENANT and who.role in _EVERYWHERE and await self._tenants.get(tenant) is None:
+            raise closed(who, tenant) if who.role is Role.NODE else not_found(TENANT_KIND, tenant)
+        return tenant
+
+    async def phase(self, tenant: TenantName) -> str:
+        """``Active``, ``Terminating``, or empty for a tenant that does not exist."""
+        if tenant == EVERY_TENANT:
+            return "Active"
+        record = await self._tenants.get(tenant)
+        return record.phase if record else ""
+
+
+def check_entry(who: Identity, tenant: TenantName) -> None:
+    """Whether the caller's role reaches into the tenant at all; looks at nothing but the two names. Raises ApiError."""
+    if who.role in _EVERYWHERE or (who.role is not Role.NONE and tenant == who.home):
+        return
+    if who.role is not Role.NONE:
+        raise closed(who, tenant)
+    if tenant != ROOT:
+        raise unauthorized()
+
+
+def closed(who: Identity, tenant: TenantName) -> ApiError:
+    """403: the one answer for a tenant that the caller cannot enter, whether it exists or not."""
+    return forbidden(TENANT_KIND, tenant, f'User "{who.name}" cannot enter this tenant')
