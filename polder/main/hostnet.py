@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from polder.base.errors import PermanentError
 from polder.main.cluster import Cluster, NodePlan
 from polder.system.commands import inside, read_sysctl, run, succeeds, write_sysctl
 
@@ -29,6 +30,14 @@ def read_record(path: Path) -> Record | None:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except FileNotFoundError:
         return None
+
+
+def cluster_of(state: Path) -> Cluster:
+    """The cluster that was started with this state directory. Raises PermanentError if there is none."""
+    record = read_record(state / "cluster.json")
+    if record is None:
+        raise PermanentError(f"no cluster in {state}: start one with `polder up`, or name its --state")
+    return Cluster(state=state, name=record.name, subnet=record.subnet, port=record.port, nodes=record.nodes)
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polder.system.mounts import observe_mounts
+from polder.system.process import ProcessId, identify
 
 CPU_PERIOD = 100_000
 """Microseconds in which a CPU quota is counted."""
@@ -81,6 +82,14 @@ class Cgroups:
         roots = [*self._v1, *([self._v2] if self._v2 else [])]
         for root in roots:
             _remove_tree(root / group.lstrip("/"))
+
+    def processes(self, group: str) -> list[ProcessId]:
+        """The living processes of a group and all below it."""
+        pids: set[int] = set()
+        for root in [*self._v1, *([self._v2] if self._v2 else [])]:
+            for path in (root / group.lstrip("/")).rglob("cgroup.procs"):
+                pids.update(int(line) for line in path.read_text().split())
+        return [p for p in map(identify, sorted(pids)) if p is not None]
 
     def children(self, group: str) -> set[str]:
         """Names of the groups right below a group, in any hierarchy."""

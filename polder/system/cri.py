@@ -18,6 +18,7 @@ from polder.system.cri_types import (
     ContainerConfig,
     ContainerInfo,
     ContainerState,
+    ExecResult,
     ImageInfo,
     Resources,
     RuntimeFailureError,
@@ -195,6 +196,12 @@ class CriClient:
     async def remove_container(self, container: str) -> None:
         """Removes a container; idempotent."""
         await self._gone_is_fine("RemoveContainer", pb.RemoveContainerRequest(container_id=container))
+
+    async def exec_sync(self, container: str, argv: list[str], timeout: int) -> ExecResult:
+        """Runs a command in a container to its end; one that takes over ``timeout`` seconds is a RuntimeFailureError."""
+        request = pb.ExecSyncRequest(container_id=container, cmd=argv, timeout=timeout)
+        done = await self._call(RUNTIME, "ExecSync", request, timeout + QUICK)
+        return ExecResult(done.exit_code, done.stdout, done.stderr)
 
     async def list_images(self) -> list[ImageInfo]:
         """All images."""

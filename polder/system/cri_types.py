@@ -182,3 +182,12 @@ class RuntimeStatus:
     ready: bool
     network_ready: bool
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command in a container ended and what it printed."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes

@@ -154,3 +154,21 @@ def read_pidfile(path: Path) -> ProcessId | None:
         return msgspec.json.decode(path.read_bytes(), type=ProcessId)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+
+
+def find_by_argument(program: str, text: str) -> list[ProcessId]:
+    """Living processes whose program's name starts with ``program`` and that have ``text`` in an argument: for what was
+    started for us by others (containerd's shims), with a path that is nobody else's.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            argv = (entry / "cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended meanwhile
+        named = argv[0].rsplit(b"/", 1)[-1].startswith(os.fsencode(program))
+        if named and any(os.fsencode(text) in a for a in argv) and (process := identify(int(entry.name))) is not None:
+            found.append(process)
+    return found

@@ -1,0 +1,119 @@
+"""`polder down`: stops the cluster of a state directory and undoes what it changed on the host.
+
+Works on whatever is left of a cluster: every step finds out by itself what there is to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from polder.base.errors import PermanentError
+from polder.cli.output import Output
+from polder.main.cluster import Cluster, NodePlan
+from polder.main.hostnet import HostNetwork, cluster_of, read_record
+from polder.main.outside import Outside
+from polder.main.up import agent_daemon, server_daemon
+from polder.system.cgroups import Cgroups
+from polder.system.cri import CriClient
+from polder.system.cri_types import RuntimeFailureError
+from polder.system.mounts import unmount_below
+from polder.system.process import ProcessId, alive, find_by_argument, read_pidfile, send, stop, wait_gone
+
+GRACE = 10.0
+"""Seconds that a daemon has to end by itself."""
+STOPPING_PODS = 30.0
+"""Seconds for a node's runtime to stop all its pods, before they are killed."""
+PARALLEL = 8
+
+
+async def stop_node(cluster: Cluster, node: NodePlan) -> None:
+    """Agent, pods, containerd, and whatever of them does not end by itself."""
+    agent = agent_daemon(node).running()
+    if agent is not None:
+        await stop(agent, GRACE)
+    containerd = read_pidfile(node.folder / "containerd" / "pid")
+    if containerd is not None and alive(containerd):
+        await _stop_pods(node.folder / "containerd" / "sock")
+        await stop(containerd, GRACE)
+    await _kill(find_by_argument("containerd", str(node.folder)))
+    for pidfile in (agent_daemon(node).pidfile, node.folder / "containerd" / "pid"):
+        pidfile.unlink(missing_ok=True)
+
+
+async def _stop_pods(socket: Path) -> None:
+    client = CriClient(socket)
+    turns = asyncio.Semaphore(PARALLEL)
+
+    async def remove(sandbox: str) -> None:
+        async with turns:
+            await client.stop_sandbox(sandbox)
+            await client.remove_sandbox(sandbox)
+
+    try:
+        async with asyncio.timeout(STOPPING_PODS):
+            sandboxes = await client.list_sandboxes()
+            await asyncio.gather(*(remove(s.id) for s in sandboxes))
+    except (TimeoutError, RuntimeFailureError):
+        pass  # what the runtime cannot stop any more is killed next
+    finally:
+        await client.close()
+
+
+async def _kill(processes: list[ProcessId]) -> None:
+    for process in processes:
+        send(process, signal.SIGKILL)
+    await asyncio.gather(*(wait_gone(p) for p in processes))
+
+
+async def _kill_group(group: str) -> None:
+    """Kills what still runs in the cluster's cgroups, until nothing does."""
+    cgroups = Cgroups()
+    while processes := cgroups.processes(group):
+        await _kill(processes)
+    cgroups.remove(group)
+
+
+async def stop_cluster(cluster: Cluster, out: Output) -> None:
+    """Everything, in the order of its making reversed."""
+    with out.step("nodes and pods"):
+        await asyncio.gather(*(stop_node(cluster, node) for node in cluster.all_nodes()))
+        await _kill_group(f"/{cluster.name}")
+    with out.step("API server"):
+        server = server_daemon(cluster)
+        running = server.running()
+        if running is not None:
+            await stop(running, GRACE)
+        server.pidfile.unlink(missing_ok=True)
+        outside = Outside(cluster).daemon.running()
+        if outside is not None:
+            await stop(outside, GRACE)
+    with out.step("network and mounts"):
+        network = HostNetwork(cluster)
+        unmount_below(cluster.state)
+        for node in cluster.all_nodes():
+            network.remove_namespace(node.netns, node.host_link)
+            shutil.rmtree(node.folder / "netns", ignore_errors=True)
+        Outside(cluster).remove()
+        network.remove()
+
+
+def command(args: argparse.Namespace) -> int:
+    """Runs `polder down`."""
+    if os.geteuid() != 0:
+        raise PermanentError("polder down removes namespaces and links: run it as root")
+    out = Output()
+    if read_record(args.state / "cluster.json") is None:
+        out.line(f"no cluster runs from {args.state}; nothing to stop")
+    else:
+        asyncio.run(stop_cluster(cluster_of(args.state), out))
+        out.line(f"stopped; objects and keys are kept in {args.state}" if not args.wipe else "stopped")
+    if args.wipe:
+        unmount_below(args.state)
+        shutil.rmtree(args.state, ignore_errors=True)
+        out.line(f"deleted {args.state}")
+    return 0

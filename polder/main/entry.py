@@ -1,0 +1,96 @@
+"""The command line of `polder`: parses, and hands over to the command's own module (imported only then)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from polder.base.errors import PolderError
+from polder.main.cluster import DEFAULT_STATE
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="polder", description="A multi-tenant Kubernetes on this machine.")
+    top.add_argument(
+        "--state",
+        type=Path,
+        default=Path(os.environ.get("POLDER_STATE", DEFAULT_STATE)),
+        help="the cluster's state directory (default: $POLDER_STATE or %(default)s)",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _cluster_commands(commands)
+    _tenant_commands(commands)
+    _daemons(commands)
+    return top
+
+
+def _output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", choices=["table", "json"], default="table")
+
+
+def _cluster_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    up = commands.add_parser("up", help="start a cluster on this machine")
+    up.add_argument("--nodes", type=int, metavar="N", help="how many nodes (default: 2)")
+    up.add_argument("--name", help="prefix of what is made on the host (default: polder)")
+    up.add_argument("--subnet", help="the underlay, an IPv4 /24 (default: 172.30.0.0/24)")
+    up.add_argument("--port", type=int, help="the API server's port (default: 6443)")
+    up.set_defaults(module="polder.main.up")
+    down = commands.add_parser("down", help="stop the cluster and undo what it changed on the host")
+    down.add_argument("--wipe", action="store_true", help="also delete the state directory: objects, keys, images")
+    down.set_defaults(module="polder.main.down")
+    status = commands.add_parser("status", help="what runs, and how it is")
+    _output(status)
+    status.set_defaults(module="polder.main.status")
+    demo = commands.add_parser("demo", help="two tenants with equal names and addresses; shows what reaches what")
+    _output(demo)
+    demo.set_defaults(module="polder.main.demo")
+    image = commands.add_parser("image", help="images of the nodes").add_subparsers(required=True, metavar="ACTION")
+    load = image.add_parser("import", help="import an OCI or docker archive into every node")
+    load.add_argument("file", type=Path)
+    load.add_argument("--node", default="", help="one node only")
+    load.set_defaults(module="polder.main.image")
+
+
+def _tenant_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    kubeconfig = commands.add_parser("kubeconfig", help="write the kubeconfig of a tenant's administrator")
+    kubeconfig.add_argument("tenant", help="the tenant's name, or root for the platform")
+    kubeconfig.add_argument("--file", type=Path, default=None, help="where to write it (default: standard output)")
+    kubeconfig.set_defaults(module="polder.main.kubeconfig")
+    inspect = commands.add_parser("inspect", help="look into the network").add_subparsers(required=True, metavar="WHAT")
+    tenant = inspect.add_parser("tenant", help="topology, desired kernel state, and what differs")
+    tenant.add_argument("name")
+    tenant.add_argument("--node", default="", help="one node only")
+    _output(tenant)
+    tenant.set_defaults(module="polder.main.inspect")
+
+
+def _daemons(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, text in (("server", "API server, controllers, scheduler"), ("agent", "the agent of one node")):
+        daemon = commands.add_parser(name, help=f"run {text} in the foreground")
+        daemon.add_argument("--config", type=Path, required=True, metavar="FILE")
+        daemon.set_defaults(module=f"polder.main.{name}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; the exit code is 0, 1 for a failure that was explained, 130 when interrupted."""
+    args = parser().parse_args(argv)
+    args.state = args.state.absolute()
+    command: Command = import_module(args.module).command
+    try:
+        return command(args)
+    except PolderError as error:
+        print(f"polder: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("polder: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away, as `| head` does; there is nobody to tell
+        return 0
