@@ -31,7 +31,7 @@ STOPPING_PODS = 30.0
 PARALLEL = 8
 
 
-async def stop_node(cluster: Cluster, node: NodePlan) -> None:
+async def stop_node(node: NodePlan) -> None:
     """Agent, pods, containerd, and whatever of them does not end by itself."""
     agent = agent_daemon(node).running()
     if agent is not None:
@@ -81,7 +81,7 @@ async def _kill_group(group: str) -> None:
 async def stop_cluster(cluster: Cluster, out: Output) -> None:
     """Everything, in the order of its making reversed."""
     with out.step("nodes and pods"):
-        await asyncio.gather(*(stop_node(cluster, node) for node in cluster.all_nodes()))
+        await asyncio.gather(*(stop_node(node) for node in cluster.all_nodes()))
         await _kill_group(f"/{cluster.name}")
     with out.step("API server"):
         server = server_daemon(cluster)

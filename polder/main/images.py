@@ -18,8 +18,6 @@ def ensure_images(cluster: Cluster) -> None:
 
 async def import_everywhere(cluster: Cluster, archive: Path, only: str = "") -> list[str]:
     """Imports an archive into every node's containerd, or into one; answers the images' names."""
-    if not archive.is_file():
-        raise PermanentError(f"{archive}: no such file; name an OCI or docker archive (a .tar)")
     nodes = [n for n in cluster.all_nodes() if only in ("", n.name)]
     if not nodes:
         raise PermanentError(f"--node {only}: no such node; there are {', '.join(n.name for n in cluster.all_nodes())}")

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polder.base.errors import PermanentError
+from polder.main.cluster import Cluster
+from polder.main.entry import main
+
+
+def test_addresses_of_nodes_egress_and_outside_are_distinct() -> None:
+    cluster = Cluster(nodes=80)
+    nodes = cluster.all_nodes()
+    addresses = [cluster.host_address, cluster.outside_address, *(n.address for n in nodes), *(n.egress for n in nodes)]
+    assert len(set(addresses)) == len(addresses) == 162
+
+
+def test_link_names_fit_the_kernel() -> None:
+    cluster = Cluster(name="a23456789", nodes=80)
+    cluster.check()
+    assert all(len(name) <= 15 for name in [cluster.bridge, *(n.host_link for n in cluster.all_nodes())])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "field"),
+    [
+        (Cluster(name="Bad"), "--name"),
+        (Cluster(name="ten2345678"), "--name"),
+        (Cluster(nodes=0), "--nodes"),
+        (Cluster(nodes=81), "--nodes"),
+        (Cluster(subnet="10.0.0.0/16"), "--subnet"),
+        (Cluster(subnet="10.0.0.1/24"), "--subnet"),
+        (Cluster(subnet="rubbish"), "--subnet"),
+        (Cluster(state=Path("/" + "x" * 90)), "--state"),
+    ],
+)
+def test_a_choice_that_cannot_work_names_its_option(cluster: Cluster, field: str) -> None:
+    with pytest.raises(PermanentError, match=field):
+        cluster.check()
+
+
+def test_commands_without_a_cluster_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--state", str(tmp_path), "kubeconfig", "acme"]) == 1
+    assert f"no cluster in {tmp_path}" in capsys.readouterr().err
