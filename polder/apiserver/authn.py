@@ -57,7 +57,7 @@ class StaticUser:
 
 
 def parse_static_tokens(text: str) -> dict[bytes, StaticUser]:
-    """Reads lines ``token,user,uid,group[,tenant:tenant-uid]``, keyed by the token's SHA-256. Raises CredentialError."""
+    """Reads lines ``token,user,uid,group[,tenant:tenant-uid]``, keyed by token SHA-256. Raises CredentialError."""
     users: dict[bytes, StaticUser] = {}
     for number, row in enumerate(csv.reader(text.splitlines()), 1):
         if not row or row[0].startswith("#"):

@@ -1,7 +1,7 @@
 """The living tenants, and which of them a request means.
 
-Tenants are read from the store each time (a read costs microseconds), so that an answer given after a tenant was made or
-removed never rests on what stood before; only decoding is remembered, by revision.
+Tenants are read from the store each time (a read costs microseconds), so that an answer given after a tenant was made
+or removed never rests on what stood before; only decoding is remembered, by revision.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Service-account tokens: ES256 JWTs (RFC 7519) with a key per tenant, in upstream's claims plus the tenant's.
 
-The key stands in the store under a resource name that no path and no CRD can spell, beside the UID of the tenant that it
-belongs to. A token is good while its tenant, service account and bound object live with the UIDs that it names.
+The key stands in the store under a resource name that no path and no CRD can spell, beside the UID of the tenant that
+it belongs to. A token is good while its tenant, service account and bound object live with the UIDs that it names.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ class Tokens:
 
 def _identity(claims: Claims) -> Identity:
     groups = ("system:serviceaccounts", f"system:serviceaccounts:{claims.namespace}", "system:authenticated")
-    extra = {"authentication.kubernetes.io/credential-id": (f"JTI={claims.id}",)}
+    extra: dict[str, tuple[str, ...]] = {"authentication.kubernetes.io/credential-id": (f"JTI={claims.id}",)}
     for bound in claims.objects:
         if bound.kind.singular == "pod":
             extra["authentication.kubernetes.io/pod-name"] = (bound.name,)

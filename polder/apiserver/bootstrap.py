@@ -1,0 +1,133 @@
+"""What a tenant has from its first moment, and what the platform has from the server's first start.
+
+A tenant's objects are committed together with the Tenant itself, so it is whole or not there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polder.api.core import ConfigMap, Namespace, Service, ServiceAccount
+from polder.api.discovery import EndpointSlice
+from polder.api.kinds import kind_of
+from polder.api.meta import Object, Raw
+from polder.api.polder import DEFAULT_NETWORK, DEFAULT_ROUTER, SYSTEM_NAMESPACE, Network, Router
+from polder.apiserver.objects import encode
+from polder.apiserver.tenancy import TenantRecord, Tenants, record_of
+from polder.apiserver.tokens import signing_key_key, signing_key_put
+from polder.base.clock import Clock, stamp
+from polder.base.ids import ROOT, TenantName
+from polder.store.protocol import ConflictError, Delete, Key, Op, Put, Store
+
+TENANT_NAMESPACES = ("default", SYSTEM_NAMESPACE, "kube-public")
+ROOT_NAMESPACES = ("default", SYSTEM_NAMESPACE, "kube-node-lease", "kube-public")
+ROOT_CA_MAP = "kube-root-ca.crt"
+SERVICE = "kubernetes"
+SERVICE_PORT = 443
+TRANSIT_NETWORK = "transit"
+TRANSIT_CIDR = "100.64.0.0/10"
+"""RFC 6598: no tenant's pods have these addresses for their own."""
+
+
+def service_address(cidr: str) -> str:
+    """The first address of a service range: the ``kubernetes`` service's."""
+    return str(ipaddress.ip_network(cidr)[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Makes the first objects. ``ca`` is the PEM that clients trust the API by."""
+
+    clock: Clock
+    ca: str
+
+    def tenant(self, value: bytes) -> list[Op]:
+        """What to commit beside a new Tenant, whose stored value is given."""
+        record = record_of(value)
+        return [signing_key_put(record), *self._common(record, TENANT_NAMESPACES)]
+
+    def farewell(self, tenant: TenantName) -> list[Op]:
+        """What to commit beside the removal of a Tenant's row."""
+        return [Delete(signing_key_key(tenant))]
+
+    async def ensure_root(self, store: Store, tenants: Tenants) -> None:
+        """Makes what is missing in ``root``; leaves the rest as it is. Idempotent."""
+        wanted: list[Put] = [
+            signing_key_put(tenants.root),
+            *self._common(tenants.root, ROOT_NAMESPACES),
+            self._put(ROOT, Network, SYSTEM_NAMESPACE, TRANSIT_NETWORK, {"spec": {"cidr": TRANSIT_CIDR, "router": ""}}),
+        ]
+        while missing := [put for put in wanted if await store.get(put.key) is None]:
+            try:
+                await store.commit([Put(put.key, put.value, 0) for put in missing])
+            except ConflictError:
+                continue  # another server of this store is doing the same
+
+    def namespace(self, tenant: TenantName, name: str) -> Sequence[Put]:
+        """What every namespace has: its ``default`` account and the authority's certificate."""
+        return (
+            self._put(tenant, ServiceAccount, name, "default", {}),
+            self._put(tenant, ConfigMap, name, ROOT_CA_MAP, {"data": {"ca.crt": self.ca}}),
+        )
+
+    def _common(self, record: TenantRecord, namespaces: Sequence[str]) -> list[Put]:
+        tenant, puts = record.name, []
+        for name in namespaces:
+            body = {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+            puts.append(self._put(tenant, Namespace, "", name, body))
+            puts += self.namespace(tenant, name)
+        router = {"spec": {"serviceCidr": record.service_cidr}}
+        puts.append(self._put(tenant, Router, SYSTEM_NAMESPACE, DEFAULT_ROUTER, router))
+        network = {"spec": {"cidr": record.pod_cidr, "router": DEFAULT_ROUTER}}
+        puts.append(self._put(tenant, Network, SYSTEM_NAMESPACE, DEFAULT_NETWORK, network))
+        return puts + self._service(record)
+
+    def _service(self, record: TenantRecord) -> list[Put]:
+        """The API inside the tenant: the router's own namespace answers at this address, so it is its own endpoint."""
+        address = service_address(record.service_cidr)
+        port: Raw = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP"}
+        spec: Raw = {
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "internalTrafficPolicy": "Cluster",
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "ports": [{**port, "targetPort": SERVICE_PORT}],
+            "sessionAffinity": "None",
+            "type": "ClusterIP",
+        }
+        slice_: Raw = {
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+            "ports": [port],
+        }
+        return [
+            self._put(record.name, Service, "default", SERVICE, {"spec": spec, "status": {"loadBalancer": {}}}),
+            self._put(record.name, EndpointSlice, "default", SERVICE, slice_),
+        ]
+
+    def _put(self, tenant: TenantName, type_: type[Object], namespace: str, name: str, body: Raw) -> Put:
+        kind = kind_of(type_)
+        meta: Raw = {"name": name, "uid": str(uuid.uuid4()), "creationTimestamp": stamp(self.clock.now())}
+        if namespace:
+            meta["namespace"] = namespace
+        labels = _labels(type_, name)
+        if labels:
+            meta["labels"] = labels
+        if "spec" in body and type_ is not Namespace:
+            meta["generation"] = 1
+        obj = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": meta, **body}
+        return Put(Key(kind.resource, tenant, namespace, name), encode(obj), 0)
+
+
+def _labels(type_: type[Object], name: str) -> dict[str, str]:
+    if type_ is Namespace:
+        return {"kubernetes.io/metadata.name": name}
+    if type_ is Service:
+        return {"component": "apiserver", "provider": "kubernetes"}
+    if type_ is EndpointSlice:
+        return {"kubernetes.io/service-name": SERVICE}
+    return {}

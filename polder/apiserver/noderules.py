@@ -1,0 +1,156 @@
+"""What a node's identity may do: act for the pods bound to it, and keep the datapath of the tenants present on it.
+
+Writes are decided by what stands in the store, and, for what a request brings, once more by ``check_object``, which
+admission calls with the new object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from polder.api.core import Node, Pod
+from polder.api.discovery import Lease
+from polder.api.errors import Field, invalid
+from polder.api.kinds import Kind, kind_of
+from polder.api.meta import Raw
+from polder.api.polder import Address, Network, Port, Router, Tenant
+from polder.apiserver.share import Share
+from polder.apiserver.types import Identity, RequestInfo, Role
+from polder.base.ids import EVERY_TENANT, ROOT
+from polder.store.protocol import Key, Store
+
+LEASE_NAMESPACE = "kube-node-lease"
+MENTIONED = frozenset({"configmaps", "secrets", "serviceaccounts"})
+READ = frozenset({"get", "list", "watch"})
+CHANGE = frozenset({"update", "patch"})
+DATAPATH = frozenset({kind_of(Port).resource, kind_of(Address).resource})
+LISTED = frozenset(
+    {
+        *(kind_of(t).resource for t in (Pod, Node, Tenant, Network, Router, Port, Address)),
+        "services",
+        "endpointslices.discovery.k8s.io",
+        "namespaces",
+    }
+)
+"""What a node lists and watches; the view is filtered to its share."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRules:
+    """The rules, on the share and on what stands in the store."""
+
+    store: Store
+    share: Share
+
+    async def enters(self, who: Identity, tenant: str) -> bool:
+        """Whether the tenant is one that the node knows of."""
+        return tenant in {ROOT, EVERY_TENANT} or await self.share.enters(who.node, tenant)
+
+    async def may(self, who: Identity, what: RequestInfo) -> bool:
+        """Whether the node may, in a tenant that it enters."""
+        resource = f"{what.resource}.{what.group}" if what.group else what.resource
+        if what.tenant == EVERY_TENANT:
+            return self._view(who, what, resource)
+        if what.verb in READ:
+            return await self._read(who, what, resource)
+        return await self._write(who, what, resource)
+
+    def _view(self, who: Identity, what: RequestInfo, resource: str) -> bool:
+        """Lists and watches over all tenants."""
+        if resource not in LISTED or what.verb not in {"list", "watch"} or what.subresource:
+            return False
+        if what.verb == "list":
+            self.share.listed(who.node, resource)
+        return True
+
+    async def _read(self, who: Identity, what: RequestInfo, resource: str) -> bool:
+        """Single objects, and lists of one tenant, which no filter covers and are therefore of public kinds only."""
+        if resource in MENTIONED:
+            key = Key(resource, what.tenant, what.namespace, what.name)
+            return what.verb == "get" and await self.share.references(who.node, key)
+        if what.subresource and what.subresource != "status":
+            return False
+        if resource == "leases.coordination.k8s.io":
+            return what.verb == "get" and self._own_lease(who, what)
+        if resource == "nodes":
+            return what.tenant == ROOT and what.verb == "get"
+        if resource not in LISTED or what.verb != "get":
+            return False
+        entry = await self.store.get(Key(resource, what.tenant, what.namespace, what.name))
+        if entry is None:
+            return what.tenant == ROOT or await self.share.enters(who.node, what.tenant)
+        spec = orjson.loads(entry.value).get("spec") or {}
+        if resource == "pods":
+            return bool(spec.get("nodeName") == who.node)
+        if resource == kind_of(Tenant).resource:
+            return await self.share.enters(who.node, what.name)
+        if what.tenant == ROOT and resource == kind_of(Port).resource:
+            return bool(spec.get("node") == who.node) or await self.share.enters(who.node, spec.get("routerOf") or ROOT)
+        return what.tenant == ROOT or await self.share.enters(who.node, what.tenant)
+
+    async def _write(self, who: Identity, what: RequestInfo, resource: str) -> bool:
+        if resource == "nodes":
+            own = what.name == who.node and what.verb in CHANGE and what.subresource in {"", "status"}
+            return what.tenant == ROOT and (own or (what.verb == "create" and not what.subresource))
+        if resource == "leases.coordination.k8s.io":
+            create = what.verb == "create" and what.namespace == LEASE_NAMESPACE and what.tenant == ROOT
+            return create or (what.verb in CHANGE and self._own_lease(who, what))
+        if resource == "events":
+            return what.verb in {"create", *CHANGE} and not what.subresource
+        if resource == "serviceaccounts":
+            key = Key(resource, what.tenant, what.namespace, what.name)
+            return (what.verb, what.subresource) == ("create", "token") and await self.share.references(who.node, key)
+        if resource == "pods":
+            allowed = (what.verb in CHANGE and what.subresource == "status") or (
+                what.verb == "delete" and not what.subresource
+            )
+            return allowed and await self._owns(who, what, resource, "nodeName")
+        if resource in DATAPATH:
+            if what.verb == "create":
+                return not what.subresource
+            return what.verb in {"delete", *CHANGE} and await self._owns(who, what, resource, "node")
+        return False
+
+    def _own_lease(self, who: Identity, what: RequestInfo) -> bool:
+        return what.tenant == ROOT and what.namespace == LEASE_NAMESPACE and what.name == who.node
+
+    async def _owns(self, who: Identity, what: RequestInfo, resource: str, field: str) -> bool:
+        """Whether the object stands and is the node's; one that is gone may be asked for, and is then not found."""
+        entry = await self.store.get(Key(resource, what.tenant, what.namespace, what.name))
+        return entry is None or (orjson.loads(entry.value).get("spec") or {}).get(field) == who.node
+
+    async def check_object(self, who: Identity, what: RequestInfo, kind: Kind, obj: Raw) -> None:
+        """Admission of what a node brings (a no-op for others). Raises ApiError 422.
+
+        Its own Node and Lease, Ports and Addresses on itself, tokens bound to a pod of its own.
+        """
+        if who.role is not Role.NODE:
+            return
+        spec, at = obj.get("spec") or {}, Field("spec")
+        name = obj.get("metadata", {}).get("name", "")
+        if what.subresource == "token":
+            await self._check_token(who, what, kind, spec)
+        elif kind.resource in {kind_of(Node).resource, kind_of(Lease).resource} and name != who.node:
+            message = f"a node writes only its own, {who.node}"
+            raise invalid(kind, name, [(Field("metadata") / "name").invalid(name, message)])
+        elif kind.resource in DATAPATH:
+            if spec.get("node") != who.node:
+                raise invalid(kind, name, [(at / "node").invalid(spec.get("node"), f"must be {who.node}")])
+            router = spec.get("routerOf")
+            if router and (what.tenant != ROOT or not await self.share.enters(who.node, router)):
+                raise invalid(kind, name, [(at / "routerOf").invalid(router, f"is no tenant present on {who.node}")])
+
+    async def _check_token(self, who: Identity, what: RequestInfo, kind: Kind, spec: Raw) -> None:
+        reference = spec.get("boundObjectRef") or {}
+        pods = await self.share.bound_pods(who.node, what.tenant, what.namespace)
+        running = {
+            pod["metadata"]["name"]: pod["metadata"]["uid"]
+            for pod in pods
+            if ((pod.get("spec") or {}).get("serviceAccountName") or "default") == what.name
+        }
+        uid = running.get(reference.get("name", ""))
+        if reference.get("kind") != "Pod" or uid is None or uid != reference.get("uid"):
+            why = f"a node asks only for tokens bound, by name and UID, to a pod on {who.node} that runs as the account"
+            raise invalid(kind, what.name, [(Field("spec") / "boundObjectRef").invalid(reference, why)])

@@ -1,0 +1,191 @@
+"""A node's share: what of the view over all tenants a node's identity sees.
+
+A tenant is present on a node while a pod is bound to the node or the tenant's datapath is there (a Port on the node, or
+its router's transit Port). The second keeps the share until the node's agent has taken the datapath down. Objects that
+pods mention (configuration, secrets, accounts) follow the bound pods alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+
+import orjson
+
+from polder.api.core import Namespace, Node, Pod, Service
+from polder.api.discovery import EndpointSlice
+from polder.api.kinds import Kind, kind_of
+from polder.api.meta import TENANT_ANNOTATION, Raw
+from polder.api.polder import Address, Network, Port, Router, Tenant
+from polder.base.ids import ROOT
+from polder.store.protocol import Change, ChangeType, CompactedError, Key, Prefix, Store
+
+PODS = kind_of(Pod).resource
+PORTS = kind_of(Port).resource
+NODES = kind_of(Node).resource
+TENANTS = kind_of(Tenant).resource
+OF_PRESENT_TENANTS = frozenset(
+    kind_of(t).resource for t in (Network, Router, Port, Address, Service, EndpointSlice, Namespace)
+)
+"""Kinds of which a node sees all of every tenant present on it."""
+
+
+def claims_of(key: Key, raw: Raw) -> frozenset[tuple[str, str]]:
+    """The (node, tenant) pairs that a Pod or Port makes present."""
+    spec = raw.get("spec") or {}
+    node = spec.get("nodeName" if key.resource == PODS else "node")
+    if not node:
+        return frozenset()
+    return frozenset({(node, spec.get("routerOf") or key.tenant)})
+
+
+class Share:
+    """The index of who is where, fed by the store's watch, and the watches that must end when it changes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows: dict[Key, tuple[int, frozenset[tuple[str, str]]]] = {}
+        self._present: Counter[tuple[str, str]] = Counter()
+        self._generation: Counter[str] = Counter()
+        self._listed: dict[tuple[str, str], int] = {}
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    async def run(self) -> None:
+        """Keeps the index until cancelled; begins again when it fell too far behind."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(PODS))
+            group.create_task(self._follow(PORTS))
+
+    async def _follow(self, resource: str) -> None:
+        while True:
+            page = await self._store.list(Prefix(resource))
+            self._reset(resource, {e.key: (e.revision, orjson.loads(e.value)) for e in page.entries})
+            try:
+                async for batch in self._store.watch(Prefix(resource), page.revision):
+                    for change in batch.changes:
+                        self._apply(change)
+            except CompactedError:
+                continue
+            return
+
+    def _reset(self, resource: str, rows: dict[Key, tuple[int, Raw]]) -> None:
+        for key in [k for k in self._rows if k.resource == resource and k not in rows]:
+            self._set(key, 0, frozenset())
+        for key, (revision, raw) in rows.items():
+            self._set(key, revision, claims_of(key, raw))
+
+    def _apply(self, change: Change) -> None:
+        gone = change.type is ChangeType.DELETE
+        claims = frozenset() if gone else claims_of(change.key, orjson.loads(change.value))
+        self._set(change.key, change.revision, claims)
+
+    def _set(self, key: Key, revision: int, claims: frozenset[tuple[str, str]]) -> None:
+        _, old = self._rows.get(key, (0, frozenset()))
+        if claims:
+            self._rows[key] = (revision, claims)
+        else:
+            self._rows.pop(key, None)
+        before = {pair: self._present[pair] > 0 for pair in old | claims}
+        self._present.update(claims - old)
+        self._present.subtract(old - claims)
+        for pair, was in before.items():
+            now = self._present[pair] > 0
+            if not now:
+                del self._present[pair]
+            if now != was:
+                self._changed(pair[0])
+
+    def _changed(self, node: str) -> None:
+        self._generation[node] += 1
+        for future in self._waiting.pop(node, []):
+            if not future.done():
+                future.set_result(None)
+
+    def present(self, node: str, tenant: str) -> bool:
+        """Whether the tenant is on the node; ``root`` always is."""
+        return tenant == ROOT or (node, tenant) in self._present
+
+    def visible(self, node: str, kind: Kind, obj: Raw) -> bool:
+        """Whether an object, with its tenant's annotation, is in the node's share."""
+        meta = obj["metadata"]
+        tenant = (meta.get("annotations") or {}).get(TENANT_ANNOTATION, ROOT)
+        if kind.resource == PODS:
+            return bool((obj.get("spec") or {}).get("nodeName") == node)
+        if kind.resource == NODES:
+            return bool(tenant == ROOT)
+        if kind.resource == TENANTS:
+            return self.present(node, meta["name"])
+        if kind.resource not in OF_PRESENT_TENANTS:
+            return False
+        if tenant == ROOT and kind.resource == PORTS:
+            return self._root_port(node, obj.get("spec") or {})
+        return self.present(node, tenant)
+
+    def _root_port(self, node: str, spec: Raw) -> bool:
+        """Root's transit Ports are each a tenant's router: they follow that tenant."""
+        return spec.get("node") == node or self.present(node, spec.get("routerOf") or ROOT)
+
+    def listed(self, node: str, resource: str) -> None:
+        """Notes that the node begins to list; a later watch is good only while nothing arrived or left since."""
+        self._listed[node, resource] = self._generation[node]
+
+    async def changed(self, node: str, kind: Kind) -> None:
+        """Returns when objects that do not change themselves arrive in or leave the node's share of the kind.
+
+        At once if that happened since the node's last list, so that nothing is missed between a list and its watch.
+        """
+        if kind.resource != TENANTS and kind.resource not in OF_PRESENT_TENANTS:
+            await asyncio.get_running_loop().create_future()
+        if self._listed.get((node, kind.resource)) != self._generation[node]:
+            return
+        future = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(node, [])
+        waiting.append(future)
+        try:
+            await future
+        finally:
+            if future in waiting:
+                waiting.remove(future)
+
+    async def bound_pods(self, node: str, tenant: str, namespace: str | None = None) -> Iterable[Raw]:
+        """The pods of a tenant (of one namespace) bound to the node, read from the store."""
+        page = await self._store.list(Prefix(PODS, tenant, namespace))
+        pods = (orjson.loads(entry.value) for entry in page.entries)
+        return [pod for pod in pods if (pod.get("spec") or {}).get("nodeName") == node]
+
+    async def enters(self, node: str, tenant: str) -> bool:
+        """Whether the tenant is on the node, asked of the store itself when the index does not know it yet."""
+        return self.present(node, tenant) or bool(await self.bound_pods(node, tenant))
+
+    async def references(self, node: str, key: Key) -> bool:
+        """Whether a pod bound to the node mentions a ConfigMap, Secret or ServiceAccount."""
+        if (node, key.tenant) not in self._present and not await self.enters(node, key.tenant):
+            return False
+        pods = await self.bound_pods(node, key.tenant, key.namespace)
+        return any((key.resource, key.name) in mentions(pod.get("spec") or {}) for pod in pods)
+
+
+def mentions(spec: Raw) -> set[tuple[str, str]]:
+    """The (resource, name) of all ConfigMaps, Secrets and ServiceAccounts that a pod's spec refers to."""
+    found = {("serviceaccounts", spec.get("serviceAccountName") or "default")}
+    found |= {("secrets", ref.get("name", "")) for ref in spec.get("imagePullSecrets") or []}
+    for container in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]:
+        for source in container.get("envFrom") or []:
+            found |= _named(source, "configMapRef", "secretRef")
+        for variable in container.get("env") or []:
+            found |= _named(variable.get("valueFrom") or {}, "configMapKeyRef", "secretKeyRef")
+    for volume in spec.get("volumes") or []:
+        found |= _named(volume, "configMap", "secret")
+        for source in (volume.get("projected") or {}).get("sources") or []:
+            found |= _named(source, "configMap", "secret")
+    return found
+
+
+def _named(source: Raw, config_map: str, secret: str) -> set[tuple[str, str]]:
+    found = set()
+    for field, resource in ((config_map, "configmaps"), (secret, "secrets")):
+        reference = source.get(field)
+        if reference:
+            found.add((resource, reference.get("name") or reference.get("secretName") or ""))
+    return found
