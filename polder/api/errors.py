@@ -62,14 +62,14 @@ class FieldError:
         """The sentence without the field: ``Invalid value: "x": must be …``."""
         text = self.type.words
         if self.type not in _VALUELESS and self.value is not None:
-            text += f": {_shown(self.value)}"
+            text += f": {shown(self.value)}"
         return f"{text}: {self.detail}" if self.detail else text
 
     def __str__(self) -> str:
         return f"{self.field}: {self.body}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as Go's %v, %q or JSON prints it."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
 
@@ -199,7 +199,7 @@ class ApiError(PolderError):
 
 def quoted(text: str) -> str:
     """Text in double quotes as Go's %q prints it."""
-    return _shown(text)
+    return shown(text)
 
 
 def _details(kind: Kind, name: str, *, by_kind: bool = False) -> Raw:
