@@ -40,6 +40,13 @@ def patch_type(media_type: str, schema: Schema | None) -> PatchType:
 
 def apply_patch(how: PatchType, doc: Raw, patch: Any, schema: Schema | None) -> Raw:
     """The object after the patch. Raises ApiError 400, 413, 415, 422."""
+    try:
+        return _apply(how, doc, patch, schema)
+    except RecursionError as error:
+        raise errors.bad_request("error decoding patch: it is nested too deeply") from error
+
+
+def _apply(how: PatchType, doc: Raw, patch: Any, schema: Schema | None) -> Raw:
     match how:
         case PatchType.JSON:
             return apply_json(doc, patch)
