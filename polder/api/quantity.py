@@ -85,3 +85,13 @@ def parse(text: str | int | float) -> Quantity:
         family, value = "exponent", number.scaleb(int(suffix[1:]))
     value = max(-_LIMIT, min(_LIMIT, value))
     return Quantity(value.quantize(_NANO, ROUND_UP) if value != value.to_integral_value() else value, family)
+
+
+def whole(text: str | int | float) -> int:
+    """Rounded up to whole units (bytes), as upstream's Value()."""
+    return parse(text).ceil()
+
+
+def milli(text: str | int | float) -> int:
+    """Rounded up to thousandths (CPU), as upstream's MilliValue()."""
+    return parse(text).milli()
