@@ -1,0 +1,78 @@
+"""A server process of its own, for measuring."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from polder.base.errors import PolderError
+from polder.client.client import Client
+from polder.main.cluster import Cluster
+from polder.main.credentials import Credentials
+
+
+def resident_kib(pid: int) -> int:
+    """Resident memory without pages shared with others (RssAnon), in KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise ValueError(f"process {pid} has no memory")
+
+
+@dataclass
+class Server:
+    """`polder server` on loopback, with an empty store."""
+
+    state: Path
+    credentials: Credentials
+    process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def prepare(cls) -> Server:
+        state = Path(tempfile.mkdtemp(prefix="polder-bench", dir="/tmp"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        cluster = Cluster(state=state, name="bench", subnet="127.0.0.0/24", port=port)
+        credentials = Credentials.of(cluster)
+        credentials.write_server_config()
+        config = state / "server" / "server.yaml"
+        config.write_text(
+            config.read_text().replace(f"- 127.0.0.1:{port}\n- 127.0.0.1:{port}\n", f"- 127.0.0.1:{port}\n")
+        )
+        credentials.admin()
+        return cls(state, credentials)
+
+    def start(self) -> None:
+        config = str(self.state / "server" / "server.yaml")
+        with (self.state / "server" / "log").open("ab") as log:
+            command = [sys.executable, "-m", "polder.main", "server", "--config", config]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    async def ready(self) -> Client:
+        client = self.credentials.admin_client()
+        end = time.monotonic() + 30
+        while True:
+            try:
+                await client.raw("GET", "/readyz")
+                return client
+            except (PolderError, OSError):
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.01)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(20)
+        self.process = None
+
+    def remove(self) -> None:
+        shutil.rmtree(self.state)
