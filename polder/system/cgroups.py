@@ -84,12 +84,17 @@ class Cgroups:
             _remove_tree(root / group.lstrip("/"))
 
     def processes(self, group: str) -> list[ProcessId]:
-        """The living processes of a group and all below it."""
-        pids: set[int] = set()
-        for root in [*self._v1, *([self._v2] if self._v2 else [])]:
-            for path in (root / group.lstrip("/")).rglob("cgroup.procs"):
-                pids.update(int(line) for line in path.read_text().split())
-        return [p for p in map(identify, sorted(pids)) if p is not None]
+        """All that runs in a group or below it."""
+        roots = [*self._v1, *([self._v2] if self._v2 else [])]
+        found: set[ProcessId] = set()
+        for root in roots:
+            for listed in (root / group.lstrip("/")).rglob("cgroup.procs"):
+                try:
+                    pids = [int(line) for line in listed.read_text().split()]
+                except OSError:
+                    continue  # the group went meanwhile
+                found.update(p for p in map(identify, pids) if p is not None)
+        return sorted(found, key=lambda p: p.pid)
 
     def children(self, group: str) -> set[str]:
         """Names of the groups right below a group, in any hierarchy."""

@@ -156,9 +156,9 @@ def read_pidfile(path: Path) -> ProcessId | None:
         return None
 
 
-def find_by_argument(program: str, text: str) -> list[ProcessId]:
-    """Living processes whose program's name starts with ``program`` and that have ``text`` in an argument: for what was
-    started for us by others (containerd's shims), with a path that is nobody else's.
+def find_by_argument(program: str, within: str) -> list[ProcessId]:
+    """Processes whose program's name starts with ``program`` and one of whose arguments names something below ``within``
+    (containerd and its shims carry their state directory's paths).
     """
     found = []
     for entry in Path("/proc").iterdir():
@@ -166,9 +166,14 @@ def find_by_argument(program: str, text: str) -> list[ProcessId]:
             continue
         try:
             argv = (entry / "cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # ended meanwhile
-        named = argv[0].rsplit(b"/", 1)[-1].startswith(os.fsencode(program))
-        if named and any(os.fsencode(text) in a for a in argv) and (process := identify(int(entry.name))) is not None:
-            found.append(process)
+        except OSError:
+            continue  # it ended meanwhile
+        name = Path(os.fsdecode(argv[0])).name
+        inside = any(_is_below(os.fsdecode(argument), within) for argument in argv[1:])
+        process = identify(int(entry.name)) if name.startswith(program) and inside else None
+        found += [process] if process is not None else []
     return found
+
+
+def _is_below(argument: str, directory: str) -> bool:
+    return argument == directory or argument.startswith(directory.rstrip("/") + "/")

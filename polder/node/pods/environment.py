@@ -1,0 +1,156 @@
+"""A container's environment and the expansion of $(NAME) in it, in commands and in arguments."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from polder.api.core import ConfigMap, Pod, Secret, Service
+from polder.api.podspec import Container, EnvFrom, EnvVar, KeyRef
+from polder.base.errors import PermanentError
+from polder.node.pods import fields
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a container's environment is read from, by name; None for what does not exist."""
+
+    config_maps: Mapping[str, ConfigMap | None] = field(default_factory=dict)
+    secrets: Mapping[str, Secret | None] = field(default_factory=dict)
+    kubernetes: Service | None = None
+
+
+def needed(container: Container) -> tuple[set[str], set[str]]:
+    """The names of the ConfigMaps and Secrets that the environment is read from."""
+    maps, secrets = set(), set()
+    for item in container.env_from or []:
+        maps.update([item.config_map_ref.name] if item.config_map_ref else [])
+        secrets.update([item.secret_ref.name] if item.secret_ref else [])
+    for variable in container.env or []:
+        source = variable.value_from
+        if source is not None:
+            maps.update([source.config_map_key_ref.name] if source.config_map_key_ref else [])
+            secrets.update([source.secret_key_ref.name] if source.secret_key_ref else [])
+    return maps, secrets
+
+
+def expand(text: str, known: Mapping[str, str]) -> str:
+    """Replaces $(NAME); $$ stands for one $, and a name that is not known stays as written."""
+
+    def replace(found: re.Match[str]) -> str:
+        if found[0] == "$$":
+            return "$"
+        return known.get(found[1], found[0])
+
+    return _REFERENCE.sub(replace, text)
+
+
+def expand_all(texts: Sequence[str] | None, known: Mapping[str, str]) -> list[str]:
+    """``expand`` for a command or its arguments."""
+    return [expand(text, known) for text in texts or []]
+
+
+def decode_secret(secret: Secret, key: str) -> bytes:
+    """One value of a Secret. Raises PermanentError where it is no base64."""
+    try:
+        return base64.b64decode((secret.data or {})[key], validate=True)
+    except binascii.Error as error:
+        raise PermanentError(f"key {key} of Secret {secret.metadata.name} is no base64") from error
+
+
+def service_variables(kubernetes: Service | None) -> dict[str, str]:
+    """Where the tenant's API is, as every in-cluster client looks for it."""
+    if kubernetes is None or not kubernetes.spec.cluster_ip or not kubernetes.spec.ports:
+        return {}
+    host = kubernetes.spec.cluster_ip
+    port = next((p for p in kubernetes.spec.ports if p.name == "https"), kubernetes.spec.ports[0]).port
+    url, prefix = f"tcp://{host}:{port}", f"KUBERNETES_PORT_{port}_TCP"
+    return {
+        "KUBERNETES_SERVICE_HOST": host,
+        "KUBERNETES_SERVICE_PORT": str(port),
+        "KUBERNETES_SERVICE_PORT_HTTPS": str(port),
+        "KUBERNETES_PORT": url,
+        prefix: url,
+        f"{prefix}_PROTO": "tcp",
+        f"{prefix}_PORT": str(port),
+        f"{prefix}_ADDR": host,
+    }
+
+
+def environment(pod: Pod, container: Container, sources: Sources, around: fields.Surroundings) -> dict[str, str]:
+    """The variables in order. Raises PermanentError, in upstream's words, for what is named and not there."""
+    known = service_variables(sources.kubernetes)
+    found: dict[str, str] = {}
+    for item in container.env_from or []:
+        found.update(_from_whole(pod, item, sources))
+    for variable in container.env or []:
+        value = _value(pod, container, variable, sources, around)
+        if value is not None:
+            found[variable.name] = value if variable.value_from else expand(value, {**known, **found})
+    return {**known, **found}
+
+
+def _from_whole(pod: Pod, item: EnvFrom, sources: Sources) -> dict[str, str]:
+    if item.config_map_ref is not None:
+        name, optional = item.config_map_ref.name, item.config_map_ref.optional
+        held = sources.config_maps.get(name)
+        if held is None and not optional:
+            raise PermanentError(f'configmap "{name}" not found')
+        pairs = dict(held.data or {}) if held else {}
+    elif item.secret_ref is not None:
+        name, optional = item.secret_ref.name, item.secret_ref.optional
+        secret = sources.secrets.get(name)
+        if secret is None and not optional:
+            raise PermanentError(f'secret "{name}" not found')
+        pairs = {k: decode_secret(secret, k).decode(errors="replace") for k in secret.data or {}} if secret else {}
+    else:
+        raise PermanentError(f"envFrom of pod {pod.metadata.name} names neither configMapRef nor secretRef")
+    return {f"{item.prefix}{key}": value for key, value in pairs.items()}
+
+
+def _value(
+    pod: Pod, container: Container, variable: EnvVar, sources: Sources, around: fields.Surroundings
+) -> str | None:
+    source = variable.value_from
+    if source is None:
+        return variable.value
+    if source.field_ref is not None:
+        return fields.field(pod, source.field_ref, around)
+    if source.resource_field_ref is not None:
+        return fields.resource(pod, source.resource_field_ref, container, around)
+    if source.config_map_key_ref is not None:
+        return _config_key(pod, source.config_map_key_ref, sources)
+    if source.secret_key_ref is not None:
+        return _secret_key(pod, source.secret_key_ref, sources)
+    raise PermanentError(f"env {variable.name} has a valueFrom of a kind that is not supported")
+
+
+def _config_key(pod: Pod, ref: KeyRef, sources: Sources) -> str | None:
+    held = sources.config_maps.get(ref.name)
+    if held is None:
+        if ref.optional:
+            return None
+        raise PermanentError(f'configmap "{ref.name}" not found')
+    if ref.key in (held.data or {}):
+        return (held.data or {})[ref.key]
+    if ref.optional:
+        return None
+    raise PermanentError(f"couldn't find key {ref.key} in ConfigMap {pod.metadata.namespace}/{ref.name}")
+
+
+def _secret_key(pod: Pod, ref: KeyRef, sources: Sources) -> str | None:
+    held = sources.secrets.get(ref.name)
+    if held is None:
+        if ref.optional:
+            return None
+        raise PermanentError(f'secret "{ref.name}" not found')
+    if ref.key in (held.data or {}):
+        return decode_secret(held, ref.key).decode(errors="replace")
+    if ref.optional:
+        return None
+    raise PermanentError(f"couldn't find key {ref.key} in Secret {pod.metadata.namespace}/{ref.name}")

@@ -1,0 +1,53 @@
+"""What running pods asks of others: the API, the network, the record of events."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from polder.api.core import ConfigMap, Pod, PodStatus, Secret, Service
+from polder.api.meta import Object
+from polder.base.ids import TenantName
+from polder.base.ref import Ref
+
+NORMAL = "Normal"
+WARNING = "Warning"
+
+Prepare = Callable[[Pod], Awaitable[None]]
+"""Makes the network ready for a pod before its sandbox; raises RetryableError or PermanentError with a sentence."""
+
+
+class Cluster(Protocol):
+    """The API as far as pods need it. Each call raises ApiError, or OSError where the server cannot be reached."""
+
+    async def config_map(self, ref: Ref) -> ConfigMap | None:
+        """A ConfigMap; None if there is none."""
+        ...
+
+    async def secret(self, ref: Ref) -> Secret | None:
+        """A Secret; None if there is none."""
+        ...
+
+    async def kubernetes_service(self, tenant: TenantName) -> Service | None:
+        """The tenant's ``default/kubernetes``; None if there is none."""
+        ...
+
+    async def token(self, pod: Pod, audience: str, seconds: int) -> str:
+        """A token of the pod's service account, bound to the pod."""
+        ...
+
+    async def write_status(self, pod: Pod, status: PodStatus) -> None:
+        """Writes the status of exactly this pod (by UID)."""
+        ...
+
+    async def forget(self, pod: Pod) -> None:
+        """Deletes exactly this pod (by UID) for good; one that is gone is no error."""
+        ...
+
+
+class Recorder(Protocol):
+    """Events about pods, in upstream's words."""
+
+    def event(self, obj: Object, type: str, reason: str, message: str) -> None:
+        """Notes one event; returns at once and never fails."""
+        ...

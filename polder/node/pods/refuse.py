@@ -1,0 +1,80 @@
+"""What a node does not run, whatever the API object says: rights that tenants do not have, and features not there yet."""
+
+from __future__ import annotations
+
+from polder.api.core import Pod
+from polder.api.meta import tenant_of
+from polder.api.podspec import Container
+from polder.base.ids import ROOT
+
+FORBIDDEN = "Forbidden"
+UNSUPPORTED = "Unsupported"
+
+HOST_CAPABILITIES = frozenset(
+    {"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "SYS_TIME", "SYS_PTRACE", "SYSLOG", "BPF", "PERFMON"}
+    | {"NET_ADMIN", "DAC_READ_SEARCH", "MAC_ADMIN", "MAC_OVERRIDE", "SYS_RESOURCE", "SYS_NICE", "SYS_TTY_CONFIG"}
+    | {"CHECKPOINT_RESTORE", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_CONTROL", "AUDIT_READ", "LINUX_IMMUTABLE"}
+    | {"IPC_LOCK", "IPC_OWNER", "LEASE", "SYS_PACCT", "NET_BROADCAST"}
+)
+"""Capabilities that act on the kernel that all tenants share, so that only the platform's pods may add them."""
+
+
+def refusal(pod: Pod) -> tuple[str, str] | None:
+    """(reason, one sentence) why this node will never run the pod; None if it will."""
+    if tenant_of(pod.metadata) != ROOT:
+        forbidden = _beyond_tenant(pod)
+        if forbidden:
+            return FORBIDDEN, f"{forbidden}: for pods of the platform (tenant root) only"
+    missing = _unsupported(pod)
+    return (UNSUPPORTED, missing) if missing else None
+
+
+def _every(pod: Pod) -> list[tuple[str, Container]]:
+    return [(f"container {c.name}", c) for c in [*(pod.spec.init_containers or []), *pod.spec.containers]]
+
+
+def _beyond_tenant(pod: Pod) -> str:
+    spec = pod.spec
+    for on, name in ((spec.host_network, "hostNetwork"), (spec.host_pid, "hostPID"), (spec.host_ipc, "hostIPC")):
+        if on:
+            return f"spec.{name}"
+    for volume in spec.volumes or []:
+        if volume.host_path is not None:
+            return f"spec.volumes, {volume.name}: hostPath"
+    for where, container in _every(pod):
+        security = container.security_context
+        if security is not None and security.privileged:
+            return f"{where}: securityContext.privileged"
+        added = (security.capabilities.add if security and security.capabilities else None) or []
+        beyond = sorted(HOST_CAPABILITIES & {name.upper().removeprefix("CAP_") for name in added})
+        if beyond:
+            return f"{where}: securityContext.capabilities.add {beyond[0]}"
+        if any(port.host_port for port in container.ports or []):
+            return f"{where}: ports.hostPort"
+    return ""
+
+
+def _unsupported(pod: Pod) -> str:
+    if pod.spec.runtime_class_name:
+        return "spec.runtimeClassName is not supported yet; leave it out"
+    for volume in pod.spec.volumes or []:
+        kinds = (volume.empty_dir, volume.host_path, volume.config_map, volume.secret, volume.projected)
+        if all(kind is None for kind in (*kinds, volume.downward_api)):
+            return (
+                f"spec.volumes, {volume.name}: only emptyDir, configMap, secret, projected, downwardAPI and hostPath "
+                "are supported"
+            )
+    for where, container in _every(pod):
+        for held, name in (
+            (container.liveness_probe, "livenessProbe"),
+            (container.readiness_probe, "readinessProbe"),
+            (container.startup_probe, "startupProbe"),
+            (container.lifecycle, "lifecycle"),
+        ):
+            if held:
+                return f"{where}: {name} is not supported yet; leave it out"
+        if container.restart_policy:
+            return f"{where}: restartPolicy of a container is not supported yet; leave it out"
+        if any(port.host_port for port in container.ports or []):
+            return f"{where}: ports.hostPort is not supported yet; use hostNetwork"
+    return ""

@@ -1,0 +1,178 @@
+"""A pod's status from what the runtime has: phase, conditions, container states (kubelet's rules)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from polder.api.core import (
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStateTerminated,
+    ContainerStateWaiting,
+    ContainerStatus,
+    Pod,
+    PodCondition,
+    PodIP,
+    PodStatus,
+)
+from polder.api.podspec import Container
+from polder.base.clock import stamp
+from polder.node.pods import plan, resources
+from polder.node.pods.view import View
+from polder.system.cri_types import ContainerInfo
+from polder.system.cri_types import ContainerState as Running
+
+PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
+TERMINAL = frozenset({SUCCEEDED, FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why the node ends a pod for good, whatever its containers do."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the status is made of beside the pod: ``waiting`` and ``messages`` (what containers wrote before they ended,
+    by container id) come from the worker.
+    """
+
+    view: View
+    now: datetime
+    host_ip: str
+    waiting: Mapping[str, ContainerStateWaiting] = field(default_factory=dict)
+    messages: Mapping[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
+
+
+def at(nanoseconds: int) -> str | None:
+    """A runtime's time stamp as text."""
+    return stamp(datetime.fromtimestamp(nanoseconds / 1e9, UTC)) if nanoseconds > 0 else None
+
+
+def _terminated(info: ContainerInfo, facts: Facts) -> ContainerState:
+    return ContainerState(
+        terminated=ContainerStateTerminated(
+            exit_code=info.exit_code,
+            reason=info.reason or ("Completed" if info.exit_code == 0 else "Error"),
+            message=facts.messages.get(info.id) or info.message,
+            started_at=at(info.started),
+            finished_at=at(info.finished),
+            container_id=f"containerd://{info.id}",
+        )
+    )
+
+
+def _state(info: ContainerInfo, facts: Facts) -> ContainerState:
+    if info.state in {Running.RUNNING, Running.UNKNOWN}:
+        return ContainerState(running=ContainerStateRunning(started_at=at(info.started)))
+    return _terminated(info, facts)
+
+
+def _container(container: Container, facts: Facts, *, init: bool, idle: str) -> ContainerStatus:
+    info = facts.view.latest(container.name)
+    waiting = facts.waiting.get(container.name)
+    if info is None:
+        state = ContainerState(waiting=waiting or ContainerStateWaiting(reason=idle))
+        return ContainerStatus(name=container.name, state=state, image=container.image, started=False)
+    state, last = _state(info, facts), None
+    before = facts.view.previous(container.name)
+    if before is not None:
+        last = _terminated(before, facts)
+    if waiting is not None and state.terminated is not None and facts.verdict is None:
+        state, last = ContainerState(waiting=waiting), state
+    running = state.running is not None
+    done = init and state.terminated is not None and info.exit_code == 0
+    return ContainerStatus(
+        name=container.name,
+        state=state,
+        last_state=last,
+        ready=done if init else running,
+        started=running,
+        restart_count=info.attempt,
+        image=info.image or container.image,
+        image_id=info.image_ref,
+        container_id=f"containerd://{info.id}",
+    )
+
+
+def _phase(pod: Pod, facts: Facts, initialized: bool, statuses: Sequence[ContainerStatus]) -> str:
+    if facts.verdict is not None:
+        return FAILED
+    if plan.is_finished(pod, facts.view):
+        ended = [s.state.terminated for s in statuses if s.state is not None]
+        good = initialized and all(t is not None and t.exit_code == 0 for t in ended)
+        return SUCCEEDED if good else FAILED
+    if pod.status.phase in TERMINAL:
+        return pod.status.phase
+    began = all(s.container_id or s.last_state is not None for s in statuses)
+    return RUNNING if initialized and began else PENDING
+
+
+def build_status(pod: Pod, facts: Facts) -> PodStatus:
+    """The whole status; conditions written by others are kept."""
+    init = pod.spec.init_containers or []
+    idle = "PodInitializing" if init else "ContainerCreating"
+    init_statuses = [_container(c, facts, init=True, idle="PodInitializing") for c in init]
+    initialized = all(s.ready for s in init_statuses)
+    statuses = [_container(c, facts, init=False, idle=idle) for c in pod.spec.containers]
+    phase = _phase(pod, facts, initialized, statuses)
+    addresses = facts.view.addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
+    return PodStatus(
+        phase=phase,
+        conditions=_conditions(pod, facts, phase, (initialized, init_statuses, statuses)),
+        reason=facts.verdict.reason if facts.verdict else "",
+        message=facts.verdict.message if facts.verdict else "",
+        host_ip=facts.host_ip,
+        pod_ip=addresses[0] if addresses else "",
+        pod_ips=[PodIP(ip=ip) for ip in addresses] or None,
+        start_time=pod.status.start_time or stamp(facts.now),
+        init_container_statuses=init_statuses or None,
+        container_statuses=statuses,
+        qos_class=resources.qos_class(pod),
+    )
+
+
+def _conditions(
+    pod: Pod, facts: Facts, phase: str, parts: tuple[bool, list[ContainerStatus], list[ContainerStatus]]
+) -> list[PodCondition]:
+    initialized, init_statuses, statuses = parts
+    late = [s.name for s in init_statuses if not s.ready]
+    unready = [s.name for s in statuses if not s.ready]
+    not_ready = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
+    if phase == SUCCEEDED:
+        not_ready = ("PodCompleted", "")
+    elif phase == FAILED:
+        not_ready = ("PodFailed", "")
+    ready = not unready and phase == RUNNING
+    incomplete = ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(late)}]")
+    sandboxed = facts.view.sandbox is not None and facts.view.sandbox.ready
+    wanted = [
+        _condition("PodReadyToStartContainers", sandboxed),
+        _condition("Initialized", initialized, incomplete if phase != SUCCEEDED else ("PodCompleted", "")),
+        _condition("Ready", ready, not_ready),
+        _condition("ContainersReady", ready, not_ready),
+        _condition("PodScheduled", True),
+    ]
+    old = {c.type: c for c in pod.status.conditions or []}
+    names = {c.type for c in wanted}
+    kept = [c for c in pod.status.conditions or [] if c.type not in names]
+    return [*kept, *(_since(c, old.get(c.type), facts.now) for c in wanted)]
+
+
+def _condition(name: str, good: bool, why: tuple[str, str] = ("", "")) -> PodCondition:
+    reason, message = ("", "") if good else why
+    return PodCondition(type=name, status="True" if good else "False", reason=reason, message=message)
+
+
+def _since(new: PodCondition, old: PodCondition | None, now: datetime) -> PodCondition:
+    same = old is not None and old.status == new.status and old.last_transition_time
+    since = old.last_transition_time if same and old is not None else stamp(now)
+    return PodCondition(
+        type=new.type, status=new.status, reason=new.reason, message=new.message, last_transition_time=since
+    )
