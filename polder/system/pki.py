@@ -11,6 +11,7 @@ import base64
 import hashlib
 import ipaddress
 import os
+import ssl
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -286,3 +287,20 @@ def _jwk(key: ec.EllipticCurvePublicKey) -> Jwk:
 
 def _b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def server_context(leaf: Leaf, client_ca: Path) -> ssl.SSLContext:
+    """A TLS server's context that asks for a client certificate but does not need one.
+
+    OpenSSL's binding reads keys from files only, so the pair stands in a private directory for a moment.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with tempfile.TemporaryDirectory(prefix=".leaf.", dir=client_ca.parent) as directory:
+        certificate, key = Path(directory) / "crt", Path(directory) / "key"
+        leaf.write(certificate, key)
+        context.load_cert_chain(certificate, key)
+    context.load_verify_locations(client_ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
