@@ -1,0 +1,115 @@
+"""One fragment for each object: ``compile_X(its declared inputs) -> topology``. Pure; raises CompileError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from polder.api import core
+from polder.api import polder as api
+from polder.api.meta import ref_of
+from polder.base.ref import Ref
+from polder.sdn.compile.errors import CompileError, NotReadyError
+from polder.sdn.topology import types as t
+from polder.sdn.topology.addressing import entry_of, gateway_of
+from polder.sdn.topology.invariants import (
+    network_violations,
+    overlaps,
+    parse_address,
+    port_violations,
+    router_violations,
+)
+
+
+def local_name(ref: Ref) -> str:
+    """``namespace/name``, as objects of one tenant refer to each other."""
+    return f"{ref.namespace}/{ref.name}"
+
+
+def compile_node(node: core.Node) -> t.NodeAddress:
+    """A machine by its InternalIP."""
+    for address in node.status.addresses or []:
+        if address.type == "InternalIP" and parse_address(address.address) is not None:
+            return t.NodeAddress(node.metadata.name, address.address)
+    raise NotReadyError(f"Node {node.metadata.name}: status.addresses has no InternalIP of IPv4")
+
+
+def compile_network(network: api.Network, rivals: Iterable[api.Network] = ()) -> t.Network:
+    """A network. ``rivals`` are the tenant's other networks: of two that overlap on one router, the older holds."""
+    ref = ref_of(network)
+    spec, status = network.spec, network.status
+    if not status.vni:
+        raise NotReadyError(f"Network {ref}: status.vni is not assigned yet")
+    compiled = _network(network)
+    _raise_first(network_violations(compiled))
+    for rival in rivals:
+        if rival.status.vni and _age(rival) < _age(network) and overlaps(compiled, _network(rival)):
+            raise CompileError(
+                f"Network {ref}: spec.cidr {spec.cidr} overlaps {rival.spec.cidr} of Network {ref_of(rival)}"
+            )
+    return compiled
+
+
+def compile_router(router: api.Router, tenant: api.Tenant | None, transit: Iterable[api.Port]) -> t.Router:
+    """A router with its addresses: ``transit`` are root's Ports with ``routerOf`` this tenant."""
+    ref = ref_of(router)
+    service_cidr = router.spec.service_cidr or (tenant.spec.service_cidr if tenant is not None else "")
+    addresses = {port.spec.node: port.spec.addresses[0] for port in sorted(transit, key=_age) if port.spec.addresses}
+    compiled = t.Router(
+        tenant=ref.tenant,
+        name=local_name(ref),
+        service_cidr=service_cidr,
+        entry=entry_of(service_cidr),
+        addresses=tuple(t.RouterAddress(node, addresses[node]) for node in sorted(addresses)),
+    )
+    _raise_first(router_violations(compiled))
+    return compiled
+
+
+def compile_port(port: api.Port, network: t.Network | None, revoked: frozenset[str] = frozenset()) -> t.Port:
+    """A port. ``revoked`` are sandboxes that this node has detached already, whatever the object still says."""
+    ref = ref_of(port)
+    spec, status = port.spec, port.status
+    if network is None:
+        raise NotReadyError(f"Port {ref}: spec.network {spec.network!r} is not ready")
+    if not spec.addresses:
+        raise NotReadyError(f"Port {ref}: spec.addresses is not assigned yet")
+    attached = bool(status.sandbox) and status.sandbox not in revoked
+    compiled = t.Port(
+        tenant=ref.tenant,
+        name=local_name(ref),
+        network=spec.network,
+        node=spec.node,
+        addresses=tuple(spec.addresses),
+        mac=spec.mac,
+        pod=f"{ref.namespace}/{spec.pod}" if spec.pod else "",
+        interface=spec.interface,
+        sandbox=status.sandbox if attached else "",
+        netns=status.netns if attached else "",
+        link=status.link if attached else "",
+    )
+    _raise_first(port_violations(compiled, network))
+    return compiled
+
+
+def _network(network: api.Network) -> t.Network:
+    ref = ref_of(network)
+    gateway = (network.spec.gateway or gateway_of(network.spec.cidr)) if network.spec.router else ""
+    return t.Network(
+        tenant=ref.tenant,
+        name=local_name(ref),
+        vni=network.status.vni,
+        cidr=network.spec.cidr,
+        gateway=gateway,
+        router=network.spec.router,
+        mtu=network.spec.mtu,
+    )
+
+
+def _age(obj: api.Network | api.Port) -> tuple[str, str, str]:
+    meta = obj.metadata
+    return meta.creation_timestamp or "", meta.namespace, meta.name
+
+
+def _raise_first(violations: Iterable[str]) -> None:
+    for text in violations:
+        raise CompileError(text)

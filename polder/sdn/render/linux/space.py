@@ -1,0 +1,31 @@
+"""What every space has: its namespace, settings and anti-spoofing."""
+
+from __future__ import annotations
+
+from polder.sdn.render.linux.items import Item, Ruleset, Space, Sysctl
+from polder.sdn.render.linux.names import TABLE
+from polder.sdn.render.linux.rules import bridge_rules
+
+SETTINGS: tuple[tuple[str, str], ...] = (
+    ("net/bridge/bridge-nf-call-arptables", "0"),
+    ("net/bridge/bridge-nf-call-ip6tables", "0"),
+    ("net/bridge/bridge-nf-call-iptables", "1"),
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/all/rp_filter", "0"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/default/accept_redirects", "0"),
+    ("net/ipv4/conf/default/rp_filter", "0"),
+    ("net/ipv4/conf/default/send_redirects", "0"),
+    ("net/ipv6/conf/all/disable_ipv6", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+)
+"""Below /proc/sys. rp_filter is off since paths between two networks differ by direction; redirects would tell a pod to
+send to its neighbour directly; IPv6 is off while no address of it is given out. A link copies ``default`` when it is made."""
+
+
+def render_space(space: str, owner: str, *, forward: bool) -> set[Item]:
+    """The namespace with its settings and anti-spoofing."""
+    items: set[Item] = {Space(space, owner), Ruleset(space, "bridge", TABLE, bridge_rules())}
+    items.update(Sysctl(space, path, value) for path, value in SETTINGS)
+    items.add(Sysctl(space, "net/ipv4/ip_forward", "1" if forward else "0"))
+    return items
