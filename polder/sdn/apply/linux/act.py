@@ -1,0 +1,137 @@
+"""One change of the kernel: what goes and what comes, in phases.
+
+Removal: elements (a port's packets are dropped from then on), entries, links, rulesets, settings, spaces. Then adding: spaces,
+settings, rulesets, links, settings of links, addresses, routes, entries, elements. So rules stand before links, and a port
+is the last thing that opens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from polder.base.errors import PolderError
+from polder.sdn.apply.linux.entries import apply_entries, apply_sysctls
+from polder.sdn.apply.linux.failure import ItemFailure, failure
+from polder.sdn.apply.linux.links import Links
+from polder.sdn.apply.linux.reaper import Reaper
+from polder.sdn.apply.linux.rules import apply_elements, apply_rulesets, remove_rulesets
+from polder.sdn.apply.linux.spaces import Spaces
+from polder.sdn.render.linux.items import (
+    Addr,
+    Bridge,
+    Element,
+    Fdb,
+    Item,
+    Neigh,
+    PortLink,
+    Route,
+    Ruleset,
+    Space,
+    Sysctl,
+    Transit,
+    Vxlan,
+)
+from polder.system.net.netlink import NetlinkError
+
+T = TypeVar("T")
+LinkItem = Bridge | Vxlan | PortLink | Transit
+_LINK_SETTING = re.compile(r"^net/ipv[46]/(?:conf|neigh)/(?!all/|default/)")
+"""Settings that exist only once their link does."""
+
+
+@dataclass(slots=True)
+class Change:
+    """``remove`` without what ``add`` changes in place, and without what goes with a removed space by itself."""
+
+    remove: tuple[Item, ...]
+    add: tuple[Item, ...]
+    failures: list[ItemFailure] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        coming = {item.slot for item in self.add}
+        going = {item.name for item in self.remove if isinstance(item, Space) and item.slot not in coming}
+        self.remove = tuple(
+            item
+            for item in self.remove
+            if item.slot not in coming and (isinstance(item, Space) or item.space not in going or _pays(item))
+        )
+
+    @property
+    def links_removed(self) -> list[LinkItem]:
+        """The links that will be reported as gone."""
+        return [item for item in self.remove if isinstance(item, Bridge | Vxlan | PortLink | Transit)]
+
+    def run(self, spaces: Spaces, reaper: Reaper) -> list[ItemFailure]:
+        """Do it, in the worker thread."""
+        self._take_away(spaces, reaper)
+        self._put(spaces, reaper)
+        return self.failures
+
+    def _take_away(self, spaces: Spaces, reaper: Reaper) -> None:
+        # tables that are replaced take their old elements along in their own transaction
+        fresh = {(one.space, one.family, one.table) for one in _of(self.add, Ruleset)}
+        elements = [one for one in _of(self.remove, Element) if (one.space, one.family, one.table) not in fresh]
+        self.failures += apply_elements(spaces, elements, ())
+        for kind in (Fdb, Neigh, Route, Addr):
+            self.failures += apply_entries(spaces, _of(self.remove, kind), add=False)
+        self._condemn(spaces, reaper)
+        self.failures += remove_rulesets(spaces, _of(self.remove, Ruleset))
+        for item in _of(self.remove, Space):
+            try:
+                spaces.remove(item.name)
+            except (PolderError, OSError) as exc:
+                self.failures.append(failure(item, exc))
+
+    def _condemn(self, spaces: Spaces, reaper: Reaper) -> None:
+        grouped: dict[str, dict[Item, int]] = defaultdict(dict)
+        absent: dict[str, list[Item]] = defaultdict(list)
+        for item in self.links_removed:
+            try:
+                grouped[item.space][item] = spaces.get(item.space).index(item.name)
+            except PolderError:
+                absent[item.space].append(item)  # gone already, with the pod's namespace
+        for name, links in grouped.items():
+            reaper.condemn(name, links)
+        for items in absent.values():
+            reaper.gone(items)
+
+    def _put(self, spaces: Spaces, reaper: Reaper) -> None:
+        for item in _of(self.add, Space):
+            try:
+                spaces.ensure(item.name, item.owner)
+            except (PolderError, OSError) as exc:
+                self.failures.append(failure(item, exc))
+        settings = _of(self.add, Sysctl)
+        self.failures += apply_sysctls(spaces, [one for one in settings if not _LINK_SETTING.match(one.path)])
+        removed, added = _of(self.remove, Element), _of(self.add, Element)
+        self.failures += apply_rulesets(spaces, _of(self.add, Ruleset), removed, added)
+        links = Links(spaces, reaper)
+        for kind in (Bridge, Vxlan, Transit, PortLink):
+            self._put_links(links, _of(self.add, kind))
+        self.failures += apply_sysctls(spaces, [one for one in settings if _LINK_SETTING.match(one.path)])
+        for entry in (Addr, Route, Neigh, Fdb):
+            self.failures += apply_entries(spaces, _of(self.add, entry), add=True)
+        self.failures += apply_elements(spaces, (), added)
+
+    def _put_links(self, links: Links, items: Iterable[LinkItem]) -> None:
+        for item in items:
+            try:
+                links.add(item)
+            except NetlinkError as exc:
+                links.spaces.get(item.space).indexes.pop(item.name, None)
+                self.failures.append(failure(item, exc))
+            except (PolderError, OSError, ValueError) as exc:
+                self.failures.append(failure(item, exc))
+
+
+def _of(items: Iterable[Item], kind: type[T]) -> list[T]:
+    return [item for item in items if isinstance(item, kind)]
+
+
+def _pays(item: Item) -> bool:
+    """Whether to remove it although its space goes: ports, so that those who wait for them hear of it."""
+    return isinstance(item, PortLink)
