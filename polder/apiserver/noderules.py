@@ -1,7 +1,7 @@
 """What a node's identity may do: act for the pods bound to it, and keep the datapath of the tenants present on it.
 
-Writes are decided by what stands in the store, and, for what a request brings, once more by ``check_object``, which
-admission calls with the new object.
+Writes are decided by what stands in the store, and, for what a request brings, once more by ``admit``, a
+checking hook of admission.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import orjson
 
-from polder.api.core import Node, Pod
+from polder.api.core import Node, Pod, ServiceAccount
 from polder.api.discovery import Lease
 from polder.api.errors import Field, invalid
-from polder.api.kinds import Kind, kind_of
+from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import Address, Network, Port, Router, Tenant
+from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.share import Share
 from polder.apiserver.types import Identity, RequestInfo, Role
 from polder.base.ids import EVERY_TENANT, ROOT
@@ -52,18 +53,14 @@ class NodeRules:
         """Whether the node may, in a tenant that it enters."""
         resource = f"{what.resource}.{what.group}" if what.group else what.resource
         if what.tenant == EVERY_TENANT:
-            return self._view(who, what, resource)
+            return self._view(what, resource)
         if what.verb in READ:
             return await self._read(who, what, resource)
         return await self._write(who, what, resource)
 
-    def _view(self, who: Identity, what: RequestInfo, resource: str) -> bool:
+    def _view(self, what: RequestInfo, resource: str) -> bool:
         """Lists and watches over all tenants."""
-        if resource not in LISTED or what.verb not in {"list", "watch"} or what.subresource:
-            return False
-        if what.verb == "list":
-            self.share.listed(who.node, resource)
-        return True
+        return resource in LISTED and what.verb in {"list", "watch"} and not what.subresource
 
     async def _read(self, who: Identity, what: RequestInfo, resource: str) -> bool:
         """Single objects, and lists of one tenant, which no filter covers and are therefore of public kinds only."""
@@ -121,28 +118,30 @@ class NodeRules:
         entry = await self.store.get(Key(resource, what.tenant, what.namespace, what.name))
         return entry is None or (orjson.loads(entry.value).get("spec") or {}).get(field) == who.node
 
-    async def check_object(self, who: Identity, what: RequestInfo, kind: Kind, obj: Raw) -> None:
-        """Admission of what a node brings (a no-op for others). Raises ApiError 422.
+    async def admit(self, context: AdmissionContext) -> None:
+        """Admission of what a node brings, nothing for others. Raises ApiError 422.
 
-        Its own Node and Lease, Ports and Addresses on itself, tokens bound to a pod of its own.
+        Its own Node and Lease, Ports and Addresses on itself.
         """
-        if who.role is not Role.NODE:
+        who, kind, obj = context.who, context.resource.kind, context.obj
+        if who.role is not Role.NODE or obj is None:
             return
         spec, at = obj.get("spec") or {}, Field("spec")
         name = obj.get("metadata", {}).get("name", "")
-        if what.subresource == "token":
-            await self._check_token(who, what, kind, spec)
-        elif kind.resource in {kind_of(Node).resource, kind_of(Lease).resource} and name != who.node:
+        if kind.resource in {kind_of(Node).resource, kind_of(Lease).resource} and name != who.node:
             message = f"a node writes only its own, {who.node}"
             raise invalid(kind, name, [(Field("metadata") / "name").invalid(name, message)])
-        elif kind.resource in DATAPATH:
+        if kind.resource in DATAPATH:
             if spec.get("node") != who.node:
                 raise invalid(kind, name, [(at / "node").invalid(spec.get("node"), f"must be {who.node}")])
             router = spec.get("routerOf")
-            if router and (what.tenant != ROOT or not await self.share.enters(who.node, router)):
+            if router and (context.tenant != ROOT or not await self.share.enters(who.node, router)):
                 raise invalid(kind, name, [(at / "routerOf").invalid(router, f"is no tenant present on {who.node}")])
 
-    async def _check_token(self, who: Identity, what: RequestInfo, kind: Kind, spec: Raw) -> None:
+    async def check_token(self, who: Identity, what: RequestInfo, spec: Raw) -> None:
+        """A node asks only for tokens of its pods (nothing for others). Raises ApiError 422."""
+        if who.role is not Role.NODE:
+            return
         reference = spec.get("boundObjectRef") or {}
         pods = await self.share.bound_pods(who.node, what.tenant, what.namespace)
         running = {
@@ -153,4 +152,6 @@ class NodeRules:
         uid = running.get(reference.get("name", ""))
         if reference.get("kind") != "Pod" or uid is None or uid != reference.get("uid"):
             why = f"a node asks only for tokens bound, by name and UID, to a pod on {who.node} that runs as the account"
-            raise invalid(kind, what.name, [(Field("spec") / "boundObjectRef").invalid(reference, why)])
+            raise invalid(
+                kind_of(ServiceAccount), what.name, [(Field("spec") / "boundObjectRef").invalid(reference, why)]
+            )
