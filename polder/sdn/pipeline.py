@@ -1,1 +1,345 @@
-"""Composes compile, render and apply."""
+"""Composes compile, render and apply: the one path by which anything reaches the kernel.
+
+Objects go in by ``put``; a single run at a time compiles what is dirty, renders what depends on it, and applies the
+difference in one batch; changes that come meanwhile share the next run. Until ``synced`` nothing is removed on the strength
+of objects: the last topology, from disk, is what holds, and only ``revoke`` takes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from polder.api.meta import Object
+from polder.base.clock import Clock, SystemClock
+from polder.base.errors import PermanentError, RetryableError
+from polder.base.ids import ROOT, TenantName
+from polder.base.ref import Ref
+from polder.sdn.apply.linux.failure import ItemFailure
+from polder.sdn.compile.compiler import Compiler
+from polder.sdn.compile.errors import NotReadyError
+from polder.sdn.compile.keys import Concern, Key
+from polder.sdn.render.linux.desired import GUARD, Desired, PartKey
+from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.items import Item
+from polder.sdn.render.linux.names import router_space
+from polder.sdn.render.linux.text import dump
+from polder.sdn.render.linux.wanted import Slot, Wanted
+from polder.sdn.saved import SavedTopology
+from polder.sdn.topology import text as topology_text
+from polder.sdn.topology.types import Part, Port, Router
+from polder.sdn.troubles import Troubles
+
+log = logging.getLogger(__name__)
+
+KIND_OF = {
+    Concern.NODE: "NodeAddress",
+    Concern.ROUTER: "Router",
+    Concern.NETWORK: "Network",
+    Concern.PORT: "Port",
+}
+CONCERN_OF = {kind: concern for concern, kind in KIND_OF.items()}
+
+
+class KernelPort(Protocol):
+    """What is asked of the kernel (apply/linux/kernel.py; testing/kernel.py)."""
+
+    async def observe(self, expected: Iterable[Item] = ()) -> frozenset[Item]:
+        """What stands."""
+        ...
+
+    async def apply(self, remove: Iterable[Item], add: Iterable[Item]) -> list[ItemFailure]:
+        """Take away and make."""
+        ...
+
+    async def wait_gone(self, items: Iterable[Item]) -> None:
+        """Until removed links no longer exist."""
+        ...
+
+
+class NotAppliedError(PermanentError):
+    """A fragment is broken, or the kernel refuses it for good."""
+
+
+class NotYetError(RetryableError):
+    """A fragment is not in the kernel yet; the sentence says what it waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is, for people: canonical texts, and sentences about what is broken."""
+
+    topology: str
+    desired: str
+    missing: str
+    surplus: str
+    problems: tuple[str, ...]
+
+
+class Pipeline:
+    """One node's network. ``run`` is the only task that changes the kernel."""
+
+    def __init__(
+        self,
+        kernel: KernelPort,
+        facts: NodeFacts,
+        saved: SavedTopology,
+        clock: Clock | None = None,
+        verify_every: float = 120.0,
+    ) -> None:
+        self.facts = facts
+        self._kernel = kernel
+        self._saved = saved
+        self._clock = clock or SystemClock()
+        self._verify_every = verify_every
+        self._compiler = Compiler()
+        self._desired = Desired(facts)
+        self._wanted = Wanted()
+        self._actual: dict[Slot, Item] = {}
+        self._troubles = Troubles(self._clock)
+        self._synced = self._started = False
+        self._again: set[Slot] = set()
+        self._verify_at = 0.0
+        self._failures = 0
+        self._in_flight: frozenset[PartKey] = frozenset()
+        self._wake = asyncio.Event()
+        self._after = asyncio.Condition()
+        self._listeners: list[Callable[[], None]] = []
+
+    # -- input ----------------------------------------------------------------------------------------------------
+
+    def put(self, kind: type[Object], ref: Ref, obj: Object | None) -> None:
+        """Take an object (None: gone). Older revisions than the one known are left out."""
+        if self._compiler.put(kind, ref, obj):
+            self._wake.set()
+
+    def revoke(self, port: Ref, sandbox: str) -> None:
+        """Detach ``sandbox`` from ``port`` here and now, whatever the object says, API or no API."""
+        self._compiler.revoke(port, sandbox)
+        self._wake.set()
+
+    def set_synced(self) -> None:
+        """Every object has been put once: what no object wants may go."""
+        if not self._synced:
+            self._synced = True
+            self._compiler.forget_unseen()
+            self._verify_at = 0.0
+            self._wake.set()
+
+    def on_run(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after each run."""
+        self._listeners.append(listener)
+
+    # -- questions ------------------------------------------------------------------------------------------------
+
+    @property
+    def synced(self) -> bool:
+        """Whether every object has been put once."""
+        return self._synced
+
+    def part(self, key: Key) -> Part | None:
+        """The compiled part of a fragment."""
+        return self._compiler.parts.get(key)
+
+    def problems(self) -> dict[str, str]:
+        """What is broken: the fragment, and a sentence."""
+        found = {str(key): str(error) for key, error in self._compiler.errors.items()}
+        found.update({" ".join(key).strip(): reason for key, reason in self._troubles.reasons().items()})
+        return found
+
+    def entries(self) -> dict[str, str]:
+        """The spaces of routers that stand here, each with the address of its tenant's ``kubernetes`` service."""
+        found: dict[str, str] = {}
+        for part in self._compiler.parts.values():
+            if isinstance(part, Router) and part.entry and ("space", router_space(part.tenant)) in self._actual:
+                found[router_space(part.tenant)] = part.entry
+        return found
+
+    async def settle(self, keys: Iterable[Key], *, present: bool = True, timeout: float = 10.0) -> None:
+        """Return when the kernel has what these fragments give by what was put before the call; ``present`` asks that they
+        give anything. Raises NotAppliedError for what cannot work, NotYetError after ``timeout`` seconds.
+        """
+        waiting = list(keys)
+        reason = ""
+
+        def settled() -> bool:
+            nonlocal reason
+            reason = next((why for key in waiting if (why := self._waits_for(key, present))), "")
+            return not reason
+
+        try:
+            async with asyncio.timeout(timeout), self._after:
+                await self._after.wait_for(settled)
+        except TimeoutError as error:
+            raise NotYetError(f"{waiting[0]}: waited {timeout:g} s: {reason}", 1.0) from error
+
+    async def gone(self, links: Iterable[Item]) -> None:
+        """Return when removed links no longer exist."""
+        await self._kernel.wait_gone(links)
+
+    async def inspect(self, tenant: str = "") -> Inspection:
+        """One tenant, or everything for an empty name."""
+        parts = [p for p in self._compiler.parts.values() if not tenant or getattr(p, "tenant", "") == tenant]
+        tenants = sorted({getattr(p, "tenant", "") for p in parts} - {""})
+        owners = [key for key in self._desired.keys() if not tenant or key.tenant == tenant]  # noqa: SIM118 - no mapping
+        wanted = frozenset[Item]().union(*(self._wanted.items_of(key) for key in owners))
+        found = await self._kernel.observe(self._wanted.all_items())
+        known = self._wanted.all_items()
+        spaces = {item.slot[1] for item in wanted}
+        surplus = {i for i in found - known if not tenant or i.slot[1] in spaces}
+        return Inspection(
+            topology="".join(
+                topology_text.dump(topology_text.assemble(t, [p for p in parts if getattr(p, "tenant", "") == t]))
+                for t in tenants
+            ),
+            desired=dump(wanted),
+            missing=dump((wanted & known) - found),
+            surplus=dump(surplus),
+            problems=tuple(f"{what}: {why}" for what, why in sorted(self.problems().items())),
+        )
+
+    # -- the one task that changes the kernel ---------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled: bring the kernel to what is wanted, and look from time to time whether it still is."""
+        self._seed()
+        while True:
+            try:
+                await self._turn()
+                self._failures = 0
+            except Exception as error:
+                self._failures += 1
+                log.exception("network: a run failed (%s); everything is looked at again", type(error).__name__)
+                self._verify_at = 0.0
+                await asyncio.sleep(min(0.1 * 2.0**self._failures, 30.0))
+                continue
+            await self._rest()
+
+    def _seed(self) -> None:
+        """Start from the last topology, so that what it gives is neither unknown nor gone."""
+        seeds = {_compile_key(key): part for key, part in self._saved.parts.items()}
+        self._compiler.seed(seeds)
+        for key, part in self._saved.parts.items():
+            self._desired.put(key, part)
+        for owner in self._desired.keys():  # noqa: SIM118 - no mapping
+            self._again |= self._wanted.put(owner, self._desired.render(owner))
+
+    async def _turn(self) -> None:
+        """One run: compile, render, observe if it is time, apply the difference."""
+        self._wake.clear()
+        owners = self._render()
+        self._in_flight = frozenset(owners.values())
+        self._again |= owners.keys() | self._troubles.due()
+        if self._clock.monotonic() >= self._verify_at:
+            self._again |= await self._observe()
+        touched = frozenset(self._again)
+        difference = self._wanted.difference(touched, self._actual)
+        failed: set[Slot] = set()
+        if difference:
+            for failure in await self._kernel.apply(difference.remove, difference.add):
+                failed.add(failure.item.slot)
+                self._note(failure, owners)
+        for item in difference.remove:
+            if item.slot not in failed:
+                self._actual.pop(item.slot, None)
+        for item in difference.add:
+            if item.slot in failed:
+                self._actual.pop(item.slot, None)
+            else:
+                self._actual[item.slot] = item
+        self._again -= touched
+        self._troubles.cleared(touched - failed)
+        await self._tell()
+
+    def _render(self) -> dict[Slot, PartKey]:
+        """Bring the wanted items up to date: the slots that were touched, each with the part that touched it."""
+        changed = self._compiler.recompile() if self._synced else self._compiler.touched()
+        parts = [(_part_key(key), part) for key, part in changed.items()]
+        self._saved.write(parts)
+        dirty: set[PartKey] = set()
+        for key, part in parts:
+            dirty |= self._desired.put(key, part)
+        owners: dict[Slot, PartKey] = {}
+        for owner in dirty:
+            for slot in self._wanted.put(owner, self._desired.render(owner)):
+                owners[slot] = owner
+        return owners
+
+    async def _observe(self) -> set[Slot]:
+        """See what stands. Before all objects were seen, what is not known to be wanted is left alone."""
+        found = {item.slot: item for item in await self._kernel.observe(self._wanted.all_items())}
+        drift = {slot for slot in self._actual.keys() | found.keys() if self._actual.get(slot) != found.get(slot)}
+        if self._started and drift:
+            log.info("network: %d of %d items are not as they were left; they are put right", len(drift), len(found))
+        self._actual = found
+        self._started = True
+        self._verify_at = self._clock.monotonic() + self._verify_every
+        wanted = set(self._wanted.slots())
+        return wanted | found.keys() if self._synced else wanted
+
+    def _note(self, failure: ItemFailure, owners: dict[Slot, PartKey]) -> None:
+        slot = failure.item.slot
+        owner = owners.get(slot) or min(self._wanted.owners(slot), default=GUARD)
+        self._troubles.failed(slot, owner, str(failure), failure.retry)
+        log.warning("network: %s", failure)
+
+    async def _tell(self) -> None:
+        self._in_flight = frozenset()
+        for listener in self._listeners:
+            listener()
+        async with self._after:
+            self._after.notify_all()
+
+    async def _rest(self) -> None:
+        """Until something is put, a trouble is due, or it is time to look."""
+        due = self._troubles.next_due()
+        until = self._verify_at if due is None else min(due, self._verify_at)
+        try:
+            async with asyncio.timeout(max(0.0, until - self._clock.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass  # time to look, or to try again
+
+    def _waits_for(self, key: Key, present: bool) -> str:
+        """What is missing until a fragment is in the kernel; empty when it is. Raises NotAppliedError."""
+        owner = _part_key(key)
+        if not self._started:
+            return "the kernel has not been looked at yet"
+        if self._compiler.waits(key, seen=self._synced) or owner in self._in_flight:
+            return "it is being applied"
+        error = self._compiler.errors.get(key)
+        if present and isinstance(error, NotReadyError):
+            return str(error)
+        if present and error is not None:
+            raise NotAppliedError(str(error)) from error
+        trouble = self._troubles.of(owner)
+        if trouble is not None and present and not trouble.passing:
+            raise NotAppliedError(f"{key}: {trouble.reason}")
+        if trouble is not None:
+            return trouble.reason
+        if present and not self._wanted.items_of(owner):
+            return f"{key} has nothing on this node yet: {self._absence(key)}"
+        return ""
+
+    def _absence(self, key: Key) -> str:
+        part = self._compiler.parts.get(key)
+        if part is None:
+            return "its object has not been seen"
+        if isinstance(part, Port) and part.node == self.facts.name and not part.attached:
+            return "no sandbox uses it"
+        return "its network is not ready, or the tenant's router has no address here"
+
+
+def _part_key(key: Key) -> PartKey:
+    ref = key.ref
+    if key.concern is Concern.NODE:
+        return PartKey(KIND_OF[key.concern], "", ref.name)
+    return PartKey(KIND_OF[key.concern], ref.tenant, f"{ref.namespace}/{ref.name}")
+
+
+def _compile_key(key: PartKey) -> Key:
+    namespace, _, name = key.name.rpartition("/")
+    return Key(CONCERN_OF[key.kind], Ref(TenantName(key.tenant or ROOT), namespace, name))

@@ -36,10 +36,9 @@ class Compiler:
         """Why the others do not."""
         return self._errors
 
-    @property
-    def dirty(self) -> bool:
-        """Whether anything waits for ``recompile``."""
-        return bool(self._dirty)
+    def waits(self, key: Key, *, seen: bool) -> bool:
+        """Whether a fragment waits for ``recompile``; before all objects were seen (``seen``), for ``touched``."""
+        return key in (self._dirty if seen else self._touched)
 
     def put(self, kind: type[Object], ref: Ref, obj: Object | None) -> set[Key]:
         """Take an object (None: gone). The fragments that wait for ``recompile`` because of it."""
