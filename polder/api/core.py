@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from polder.api.meta import Object, Struct
+from polder.api.meta import Condition, Object, Struct
 from polder.api.podspec import PodSpec
 
 
@@ -160,6 +160,7 @@ class NamespaceStatus(Struct, frozen=True, kw_only=True):
     """What is known of a namespace."""
 
     phase: str = "Active"
+    conditions: list[Condition] | None = None
 
 
 class Namespace(Object, frozen=True, kw_only=True):

@@ -1,0 +1,120 @@
+"""Emptying a namespace: what is deleted when, and the words for what remains (upstream's namespace controller).
+
+Pods go first and alone: what they use must outlive them. Addresses are never deleted here: an address is free when the
+link that holds it is gone, and that only the node's agent or the sweeper knows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from polder.api.core import Pod
+from polder.api.errors import ApiError
+from polder.api.kinds import kind_of
+from polder.api.meta import Condition, Object
+from polder.api.polder import Address
+from polder.base.ids import TenantName
+from polder.client.client import Client
+from polder.controllers.resources import Discovery, Resource, delete_collection, list_objects
+
+PODS = kind_of(Pod).resource
+FREED_ELSEWHERE = frozenset({kind_of(Address).resource})
+
+
+@dataclass(slots=True)
+class Remains:
+    """What is left: objects per resource, objects per finalizer, and errors in words."""
+
+    objects: Counter[str] = field(default_factory=Counter)
+    finalizers: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether anything remains or could not be looked at."""
+        return bool(self.objects or self.errors)
+
+    def add(self, resource: Resource, objects: Iterable[Object]) -> None:
+        """Counts what is left of one resource."""
+        for obj in objects:
+            self.objects[resource.name] += 1
+            self.finalizers.update(obj.metadata.finalizers or ())
+
+
+async def drain(client: Client, tenant: TenantName, namespace: str, resources: Iterable[Resource]) -> Remains:
+    """Asks for the deletion of everything in the namespace that may go now; what remains after that."""
+    inside = sorted((r for r in resources if r.namespaced), key=lambda r: r.name != PODS)
+    remains = Remains()
+    for resource in inside:
+        if resource.name != PODS and remains.objects[PODS]:
+            break
+        try:
+            remains.add(resource, await _empty(client, tenant, namespace, resource))
+        except ApiError as error:
+            remains.errors.append(f"{resource.name}: {error.message}")
+    return remains
+
+
+async def _empty(client: Client, tenant: TenantName, namespace: str, resource: Resource) -> list[Object]:
+    found = await list_objects(client, tenant, resource, namespace)
+    if resource.name in FREED_ELSEWHERE or all(o.metadata.deletion_timestamp for o in found):
+        return found
+    await delete_collection(client, tenant, resource, namespace)
+    return await list_objects(client, tenant, resource, namespace)
+
+
+def conditions(discovery: Discovery, remains: Remains) -> list[Condition]:
+    """The five conditions of a namespace in deletion, worded as upstream."""
+    found = "Discovery failed for some groups, " + f"{len(discovery.failed)} failing: {', '.join(discovery.failed)}"
+    return [
+        _condition(
+            "NamespaceDeletionDiscoveryFailure",
+            found if discovery.failed else "",
+            ("DiscoveryFailed", "ResourcesDiscovered", "All resources successfully discovered"),
+        ),
+        _condition(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "",
+            ("GroupVersionParsingFailed", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        ),
+        _condition(
+            "NamespaceDeletionContentFailure",
+            "; ".join(remains.errors),
+            (
+                "ContentDeletionFailed",
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+        ),
+        _condition(
+            "NamespaceContentRemaining",
+            _remaining(
+                remains.objects, "Some resources are remaining: ", "{name} has {count} resource instances", sep=", "
+            ),
+            ("SomeResourcesRemain", "ContentRemoved", "All content successfully removed"),
+        ),
+        _condition(
+            "NamespaceFinalizersRemaining",
+            _remaining(
+                remains.finalizers,
+                "Some content in the namespace has finalizers remaining: ",
+                "{name} in {count} resource instances",
+                sep=", ",
+            ),
+            ("SomeFinalizersRemain", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+        ),
+    ]
+
+
+def _remaining(counts: Mapping[str, int], before: str, form: str, sep: str) -> str:
+    parts = [form.format(name=name, count=count) for name, count in sorted(counts.items())]
+    return before + sep.join(parts) if parts else ""
+
+
+def _condition(name: str, trouble: str, words: tuple[str, str, str]) -> Condition:
+    """``words``: the reason with trouble, the reason without, the message without."""
+    bad, good, message = words
+    if trouble:
+        return Condition(type=name, status="True", reason=bad, message=trouble)
+    return Condition(type=name, status="False", reason=good, message=message)

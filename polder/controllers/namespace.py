@@ -1,0 +1,67 @@
+"""Namespaces in deletion: everything inside goes, then the ``kubernetes`` finalizer, and with it the namespace."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+import orjson
+
+from polder.api.core import Namespace
+from polder.api.errors import ApiError
+from polder.base.clock import stamp
+from polder.base.ref import Ref
+from polder.client.client import Client
+from polder.controllers.conditions import merged
+from polder.controllers.drain import conditions, drain
+from polder.controllers.resources import discover
+from polder.controllers.settings import ControllerSettings
+
+FINALIZER = "kubernetes"
+
+
+class NamespaceController:
+    """Reconciles namespaces of all tenants; only those in deletion have work."""
+
+    def __init__(self, client: Client, settings: ControllerSettings) -> None:
+        self._client = client
+        self._settings = settings
+
+    async def reconcile(self, ref: Ref) -> float | None:
+        """One step towards the namespace being gone. The seconds until the next look, None when there is nothing left."""
+        try:
+            namespace = await self._client.get(Namespace, ref)
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+        if namespace.metadata.deletion_timestamp is None or FINALIZER not in (namespace.spec.finalizers or []):
+            return None
+        discovery = await discover(self._client, ref.tenant)
+        remains = await drain(self._client, ref.tenant, ref.name, discovery.resources)
+        if remains or discovery.failed:
+            said = merged(
+                namespace.status.conditions, conditions(discovery, remains), stamp(self._settings.clock.now())
+            )
+            if said is not None:
+                patch = {"status": {"conditions": msgspec.to_builtins(said)}}
+                await self._client.patch(Namespace, ref, patch, subresource="status")
+            return self._settings.recheck
+        await self._finalize(ref, namespace)
+        return None
+
+    async def _finalize(self, ref: Ref, namespace: Namespace) -> None:
+        """Removes our finalizer if nobody changed the namespace since it was read; a conflict is tried again."""
+        meta = namespace.metadata
+        body = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": ref.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
+            "spec": {"finalizers": [f for f in namespace.spec.finalizers or [] if f != FINALIZER]},
+        }
+        path = f"/tenants/{quote(ref.tenant)}/api/v1/namespaces/{quote(ref.name)}/finalize"
+        try:
+            await self._client.raw("PUT", path, orjson.dumps(body))
+        except ApiError as error:
+            if not error.is_not_found:
+                raise

@@ -1,0 +1,89 @@
+"""Nodes that fall silent: Ready becomes Unknown and taints keep new pods off, until the node is back.
+
+The agent writes its own conditions; the controller writes only what a silent agent cannot say, and the taints that follow
+from the Ready condition. No pod is evicted.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from polder.api.core import Node
+from polder.api.discovery import Lease
+from polder.api.errors import ApiError
+from polder.base.clock import stamp
+from polder.base.ids import ROOT
+from polder.base.ref import Ref
+from polder.client.client import Client
+from polder.controllers.node_health import Heartbeats, unknown_conditions, wanted_taints
+from polder.controllers.settings import ControllerSettings
+
+LEASES = "kube-node-lease"
+
+
+class NodeController:
+    """Reconciles root's Nodes; key: the Node's reference."""
+
+    def __init__(self, client: Client, settings: ControllerSettings) -> None:
+        self._client = client
+        self._clock = settings.clock
+        self._heartbeats = Heartbeats(settings.node_grace)
+        self._tick = settings.node_tick
+
+    def see(self, lease: Lease) -> None:
+        """A Lease as the watch shows it: a sign of life if it changed."""
+        if lease.metadata.namespace == LEASES:
+            self._heartbeats.observe(lease.metadata.name, lease.metadata.resource_version, self._clock.monotonic())
+
+    async def reconcile(self, ref: Ref) -> float | None:
+        """One look. The seconds until the next one, None when the node is gone."""
+        try:
+            node = await self._client.get(Node, ref)
+        except ApiError as error:
+            if error.is_not_found:
+                self._heartbeats.forget(ref.name)
+                return None
+            raise
+        if await self._is_silent(ref.name):
+            node = await self._mark_silent(ref, node)
+        await self._taint(ref, node)
+        return self._tick
+
+    async def _is_silent(self, name: str) -> bool:
+        """Late by what was seen, and then by what the server says now (our own watch may be what is late)."""
+        now = self._clock.monotonic()
+        if not self._heartbeats.is_watched(name):
+            self._heartbeats.observe(name, await self._lease(name), now)
+        if not self._heartbeats.is_late(name, now):
+            return False
+        self._heartbeats.observe(name, await self._lease(name), now)
+        return self._heartbeats.is_late(name, now)
+
+    async def _lease(self, name: str) -> str:
+        try:
+            lease = await self._client.get(Lease, Ref(ROOT, LEASES, name))
+        except ApiError as error:
+            if error.is_not_found:
+                return ""
+            raise
+        return lease.metadata.resource_version
+
+    async def _mark_silent(self, ref: Ref, node: Node) -> Node:
+        conditions = unknown_conditions(node, stamp(self._clock.now()))
+        if not conditions:
+            return node
+        patch = {
+            "metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
+            "status": {"conditions": msgspec.to_builtins(conditions)},
+        }
+        return await self._client.patch(Node, ref, patch, how="strategic", subresource="status")
+
+    async def _taint(self, ref: Ref, node: Node) -> None:
+        taints = wanted_taints(node, stamp(self._clock.now()))
+        if taints is None:
+            return
+        patch = {
+            "metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
+            "spec": {"taints": msgspec.to_builtins(taints) or None},
+        }
+        await self._client.patch(Node, ref, patch)

@@ -1,0 +1,82 @@
+"""Whether a node is alive, judged by the observer's own clock: pure. Two machines' clocks are never compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polder.api.core import Node, NodeCondition, Taint
+
+UNREACHABLE = "node.kubernetes.io/unreachable"
+NOT_READY = "node.kubernetes.io/not-ready"
+EFFECTS = ("NoSchedule", "NoExecute")
+UNKNOWN_REASON = "NodeStatusUnknown"
+UNKNOWN_MESSAGE = "The node's agent stopped renewing its lease."
+JUDGED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The last version of a Lease that was seen, and when (monotonic seconds) it was first seen."""
+
+    version: str
+    seen: float
+
+
+class Heartbeats:
+    """Per node: since when its Lease stands still."""
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._known: dict[str, Heartbeat] = {}
+
+    def observe(self, node: str, version: str, now: float) -> None:
+        """The Lease as it is (empty version: there is none). Only a change of version is a sign of life."""
+        known = self._known.get(node)
+        if known is None or known.version != version:
+            self._known[node] = Heartbeat(version, now)
+
+    def is_watched(self, node: str) -> bool:
+        """Whether the node's silence is being measured at all."""
+        return node in self._known
+
+    def forget(self, node: str) -> None:
+        """The node is gone."""
+        self._known.pop(node, None)
+
+    def is_late(self, node: str, now: float) -> bool:
+        """Whether the node has been silent for longer than the grace period since it was first watched."""
+        known = self._known.get(node)
+        return known is not None and now - known.seen > self._grace
+
+
+def unknown_conditions(node: Node, at: str) -> list[NodeCondition]:
+    """The judged conditions that must change so that a silent node says so. Empty: it already does."""
+    have = {c.type: c for c in node.status.conditions or []}
+    out = []
+    for name in JUDGED:
+        known = have.get(name)
+        if (known is None and name != "Ready") or (known is not None and known.status == "Unknown"):
+            continue
+        out.append(
+            NodeCondition(
+                type=name,
+                status="Unknown",
+                reason=UNKNOWN_REASON,
+                message=UNKNOWN_MESSAGE,
+                last_heartbeat_time=known.last_heartbeat_time if known else None,
+                last_transition_time=at,
+            )
+        )
+    return out
+
+
+def wanted_taints(node: Node, at: str) -> list[Taint] | None:
+    """The node's taints as its Ready condition asks for them; None: they are right as they are."""
+    status = next((c.status for c in node.status.conditions or [] if c.type == "Ready"), "Unknown")
+    key = {"True": "", "False": NOT_READY}.get(status, UNREACHABLE)
+    have = node.spec.taints or []
+    kept = [t for t in have if t.key not in (UNREACHABLE, NOT_READY) or t.key == key]
+    present = {(t.key, t.effect) for t in kept}
+    missing = [Taint(key=key, effect=e, time_added=at) for e in EFFECTS if key and (key, e) not in present]
+    wanted = kept + missing
+    return None if wanted == have else wanted

@@ -1,0 +1,31 @@
+"""What the controllers are given by ``main/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from polder.base.clock import Clock, SystemClock
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """Durations in seconds, on the monotonic clock. ``root_ca`` is the PEM text that pods trust the API server by."""
+
+    root_ca: str
+    clock: Clock = field(default_factory=SystemClock)
+    node_grace: float = 40.0
+    """How long a node's Lease may stand still before the node counts as unreachable."""
+    node_tick: float = 5.0
+    """How often that is looked at."""
+    missing_node_grace: float = 40.0
+    """How long a Node object may be missing before its pods, ports and addresses are cleaned up."""
+    orphan_grace: float = 60.0
+    """How long an Address may stand without its Port, or a Port without its pod, before the sweeper acts."""
+    sweep_period: float = 30.0
+    """How often orphans are looked for."""
+    event_lifetime: float = 3600.0
+    """How long an Event is kept."""
+    event_period: float = 300.0
+    """How often old events are looked for."""
+    recheck: float = 2.0
+    """How often a deletion that waits for something is looked at again, beside the changes that wake it."""

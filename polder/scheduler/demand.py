@@ -1,0 +1,151 @@
+"""What a pod asks of a node, taken from its spec once: amounts, selector, tolerations, host ports, spread group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from polder.api.core import Pod
+from polder.api.meta import ref_of
+from polder.api.podspec import Container, PodSpec, Toleration
+from polder.api.quantity import milli, whole
+from polder.base.errors import PermanentError
+from polder.base.ref import Ref
+from polder.scheduler.affinity import NodeAffinity, node_affinity
+
+Amounts = Mapping[str, int]
+"""Per resource name: cpu in thousandths, everything else in whole units, rounded up."""
+
+DEFAULT_SCHEDULER = "default-scheduler"
+SCORED_CPU = 100
+"""What a container without a request counts for when nodes are compared (thousandths), as upstream."""
+SCORED_MEMORY = 200 * 1024 * 1024
+"""Likewise in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One pending pod, as the decision needs it. ``refusal`` says why it can never be placed; empty if it can."""
+
+    ref: Ref
+    uid: str
+    created: str
+    priority: int
+    requests: Amounts
+    scored: Amounts
+    selector: Mapping[str, str]
+    affinity: NodeAffinity
+    tolerations: tuple[Toleration, ...]
+    ports: frozenset[tuple[str, int]]
+    group: str
+    refusal: str = ""
+
+
+@lru_cache(maxsize=4096)
+def amount(resource: str, quantity: str | int | float) -> int:
+    """A quantity in the scheduler's integer unit. Raises PermanentError."""
+    return milli(quantity) if resource == "cpu" else whole(quantity)
+
+
+def amounts(quantities: Mapping[str, str | int | float] | None) -> dict[str, int]:
+    """All of a map of quantities. Raises PermanentError."""
+    return {name: amount(name, quantity) for name, quantity in (quantities or {}).items()}
+
+
+def container_requests(container: Container) -> dict[str, int]:
+    """A container's requests; a limit stands in for a request that is not given."""
+    if container.resources is None:
+        return {}
+    return {**amounts(container.resources.limits), **amounts(container.resources.requests)}
+
+
+def _plus(left: Amounts, right: Amounts) -> dict[str, int]:
+    return {name: left.get(name, 0) + right.get(name, 0) for name in left.keys() | right.keys()}
+
+
+def _most(left: Amounts, right: Amounts) -> dict[str, int]:
+    return {name: max(left.get(name, 0), right.get(name, 0)) for name in left.keys() | right.keys()}
+
+
+def pod_requests(spec: PodSpec) -> dict[str, int]:
+    """The pod's effective requests: containers together, or the highest moment of its initialization.
+
+    An init container with restartPolicy Always keeps running beside what comes after it (KEP-753).
+    """
+    beside: dict[str, int] = {}
+    peak: dict[str, int] = {}
+    for container in spec.init_containers or []:
+        needs = container_requests(container)
+        if container.restart_policy == "Always":
+            beside = _plus(beside, needs)
+            peak = _most(peak, beside)
+        else:
+            peak = _most(peak, _plus(beside, needs))
+    together = beside
+    for container in spec.containers:
+        together = _plus(together, container_requests(container))
+    return _most(together, peak)
+
+
+def _scored(spec: PodSpec) -> dict[str, int]:
+    """CPU and memory for comparing nodes: containers without requests count for something."""
+    cpu = memory = 0
+    for container in spec.containers:
+        needs = container_requests(container)
+        cpu += needs.get("cpu", SCORED_CPU)
+        memory += needs.get("memory", SCORED_MEMORY)
+    return {"cpu": cpu, "memory": memory}
+
+
+def _host_ports(containers: Iterable[Container]) -> frozenset[tuple[str, int]]:
+    return frozenset((p.protocol, p.host_port) for c in containers for p in c.ports or [] if p.host_port)
+
+
+def _group(pod: Pod) -> str:
+    """Pods of one controller spread; pods without one spread with their namespace's."""
+    ref = ref_of(pod)
+    for owner in pod.metadata.owner_references or []:
+        if owner.controller:
+            return f"{ref.tenant}/{owner.uid}"
+    return f"{ref.tenant}/{ref.namespace}"
+
+
+def demand_of(pod: Pod) -> Demand:
+    """The pod's demand. What cannot be read or is not supported becomes its ``refusal``."""
+    requests: dict[str, int] = {}
+    scored: dict[str, int] = {}
+    try:
+        requests, scored = pod_requests(pod.spec), _scored(pod.spec)
+        affinity, refusal = node_affinity(pod.spec.affinity)
+    except PermanentError as error:
+        affinity, refusal = NodeAffinity(), f"spec.containers resources: {error}"
+    return Demand(
+        ref=ref_of(pod),
+        uid=pod.metadata.uid,
+        created=pod.metadata.creation_timestamp or "",
+        priority=pod.spec.priority or 0,
+        requests=requests,
+        scored=scored,
+        selector=pod.spec.node_selector or {},
+        affinity=affinity,
+        tolerations=tuple(pod.spec.tolerations or ()),
+        ports=_host_ports(pod.spec.containers),
+        group=_group(pod),
+        refusal=refusal,
+    )
+
+
+def is_terminal(pod: Pod) -> bool:
+    """Whether the pod has ended and holds nothing of its node any more."""
+    return pod.status.phase in ("Succeeded", "Failed")
+
+
+def is_pending(pod: Pod) -> bool:
+    """Whether the pod waits for this scheduler."""
+    return (
+        not pod.spec.node_name
+        and pod.metadata.deletion_timestamp is None
+        and pod.spec.scheduler_name in ("", DEFAULT_SCHEDULER)
+        and not is_terminal(pod)
+    )

@@ -1,0 +1,16 @@
+"""What the scheduler is given by ``main/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from polder.base.clock import Clock, SystemClock
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSettings:
+    """``parallel`` bounds the requests that bind or explain at one time; ``batch`` the decisions between two yields."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    parallel: int = 32
+    batch: int = 100
