@@ -131,11 +131,13 @@ class Links:
             there = None
         if not there:
             node.indexes.pop(item.node_name, None)
-            peer = NewLink(item.node_name, mtu=item.mtu, netns=node.netns.fd, up=False)
-            self._veth(space, NewLink(item.name, mtu=item.mtu), peer)
-        done = requests.set_mtu(item.mtu)
-        node.route.call(requests.change_link(node.index(item.node_name), up=True, alias=item.owner, more=done))
-        space.route.call(requests.change_link(space.index(item.name), up=True, alias=item.owner, more=done))
+            peer = NewLink(item.node_name, item.node_mac, item.mtu, netns=node.netns.fd, up=False)
+            self._veth(space, NewLink(item.name, item.mac, item.mtu), peer)
+        mtu = requests.set_mtu(item.mtu)
+        outer = mtu + (requests.set_mac(item.node_mac) if item.node_mac else b"")
+        inner = mtu + (requests.set_mac(item.mac) if item.mac else b"")
+        node.route.call(requests.change_link(node.index(item.node_name), up=True, alias=item.owner, more=outer))
+        space.route.call(requests.change_link(space.index(item.name), up=True, alias=item.owner, more=inner))
 
     def _veth(self, space: OpenSpace, link: NewLink, peer: NewLink) -> None:
         """Make a pair. Its other name may be held by a link that waits to be deleted."""

@@ -1,0 +1,283 @@
+"""A small machine room of namespaces: a wire, nodes on it, a server outside, pods as bare namespaces.
+
+Everything is named by files below the test's own directory, and taken down by ``close`` whatever happened.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from polder.sdn.apply.linux.kernel import Kernel, KernelSettings
+from polder.sdn.render.linux.desired import Desired, key_of
+from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.items import Item
+from polder.sdn.topology.addressing import link_name, mac_of
+from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router, RouterAddress
+from polder.system.net import dumps, requests
+from polder.system.net.netlink import NetlinkSocket
+from polder.system.net.netns import Netns, ensure_netns, list_netns, open_netns, remove_netns, run_inside
+from polder.system.net.requests import NewLink, NewRoute
+from polder.system.net.sysctl import write_sysctl
+from tests.system import frames
+
+UNDERLAY = "192.168.77"
+OUTSIDE = "203.0.113.10"
+"""A server beyond the wire, reached by the nodes' default route."""
+T = TypeVar("T")
+
+
+def waited(condition: Callable[[], object], seconds: float = 3.0) -> bool:
+    """Whether the condition comes true in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return bool(condition())
+
+
+class Host:
+    """A namespace and what can be done from inside it."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+        ensure_netns(path)
+        self.netns: Netns = open_netns(path)
+        self.route: NetlinkSocket = run_inside(self.netns, NetlinkSocket)
+        self.route.call(requests.change_link(1, up=True))
+
+    def run(self, what: Callable[[], T]) -> T:
+        return run_inside(self.netns, what)
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        return self.run(lambda: socket.socket(family, kind, protocol))
+
+    def close(self) -> None:
+        self.route.close()
+        self.netns.close()
+        remove_netns(self.path)
+
+    def ping(self, address: str, seconds: float = 0.4, source: str = "") -> bool:
+        """ICMP echo, asked twice at most (the first may be lost while an ARP answer is under way)."""
+        mark = f"{self.name} {time.monotonic_ns()}".encode()
+        with self.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+            if source:
+                sock.bind((source, 0))
+            sock.settimeout(seconds / 2)
+            for _ in range(2):
+                try:
+                    sock.sendto(frames.icmp_echo(7, mark), (address, 0))
+                except OSError:
+                    continue
+                if _heard(sock, lambda data: data[20] == 0 and mark in data):
+                    return True
+        return False
+
+    @contextmanager
+    def tcp_server(self, port: int = 8080, address: str = "") -> Iterator[list[str]]:
+        """Answers each connection with the host's name; yields the list of the clients' addresses."""
+        seen: list[str] = []
+        listener = self.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(64)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, peer = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    seen.append(peer[0])
+                    connection.sendall(self.name.encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            thread.join()
+
+    def tcp(self, address: str, port: int = 8080, seconds: float = 0.7) -> str:
+        """Who answers there; empty when nobody does."""
+        with self.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.settimeout(seconds)
+            try:
+                sock.connect((address, port))
+                return sock.recv(64).decode()
+            except OSError:
+                return ""
+
+    def send_frames(self, interface: str, some: Iterable[bytes]) -> None:
+        """Put frames on a link as they are."""
+        with self.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+            sock.bind((interface, 0))
+            for frame in some:
+                sock.send(frame)
+
+    @contextmanager
+    def sniff(self, interface: str) -> Iterator[Callable[[bytes], bool]]:
+        """Listen on a link; yields a question: has a frame with these bytes arrived (within a moment)?"""
+        sock = self.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        sock.bind((interface, 3))
+        sock.settimeout(0.3)
+        seen: list[bytes] = []
+
+        def arrived(mark: bytes) -> bool:
+            _heard(sock, lambda data: bool(seen.append(data)) or mark in data)
+            return any(mark in data for data in seen)
+
+        try:
+            yield arrived
+        finally:
+            sock.close()
+
+    def link(self, name: str) -> dumps.Link:
+        return dumps.link_named(self.route, name)
+
+
+def _heard(sock: socket.socket, wanted: Callable[[bytes], bool]) -> bool:
+    until = time.monotonic() + (sock.gettimeout() or 0.0)
+    while time.monotonic() < until:
+        try:
+            data, peer = sock.recvfrom(4096)
+        except OSError:
+            return False
+        outgoing = isinstance(peer, tuple) and len(peer) > 2 and peer[2] == 4  # PACKET_OUTGOING: our own
+        if not outgoing and wanted(data):
+            return True
+    return False
+
+
+@dataclass(slots=True)
+class Node:
+    """A machine: its namespace, its kernel's state as Polder keeps it."""
+
+    host: Host
+    kernel: Kernel
+    facts: NodeFacts
+    items: frozenset[Item] = frozenset()
+
+
+@dataclass
+class Lab:
+    """``nodes`` machines n1, n2 … at 192.168.77.1, .2 …; the server ``outside``; the parts of the topology."""
+
+    directory: Path
+    size: int = 2
+    prefix: str = "lab"
+    nodes: dict[str, Node] = field(default_factory=dict)
+    pods: dict[str, Host] = field(default_factory=dict)
+    parts: dict[object, Part] = field(default_factory=dict)
+    hosts: list[Host] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Lay the wire and put the machines on it."""
+        self.wire = self._host("wire")
+        self.wire.route.call(requests.add_bridge(NewLink("wire", mtu=1500)))
+        self.outside = self._host("outside")
+        self._plug(self.outside, f"{UNDERLAY}.100")
+        at = self.outside.link("lo").index
+        self.outside.route.call(requests.address(at, OUTSIDE, 32, add=True))
+        for number in range(1, self.size + 1):
+            name, underlay = f"n{number}", f"{UNDERLAY}.{number}"
+            host = self._host(name)
+            index = self._plug(host, underlay)
+            host.route.call(requests.route(NewRoute("0.0.0.0/0", index, via=f"{UNDERLAY}.100"), add=True))
+            host.run(lambda: write_sysctl("net/ipv4/conf/all/rp_filter", "0"))
+            settings = KernelSettings(self.directory / f"{name}.routers", self.prefix, host.path)
+            facts = NodeFacts(name, underlay, underlay, "eth0", 1500, (f"{UNDERLAY}.99",), self.prefix)
+            self.nodes[name] = Node(host, Kernel(settings), facts)
+            self.put(NodeAddress(name, underlay))
+
+    async def close(self) -> None:
+        """Take everything down; safe after a half start."""
+        for node in self.nodes.values():
+            await node.kernel.close()
+        for host in [*self.pods.values(), *reversed(self.hosts)]:
+            host.close()
+        for name in self.nodes:
+            where = self.directory / f"{name}.routers"
+            for left in list_netns(where):
+                remove_netns(where / left)
+
+    def put(self, part: Part) -> None:
+        """Have this part of the topology from the next ``deploy`` on."""
+        self.parts[key_of(part)] = part
+
+    def tenant(self, name: str, number: int, networks: dict[str, str]) -> None:
+        """A tenant on all nodes: router addresses 100.64.NODE.number, networks by name and CIDR."""
+        addresses = tuple(RouterAddress(node, f"100.64.{node[1:]}.{number}") for node in self.nodes)
+        self.put(Router(name, "kube-system/default", "10.96.0.0/16", "10.96.0.1", addresses))
+        for at, (network, cidr) in enumerate(networks.items(), 1):
+            gateway = cidr.rsplit(".", 1)[0] + ".1"
+            self.put(Network(name, f"default/{network}", number * 256 + at, cidr, gateway, "default"))
+
+    def pod(self, tenant: str, name: str, node: str, address: str, network: str = "a") -> Host:
+        """A pod's namespace and its port."""
+        full = f"{tenant}.{name}"
+        host = Host(full, self.directory / "pods" / full)
+        self.pods[full] = host
+        link = link_name(f"{tenant}:default/{name}", full)
+        path = str(host.path)
+        self.put(
+            Port(
+                tenant,
+                f"default/{name}",
+                f"default/{network}",
+                node,
+                (address,),
+                mac_of(address),
+                sandbox=full,
+                netns=path,
+                link=link,
+            )
+        )
+        return host
+
+    def desired(self, node: Node) -> frozenset[Item]:
+        """All items of a node, by the real renderer."""
+        known = Desired(node.facts)
+        for part in self.parts.values():
+            known.put(key_of(part), part)
+        return frozenset(item for key in known.keys() for item in known.render(key))
+
+    async def deploy(self) -> None:
+        """Make every node's kernel as the topology says; fails on the first refusal and on any difference after."""
+        for node in self.nodes.values():
+            wanted = self.desired(node)
+            failures = await node.kernel.apply(node.items - wanted, wanted - node.items)
+            assert not failures, "\n".join(str(one) for one in failures)
+            node.items = wanted
+
+    async def verify(self) -> None:
+        """The kernels hold what is wanted, nothing else."""
+        for node in self.nodes.values():
+            seen = await node.kernel.observe(node.items)
+            assert (node.items - seen, seen - node.items) == (frozenset(), frozenset())
+
+    def _host(self, name: str) -> Host:
+        host = Host(name, self.directory / "hosts" / name)
+        self.hosts.append(host)
+        return host
+
+    def _plug(self, host: Host, address: str) -> int:
+        """A link of ``host`` on the wire; its index."""
+        bridge = self.wire.link("wire").index
+        peer = NewLink("eth0", netns=host.netns.fd, up=False)
+        self.wire.route.call(requests.add_veth(NewLink(f"w-{host.name}", master=bridge), peer))
+        index = host.link("eth0").index
+        host.route.call(requests.change_link(index, up=True))
+        host.route.call(requests.address(index, address, 24, add=True))
+        return index
