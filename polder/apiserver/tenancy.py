@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
@@ -79,11 +80,20 @@ class Tenants:
         return record
 
 
+class Presence(Protocol):
+    """Which tenants a node knows of."""
+
+    async def enters(self, node: str, tenant: str) -> bool:
+        """Whether the tenant is on the node."""
+        ...
+
+
 class Tenancy:
     """Which tenant a request means: where the connection entered, else the path, else the credential's home."""
 
-    def __init__(self, tenants: Tenants) -> None:
+    def __init__(self, tenants: Tenants, presence: Presence) -> None:
         self._tenants = tenants
+        self._presence = presence
 
     async def resolve(self, who: Identity, conn: Connection, asked: TenantName | None) -> TenantName:
         """The tenant, which the caller may enter and which exists (or ``*``). Raises ApiError 401, 403, 404."""
@@ -91,7 +101,11 @@ class Tenancy:
         if conn.pin is not None and tenant != conn.pin:
             raise closed(who, tenant)
         check_entry(who, tenant)
-        if tenant != EVERY_TENANT and who.role in _EVERYWHERE and await self._tenants.get(tenant) is None:
+        if tenant in {EVERY_TENANT, ROOT} or who.role not in _EVERYWHERE:
+            return tenant
+        if who.role is Role.NODE and not await self._presence.enters(who.node, tenant):
+            raise closed(who, tenant)
+        if await self._tenants.get(tenant) is None:
             raise closed(who, tenant) if who.role is Role.NODE else not_found(TENANT_KIND, tenant)
         return tenant
 

@@ -117,7 +117,7 @@ async def world(pki: Pki) -> World:
     await bootstrap.ensure_root(store, tenants)
     static = parse_static_tokens("# for tests\nplain-secret,ops,1,polder:platform-admins\n")
     made = World(
-        pki, store, clock, tenants, Tenancy(tenants), tokens, share, Authenticator(tenants, tokens, clock, static),
+        pki, store, clock, tenants, Tenancy(tenants, share), tokens, share, Authenticator(tenants, tokens, clock, static),
         Authorizer(NodeRules(store, share)), bootstrap,
     )  # fmt: skip
     await made.add_tenant("acme")
