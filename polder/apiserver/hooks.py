@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,8 +10,10 @@ from aiohttp import web
 
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
+from polder.apiserver.admission import Hook
 from polder.apiserver.types import Connection, Identity, RequestInfo
 from polder.base.ids import TenantName
+from polder.store.protocol import Op
 
 
 class Authenticator(Protocol):
@@ -53,6 +55,26 @@ class Share(Protocol):
         """Done when objects that are not changing themselves arrive in or leave the node's share of ``kind``."""
         ...
 
+    def listed(self, node: str, resource: str) -> None:
+        """The node begins to list the resource: a later watch is good only if its share stood still since."""
+        ...
+
+
+class Bootstrap(Protocol):
+    """What stands beside a tenant and in every namespace from the first moment."""
+
+    def tenant(self, value: bytes) -> Sequence[Op]:
+        """What to commit beside a new Tenant, whose stored value is given."""
+        ...
+
+    def farewell(self, tenant: TenantName) -> Sequence[Op]:
+        """What to commit beside the removal of a Tenant."""
+        ...
+
+    def namespace(self, tenant: TenantName, name: str) -> Sequence[Op]:
+        """What to commit beside a new Namespace."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -78,13 +100,15 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 class Parts:
     """What the server is composed of besides its own modules.
 
-    ``subresources`` maps (resource, subresource), for example ``("pods", "log")``, to what serves it; ``paths`` maps
+    ``checking`` are further hooks of admission, which only look. ``subresources`` maps (resource, subresource), for example ``("pods", "log")``, to what serves it; ``paths`` maps
     paths that are no resources, for example ``/polder/v1/stream``.
     """
 
     authenticator: Authenticator
     authorizer: Authorizer
     tenancy: Tenancy
+    bootstrap: Bootstrap
     share: Share | None = None
+    checking: Sequence[Hook] = ()
     subresources: Mapping[tuple[str, str], Handler] = field(default_factory=dict)
     paths: Mapping[str, Handler] = field(default_factory=dict)

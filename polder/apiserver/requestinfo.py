@@ -59,6 +59,8 @@ def parse(method: str, path: str, query: Mapping[str, str]) -> ParsedPath:
     if not rest or not all(rest[:4]):
         return plain
     found = replace(_split_resource(plain, group, rest), group=group, version=version)
+    if not group and found.resource == "bindings":  # the older way to bind; the pod's name is in the body
+        found = replace(found, resource="pods", subresource="binding")
     return replace(found, verb=_verb(method, found, query, legacy_watch))
 
 

@@ -1,0 +1,82 @@
+"""The standard chain of admission: which hooks there are, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polder.api.core import Namespace
+from polder.api.errors import forbidden, not_found
+from polder.api.kinds import kind_of
+from polder.api.polder import SYSTEM_NAMESPACE, Tenant
+from polder.apiserver.admission import AdmissionContext, Chain
+from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
+from polder.apiserver.objects import decode_entry
+from polder.base.ids import TenantName
+from polder.store.protocol import Key, Store
+
+NAMESPACES = kind_of(Namespace)
+TENANTS = kind_of(Tenant)
+PROTECTED = frozenset({"default", SYSTEM_NAMESPACE, "kube-public", "kube-node-lease"})
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """Nothing is made in a namespace or tenant that is missing or ends; the first namespaces stay."""
+
+    store: Store
+    tenancy: Tenancy
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Raises ApiError 403, 404."""
+        resource = context.resource.kind.resource
+        if resource == NAMESPACES.resource and context.verb == "delete" and context.name in PROTECTED:
+            await self._protect(context)
+        if context.verb != "create":
+            return
+        if await self.tenancy.phase(context.tenant) == "Terminating":
+            raise forbidden(context.resource.kind, context.name, "the tenant is being terminated")
+        if context.namespace and not context.subresource:
+            await self._check_namespace(context)
+
+    async def _protect(self, context: AdmissionContext) -> None:
+        """The first namespaces go only with their tenant."""
+        if await self.tenancy.phase(context.tenant) != "Terminating":
+            raise forbidden(NAMESPACES, context.name, "this namespace may not be deleted")
+
+    async def _check_namespace(self, context: AdmissionContext) -> None:
+        entry = await self.store.get(Key(NAMESPACES.resource, context.tenant, "", context.namespace))
+        if entry is None:
+            raise not_found(NAMESPACES, context.namespace)
+        meta = decode_entry(entry)["metadata"]
+        if not meta.get("deletionTimestamp"):
+            return
+        why = f"unable to create new content in namespace {context.namespace} because it is being terminated"
+        refused = forbidden(context.resource.kind, context.name, why)
+        message = f"namespace {context.namespace} is being terminated"
+        refused.details["causes"] = [
+            {"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}
+        ]
+        raise refused
+
+
+@dataclass(frozen=True, slots=True)
+class FirstObjects:
+    """What is committed beside a tenant and a namespace."""
+
+    bootstrap: Bootstrap
+
+    async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
+        """Adds to ``context.along``."""
+        resource = context.resource.kind.resource
+        if resource == TENANTS.resource and context.verb == "create" and value is not None:
+            context.along += self.bootstrap.tenant(value)
+        elif resource == TENANTS.resource and value is None:
+            context.along += self.bootstrap.farewell(TenantName(context.name))
+        elif resource == NAMESPACES.resource and context.verb == "create":
+            context.along += self.bootstrap.namespace(context.tenant, context.name)
+
+
+def standard_chain(store: Store, parts: Parts) -> Chain:
+    """The hooks of every server."""
+    lifecycle = Lifecycle(store, parts.tenancy)
+    return Chain((lifecycle,), (lifecycle, *parts.checking), (FirstObjects(parts.bootstrap),))

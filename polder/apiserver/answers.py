@@ -1,0 +1,61 @@
+"""Answers of the API server: every body is JSON or YAML without a charset, every error a metav1.Status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import yaml
+from aiohttp import web
+
+from polder.api.errors import ApiError
+from polder.api.meta import Raw
+from polder.apiserver.negotiate import JSON, YAML
+
+
+def json_answer(body: bytes, status: int = 200, *, media: str = JSON, warnings: Iterable[str] = ()) -> web.Response:
+    """An answer whose body is JSON already; ``media`` YAML converts it."""
+    if media == YAML:
+        body = yaml.dump(orjson.loads(body), Dumper=yaml.CSafeDumper, allow_unicode=True).encode()
+    response = web.Response(
+        body=body, status=status, headers={"Content-Type": media, "Cache-Control": "no-cache, private"}
+    )
+    for warning in warnings:
+        response.headers.add("Warning", f"299 - {_quoted(warning)}")
+    return response
+
+
+def _quoted(text: str) -> str:
+    """An RFC 9110 quoted-string; control characters and what is not Latin become spaces and question marks."""
+    plain = "".join(c if " " <= c <= "~" else " " if c < " " else "?" for c in text)
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def raw_answer(value: Any, status: int = 200) -> web.Response:
+    """An answer from a JSON value."""
+    return json_answer(orjson.dumps(value), status)
+
+
+def text_answer(text: str, status: int = 200) -> web.Response:
+    """Plain text, as health checks and metrics are."""
+    return web.Response(body=text.encode(), status=status, headers={"Content-Type": "text/plain; charset=utf-8"})
+
+
+def error_answer(error: ApiError) -> web.Response:
+    """The Status of an error, with Retry-After and WWW-Authenticate where they belong."""
+    response = raw_answer(error.to_status(), error.code)
+    retry = error.details.get("retryAfterSeconds")
+    if retry:
+        response.headers["Retry-After"] = str(retry)
+    if error.code == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def success(details: Raw | None = None) -> Raw:
+    """A Status of success."""
+    found: Raw = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    if details:
+        found["details"] = details
+    return found

@@ -1,0 +1,149 @@
+"""Reading a request's body: bounded in bytes, time and depth; JSON or YAML; errors say where."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import yaml
+from aiohttp import web
+
+from polder.api.errors import ApiError, bad_request, too_large, unsupported_media_type
+from polder.api.meta import Raw
+
+DEPTH_LIMIT = 100
+"""Nesting of objects and arrays in a body; the deepest built-in type is far below it."""
+_JSON = "application/json"
+_YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
+
+
+class _PlainLoader(yaml.CSafeLoader):
+    """YAML as JSON knows it: no dates, no merge keys, no aliases."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":timestamp", ":merge", ":value"))]
+    for first, found in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+async def read_body(request: web.BaseRequest, limit: int, timeout: float) -> bytes:
+    """The whole body. Raises ApiError 413 over ``limit`` bytes, 408 when it takes longer than ``timeout`` seconds."""
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large(f"limit is {limit}")
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > limit:
+                    raise too_large(f"limit is {limit}")
+                chunks.append(chunk)
+    except TimeoutError:
+        raise ApiError(408, "Timeout", f"the request's body did not arrive within {timeout:g} seconds") from None
+    return b"".join(chunks)
+
+
+def media_type(request: web.BaseRequest) -> str:
+    """The body's media type without parameters."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def parse_body(body: bytes, media: str) -> Any:
+    """Any JSON value. Raises ApiError 400 with the position of a mistake, 415 for other media types."""
+    if media in _YAML:
+        found = _parse_yaml(body)
+    elif media in {"", _JSON} or media.endswith("+json"):
+        found = _parse_json(body)
+    else:
+        raise unsupported_media_type((_JSON, "application/yaml"))
+    if body.count(b"{") + body.count(b"[") > DEPTH_LIMIT:
+        check_depth(found)
+    return found
+
+
+def parse_object(body: bytes, media: str) -> Raw:
+    """A JSON object. Raises ApiError as ``parse_body`` does, and 400 for anything else."""
+    if not body.strip():
+        raise bad_request("the request has no body: an object is needed")
+    found = parse_body(body, media)
+    if not isinstance(found, dict):
+        raise bad_request(f"the body must be a JSON object, not {_json_name(found)}")
+    return found
+
+
+def _json_name(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        message = f"error decoding the body as JSON: {problem.msg} at line {problem.lineno}, column {problem.colno}"
+        raise bad_request(message) from None
+
+
+def _parse_yaml(body: bytes) -> Any:
+    try:
+        _scan_yaml(body)
+        return _json_keys(yaml.load(body, Loader=_PlainLoader))  # noqa: S506 - a subclass of the safe loader
+    except yaml.MarkedYAMLError as problem:
+        where = ""
+        if problem.problem_mark is not None:
+            where = f" at line {problem.problem_mark.line + 1}, column {problem.problem_mark.column + 1}"
+        raise bad_request(f"error decoding the body as YAML: {problem.problem}{where}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as problem:
+        raise bad_request(f"error decoding the body as YAML: {problem}") from None
+
+
+def _scan_yaml(body: bytes) -> None:
+    """Refuses, before anything is built, aliases (they multiply) and deep nesting (the composer recurses in C)."""
+    depth = 0
+    for event in yaml.parse(body, Loader=_PlainLoader):
+        line = event.start_mark.line + 1 if event.start_mark is not None else 0
+        if isinstance(event, yaml.AliasEvent):
+            raise bad_request(f"error decoding the body as YAML: line {line}: aliases are not accepted")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH_LIMIT:
+            raise bad_request(f"line {line}: the body is nested more than {DEPTH_LIMIT} levels deep")
+
+
+def _json_keys(value: Any) -> Any:
+    """Keys become text, as in JSON; what JSON cannot hold is refused."""
+    if isinstance(value, dict):
+        return {_json_key(k): _json_keys(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_json_keys(v) for v in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise bad_request(f"error decoding the body as YAML: a value of type {type(value).__name__} has no JSON form")
+
+
+def _json_key(key: Any) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, str | int | float):
+        return str(key)
+    raise bad_request("error decoding the body as YAML: a mapping's key must be a scalar")
+
+
+def check_depth(value: Any) -> None:
+    """Raises ApiError 400 where objects and arrays are nested too deep."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEPTH_LIMIT):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise bad_request(f"the body is nested more than {DEPTH_LIMIT} levels deep")

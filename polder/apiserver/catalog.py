@@ -1,0 +1,105 @@
+"""Which resources exist for a tenant: the built-in kinds, less the platform's own, and the tenant's custom ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from polder.api.errors import FieldError, no_such_path
+from polder.api.kinds import BUILT_IN, PLATFORM_ONLY, Kind
+from polder.api.meta import Raw
+from polder.apiserver.objects import PLAIN, View
+from polder.base.ids import EVERY_TENANT, ROOT, TenantName
+
+PROJECTED = frozenset({"nodes"})
+"""Platform kinds that tenants see a projection of, for reading only."""
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+class CustomSchema(Protocol):
+    """What is known of one version of a custom kind."""
+
+    @property
+    def columns(self) -> tuple[Mapping[str, Any], ...]:
+        """``additionalPrinterColumns``."""
+        ...
+
+    def prune(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
+        """The object without fields that the schema does not know, with its defaults; and the paths of these fields."""
+        ...
+
+    def validate(self, obj: Raw, old: Raw | None) -> list[FieldError]:
+        """What breaks the schema."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource as it is served: a kind in a version, for a custom one with its compiled schema."""
+
+    kind: Kind
+    custom: CustomSchema | None = None
+    read_only: bool = False
+
+    @property
+    def has_status(self) -> bool:
+        """Whether status is written through a subresource only."""
+        return "status" in self.kind.subresources
+
+    def view(self, tenant: TenantName) -> View:
+        """How its objects are shown to a request for ``tenant``."""
+        version = self.kind.api_version if self.custom is not None else ""
+        return View(version, True) if tenant == EVERY_TENANT else View(version) if version else PLAIN
+
+
+class CustomKinds(Protocol):
+    """The custom kinds of each tenant."""
+
+    async def find(self, tenant: TenantName, group: str, version: str, plural: str) -> Resource | None:
+        """One that is established and served, or None."""
+        ...
+
+    async def all(self, tenant: TenantName) -> Iterable[Resource]:
+        """Every served version of every established one."""
+        ...
+
+
+def _by_path(kinds: Iterable[Kind]) -> dict[tuple[str, str, str], Resource]:
+    return {(k.group, k.version, k.plural): Resource(k) for k in kinds}
+
+
+def _for_tenants() -> dict[tuple[str, str, str], Resource]:
+    """What every tenant has; projections are for reading only."""
+    kinds = [k for k in BUILT_IN if k.resource not in PLATFORM_ONLY - PROJECTED]
+    return {(k.group, k.version, k.plural): Resource(k, None, k.resource in PROJECTED) for k in kinds}
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Finds resources by path."""
+
+    custom: CustomKinds
+    _platform: Mapping[tuple[str, str, str], Resource] = field(default_factory=lambda: _by_path(BUILT_IN))
+    _tenant: Mapping[tuple[str, str, str], Resource] = field(default_factory=_for_tenants)
+
+    def built_in(self, tenant: TenantName) -> Iterable[Resource]:
+        """The built-in resources that exist for a tenant (all of them for root and for the view over all tenants)."""
+        return self._table(tenant).values()
+
+    def _table(self, tenant: TenantName) -> Mapping[tuple[str, str, str], Resource]:
+        return self._platform if tenant in {ROOT, EVERY_TENANT} else self._tenant
+
+    async def find(self, tenant: TenantName, group: str, version: str, plural: str) -> Resource:
+        """The resource of a path. Raises ApiError 404 where there is none."""
+        found = self._table(tenant).get((group, version, plural))
+        if found is None and tenant != EVERY_TENANT and "." in group:
+            found = await self.custom.find(tenant, group, version, plural)
+        if found is None:
+            raise no_such_path()
+        return found
+
+    async def all(self, tenant: TenantName) -> list[Resource]:
+        """Everything that a tenant's discovery names."""
+        custom = [] if tenant == EVERY_TENANT else list(await self.custom.all(tenant))
+        return [*self.built_in(tenant), *custom]

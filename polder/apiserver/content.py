@@ -1,0 +1,69 @@
+"""What an object says, as opposed to its metadata: conforming to the kind's type, defaults, validation.
+
+The rules are ``polder.api``'s for built-in kinds and the compiled schema's for custom ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from polder.api import conform
+from polder.api.defaults import default
+from polder.api.errors import bad_request, invalid
+from polder.api.meta import Raw
+from polder.api.validation import validate_create, validate_update
+from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.catalog import Resource
+
+
+class FieldValidation(Enum):
+    """What happens to fields that the kind does not know: cut off silently, with warnings, or refused."""
+
+    IGNORE = "Ignore"
+    WARN = "Warn"
+    STRICT = "Strict"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A conformed object and what to warn of."""
+
+    obj: Raw
+    warnings: tuple[str, ...] = ()
+
+
+def field_validation(text: str) -> FieldValidation:
+    """The query parameter ``fieldValidation``; the default warns. Raises ApiError 400."""
+    try:
+        return FieldValidation(text or "Warn")
+    except ValueError:
+        raise bad_request(f'fieldValidation: Unsupported value: "{text}": use Ignore, Warn or Strict') from None
+
+
+def take(resource: Resource, obj: Raw, validation: FieldValidation) -> Content:
+    """The object in its kind's form. Raises ApiError 400."""
+    if resource.custom is not None:
+        obj, unknown = resource.custom.prune(obj)
+    else:
+        found = conform.conform(resource.kind, obj)
+        obj, unknown = default(resource.kind, found.obj), found.unknown
+    if not unknown or validation is FieldValidation.IGNORE:
+        return Content(obj)
+    if validation is FieldValidation.STRICT:
+        raise conform.strict_error(resource.kind, unknown)
+    return Content(obj, tuple(map(conform.unknown_field, unknown)))
+
+
+def validate(context: AdmissionContext) -> None:
+    """Raises ApiError 422 naming every field that breaks a rule."""
+    kind, obj, old = context.resource.kind, context.obj, context.old
+    assert obj is not None
+    if context.resource.custom is not None:
+        problems = context.resource.custom.validate(obj, old)
+    elif old is None:
+        problems = validate_create(kind, obj)
+    else:
+        problems = validate_update(kind, obj, old)
+    if problems:
+        raise invalid(kind, context.name, problems)

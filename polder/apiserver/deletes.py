@@ -1,0 +1,281 @@
+"""delete and deletecollection: preconditions, graceful deletion of pods, finalizers, propagation.
+
+Dependents are the garbage collector's business; here an object only gets the finalizer that asks for it.
+Source: apimachinery's registry store (rest.BeforeDelete, deletionFinalizersForGarbageCollection).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from polder.api.errors import ApiError, bad_request, conflict, method_not_allowed, not_found
+from polder.api.meta import Raw
+from polder.apiserver import objectmeta
+from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.answers import json_answer, success
+from polder.apiserver.body import media_type, parse_object
+from polder.apiserver.catalog import Resource
+from polder.apiserver.hooks import Call
+from polder.apiserver.objects import decode, encode
+from polder.apiserver.paging import Window
+from polder.apiserver.reads import Reader, key_of, renderer_of
+from polder.apiserver.render import ListMeta
+from polder.apiserver.selection import prefix_of, selection_of
+from polder.apiserver.writes import ATTEMPTS, Writer
+from polder.base.clock import stamp
+from polder.base.ids import EVERY_TENANT
+from polder.store.protocol import ConflictError, Delete, Entry, Put
+
+FOREGROUND: Final = "foregroundDeletion"
+ORPHAN: Final = "orphan"
+CRD_CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
+DEFAULT_GRACE: Final = 30
+_POLICIES: Final = frozenset({"", "Orphan", "Background", "Foreground"})
+_ALWAYS: Final = {"customresourcedefinitions.apiextensions.k8s.io": CRD_CLEANUP}
+"""Finalizers that every deletion of a kind gets."""
+
+
+class Preconditions(msgspec.Struct, rename="camel"):
+    """metav1.Preconditions."""
+
+    uid: str | None = None
+    resource_version: str | None = None
+
+
+class DeleteOptions(msgspec.Struct, rename="camel"):
+    """metav1.DeleteOptions."""
+
+    grace_period_seconds: int | None = None
+    propagation_policy: str | None = None
+    orphan_dependents: bool | None = None
+    preconditions: Preconditions | None = None
+    dry_run: list[str] | None = None
+
+    @property
+    def policy(self) -> str:
+        """Orphan, Background, Foreground, or empty."""
+        if self.orphan_dependents is not None:
+            return "Orphan" if self.orphan_dependents else "Background"
+        return self.propagation_policy or ""
+
+
+def read_options(body: bytes, media: str, query: Mapping[str, str]) -> DeleteOptions:
+    """The options in the body or, where that is empty, in the query. Raises ApiError 400, 422."""
+    raw: Raw = parse_object(body, media) if body.strip() else _from_query(query)
+    try:
+        options = msgspec.convert(raw, DeleteOptions)
+    except msgspec.ValidationError as mistake:
+        raise bad_request(f"DeleteOptions cannot be handled: {mistake}") from None
+    problem = ""
+    if options.policy not in _POLICIES:
+        problem = f'propagationPolicy: Unsupported value: "{options.policy}"'
+    elif options.orphan_dependents is not None and options.propagation_policy:
+        problem = "propagationPolicy: Forbidden: orphanDependents and propagationPolicy cannot both be set"
+    elif options.grace_period_seconds is not None and options.grace_period_seconds < 0:
+        options.grace_period_seconds = 1
+    elif options.dry_run not in (None, [], ["All"]):
+        problem = f'dryRun: Unsupported value: {options.dry_run}: supported values: "All"'
+    if problem:
+        raise ApiError(422, "Invalid", f'DeleteOptions.meta.k8s.io "" is invalid: {problem}')
+    return options
+
+
+def _from_query(query: Mapping[str, str]) -> Raw:
+    raw: Raw = {}
+    if "gracePeriodSeconds" in query:
+        try:
+            raw["gracePeriodSeconds"] = int(query["gracePeriodSeconds"])
+        except ValueError:
+            raise bad_request("gracePeriodSeconds: must be a number of seconds") from None
+    if "propagationPolicy" in query:
+        raw["propagationPolicy"] = query["propagationPolicy"]
+    if "orphanDependents" in query:
+        raw["orphanDependents"] = query["orphanDependents"] in {"true", "1"}
+    if query.get("dryRun"):
+        raw["dryRun"] = [query["dryRun"]]
+    return raw
+
+
+@dataclass(slots=True)
+class Deleter:
+    """Removes objects, or marks them as being removed."""
+
+    writer: Writer
+    reader: Reader
+
+    async def delete(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """DELETE of one object: its last state where it stays for now, else a Status. Raises ApiError."""
+        renderer = renderer_of(call, resource)
+        key = key_of(call, resource)
+        options = await self._options(call)
+        current = await self.writer.store.get(key)
+        if current is None:
+            raise not_found(resource.kind, key.name)
+        entry, gone = await self._remove(call, resource, current, options)
+        if gone and resource.kind.resource != "pods":
+            return json_answer(orjson.dumps(success(_details(resource, decode(entry.value, 0)))))
+        return json_answer(renderer.one(entry, self.writer.clock.now()), media=renderer.accepted.media)
+
+    async def delete_collection(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """DELETE of a collection: the objects that were removed or marked. Raises ApiError."""
+        renderer = renderer_of(call, resource)
+        if call.info.tenant == EVERY_TENANT:
+            raise method_not_allowed(resource.kind, "deletecollection over all tenants")
+        options = await self._options(call)
+        prefix = prefix_of(resource, call.info.tenant, call.info.namespace)
+        selection = selection_of(call, resource, None)
+        found = await self.reader.find(prefix, Window(), selection, renderer)
+        removed = []
+        for entry in found.entries:
+            one = replace(call, info=replace(call.info, name=entry.key.name, namespace=entry.key.namespace))
+            try:
+                removed.append((await self._remove(one, resource, entry, options))[0])
+            except ApiError as refused:
+                if not refused.is_not_found:
+                    raise
+        meta = ListMeta(await self.writer.store.revision())
+        return json_answer(renderer.many(removed, meta, self.writer.clock.now()), media=renderer.accepted.media)
+
+    async def _options(self, call: Call) -> DeleteOptions:
+        options = read_options(await self.writer.body(call), media_type(call.request), call.query)
+        if call.query.get("dryRun") and not options.dry_run:
+            options.dry_run = [call.query["dryRun"]]
+        return options
+
+    async def _remove(
+        self, call: Call, resource: Resource, current: Entry, options: DeleteOptions
+    ) -> tuple[Entry, bool]:
+        """Marks or removes; a lost race is run again, the preconditions with it."""
+        key = current.key
+        found: Entry | None = current
+        for _ in range(ATTEMPTS):
+            if found is None:
+                raise not_found(resource.kind, key.name)
+            try:
+                return await self._remove_once(call, resource, found, options)
+            except ConflictError:
+                found = await self.writer.store.get(key)
+        raise conflict(resource.kind, key.name)
+
+    async def _remove_once(
+        self, call: Call, resource: Resource, current: Entry, options: DeleteOptions
+    ) -> tuple[Entry, bool]:
+        """Raises ConflictError when the object changed meanwhile."""
+        key, store = current.key, self.writer.store
+        old = decode(current.value, current.revision)
+        _check_preconditions(resource, old, options)
+        context = AdmissionContext(
+            call.who,
+            call.info.tenant,
+            "delete",
+            resource,
+            key.namespace,
+            key.name,
+            "",
+            None,
+            old,
+            bool(options.dry_run),
+        )
+        await self.writer.chain.check(context)
+        marked = self._marked(resource, old, options)
+        if marked is None:
+            return current, False
+        value = encode(marked)
+        if objectmeta.is_done(marked):
+            if options.dry_run:
+                return current, True
+            await self.writer.chain.accompany(context, None)
+            await store.commit([Delete(key, current.revision), *context.along])
+            return current, True
+        if options.dry_run:
+            return Entry(key, value, current.revision), False
+        return Entry(key, value, await store.commit([Put(key, value, current.revision)])), False
+
+    def _marked(self, resource: Resource, old: Raw, options: DeleteOptions) -> Raw | None:
+        """The object as it is while it is being deleted; None where nothing changes."""
+        meta = dict(old["metadata"])
+        finalizers = _finalizers(
+            resource, meta.get("finalizers") or [], options.policy, bool(meta.get("deletionTimestamp"))
+        )
+        grace = _grace(resource, old, options.grace_period_seconds)
+        deleting = meta.get("deletionTimestamp")
+        if deleting:
+            before = meta.get("deletionGracePeriodSeconds") or 0
+            if (options.grace_period_seconds is None and before) or grace >= before:
+                grace = before
+                if finalizers == (meta.get("finalizers") or []) and not _is_ready(old, finalizers, grace):
+                    return None
+        elif objectmeta.has_generation(resource):
+            meta["generation"] = meta.get("generation", 0) + 1
+        if not deleting or grace != (meta.get("deletionGracePeriodSeconds") or 0):
+            meta["deletionTimestamp"] = stamp(self.writer.clock.now() + timedelta(seconds=grace))
+        meta["deletionGracePeriodSeconds"] = grace
+        meta["finalizers"] = finalizers
+        marked = {**old, "metadata": meta}
+        if resource.kind.resource == "namespaces":
+            marked["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
+        return marked
+
+
+def _is_ready(old: Raw, finalizers: list[str], grace: int) -> bool:
+    meta = {**old["metadata"], "finalizers": finalizers, "deletionGracePeriodSeconds": grace}
+    return objectmeta.is_done({**old, "metadata": meta})
+
+
+def _check_preconditions(resource: Resource, old: Raw, options: DeleteOptions) -> None:
+    wanted = options.preconditions
+    if wanted is None:
+        return
+    meta = old["metadata"]
+    if wanted.uid is not None and wanted.uid != meta["uid"]:
+        why = f"Precondition failed: UID in precondition: {wanted.uid}, UID in object meta: {meta['uid']}"
+        raise conflict(resource.kind, meta["name"], why)
+    said = wanted.resource_version
+    if said is not None and said != meta["resourceVersion"]:
+        why = (
+            f"Precondition failed: ResourceVersion in precondition: {said}, ResourceVersion in object meta: "
+            f"{meta['resourceVersion']}"
+        )
+        raise conflict(resource.kind, meta["name"], why)
+
+
+def _finalizers(resource: Resource, present: list[str], policy: str, deleting: bool) -> list[str]:
+    """What must be taken away before the object goes."""
+    found = list(present)
+    if policy:
+        found = [f for f in found if f not in {FOREGROUND, ORPHAN}]
+        if policy != "Background":
+            found.append(FOREGROUND if policy == "Foreground" else ORPHAN)
+    always = _ALWAYS.get(resource.kind.resource)
+    if always and always not in found and not deleting:
+        found.append(always)
+    return found
+
+
+def _grace(resource: Resource, old: Raw, asked: int | None) -> int:
+    """Seconds that a pod has to end: none where it is bound to no node or has ended."""
+    if resource.kind.resource != "pods":
+        return 0
+    spec: dict[str, Any] = old.get("spec") or {}
+    phase = (old.get("status") or {}).get("phase")
+    if not spec.get("nodeName") or phase in {"Succeeded", "Failed"}:
+        return 0
+    if asked is not None:
+        return asked
+    found = spec.get("terminationGracePeriodSeconds")
+    return DEFAULT_GRACE if found is None else max(int(found), 0)
+
+
+def _details(resource: Resource, obj: Raw) -> Raw:
+    kind = resource.kind
+    details: Raw = {"name": obj["metadata"]["name"], "kind": kind.plural, "uid": obj["metadata"]["uid"]}
+    if kind.group:
+        details["group"] = kind.group
+    return details

@@ -1,0 +1,170 @@
+"""From a request to its handler: who asks, for which tenant, which resource, whether they may; and errors to Status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from polder.api.errors import ApiError, internal, method_not_allowed, no_such_path
+from polder.apiserver.answers import error_answer
+from polder.apiserver.catalog import Catalog, Resource
+from polder.apiserver.deletes import Deleter
+from polder.apiserver.hooks import Call, Handler, Parts
+from polder.apiserver.listener import connection_of
+from polder.apiserver.metrics import Metrics
+from polder.apiserver.reads import Reader
+from polder.apiserver.requestinfo import ParsedPath, parse
+from polder.apiserver.subresources import Subresources
+from polder.apiserver.types import RequestInfo
+from polder.apiserver.watches import Watches
+from polder.apiserver.writes import Writer
+from polder.store.protocol import StoreFailedError
+
+log = logging.getLogger(__name__)
+audit = logging.getLogger("polder.audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """What serves resources."""
+
+    reader: Reader
+    writer: Writer
+    deleter: Deleter
+    watches: Watches
+    subresources: Subresources
+
+    async def serve(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """One request for a resource. Raises ApiError."""
+        info = call.info
+        if info.subresource == "status" and resource.has_status:
+            return await self._status(call, resource)
+        if info.subresource:
+            return await self.subresources.serve(call, resource)
+        match info.verb:
+            case "get":
+                return await self.reader.get(call, resource)
+            case "list":
+                return await self.reader.list(call, resource)
+            case "watch":
+                return await self.watches.watch(call, resource)
+            case "create" if not info.name:
+                return await self.writer.create(call, resource)
+            case "update" if info.name:
+                return await self.writer.update(call, resource)
+            case "patch" if info.name:
+                return await self.writer.patch(call, resource)
+            case "delete":
+                return await self.deleter.delete(call, resource)
+            case "deletecollection":
+                return await self.deleter.delete_collection(call, resource)
+        raise method_not_allowed(resource.kind, info.verb)
+
+    async def _status(self, call: Call, resource: Resource) -> web.StreamResponse:
+        match call.info.verb:
+            case "get":
+                return await self.reader.get(call, resource)
+            case "update":
+                return await self.writer.update(call, resource)
+            case "patch":
+                return await self.writer.patch(call, resource)
+        raise method_not_allowed(resource.kind, f"{call.info.verb} of status")
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatcher:
+    """Handles every request of the server."""
+
+    parts: Parts
+    catalog: Catalog
+    verbs: Verbs
+    paths: Mapping[str, Handler]
+    metrics: Metrics
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Never raises but for cancellation: every error is answered as a Status."""
+        began = time.monotonic()
+        path = request.rel_url.raw_path
+        parsed = parse(request.method, path, request.query)
+        request_id = secrets.token_hex(8)
+        call: Call | None = None
+        try:
+            call = await self._admit(request, parsed, request_id)
+            response = await self._serve(call)
+        except ApiError as refused:
+            response = error_answer(refused)
+        except StoreFailedError as failed:
+            log.error("request %s: %s", request_id, failed)  # noqa: TRY400 - the store logged the cause
+            response = error_answer(internal("the store cannot write"))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("request %s %s %s failed", request_id, request.method, path)
+            response = error_answer(internal(f"request {request_id} failed; the server's log says why"))
+        if not response.prepared:
+            response.headers["Audit-Id"] = request_id
+        seconds = time.monotonic() - began
+        self.metrics.observe(parsed, response.status, seconds)
+        _log(parsed, call, request, response.status, (request_id, seconds))
+        return response
+
+    async def _admit(self, request: web.BaseRequest, parsed: ParsedPath, request_id: str) -> Call:
+        connection = connection_of(request)
+        who = await self.parts.authenticator.authenticate(connection, request.headers)
+        tenant = await self.parts.tenancy.resolve(who, connection, parsed.tenant)
+        return Call(request, who, parsed.info(tenant), connection, request_id, parsed.rest)
+
+    async def _serve(self, call: Call) -> web.StreamResponse:
+        info = call.info
+        if not info.is_resource:
+            await self.parts.authorizer.authorize(call.who, info)
+            return await self._path(call)
+        resource = await self.catalog.find(info.tenant, info.group, info.version, info.resource)
+        await self.parts.authorizer.authorize(call.who, info)
+        _check_scope(resource, info)
+        if resource.read_only and info.verb not in {"get", "list", "watch"}:
+            raise method_not_allowed(resource.kind, info.verb)
+        return await self.verbs.serve(call, resource)
+
+    async def _path(self, call: Call) -> web.StreamResponse:
+        path = call.info.path.rstrip("/") or "/"
+        if call.info.verb not in {"get", "head"} and path not in self.parts.paths:
+            raise ApiError(405, "MethodNotAllowed", f"{call.request.method} is not allowed on {path}")
+        handler = self.parts.paths.get(path) or self.paths.get(path) or self.paths.get(_family(path))
+        if handler is None:
+            raise no_such_path()
+        return await handler(call)
+
+
+def _family(path: str) -> str:
+    """The path whose handler serves everything below it."""
+    first, _, rest = path[1:].partition("/")
+    if first == "openapi":
+        return f"/openapi/{rest.partition('/')[0]}"
+    return f"/{first}"
+
+
+def _check_scope(resource: Resource, info: RequestInfo) -> None:
+    """A namespace in the path belongs to namespaced kinds, and every object of these has one."""
+    if info.namespace and not resource.kind.namespaced:
+        raise no_such_path()
+    if resource.kind.namespaced and info.name and not info.namespace:
+        raise no_such_path()
+
+
+def _log(parsed: ParsedPath, call: Call | None, request: web.BaseRequest, status: int, done: tuple[str, float]) -> None:
+    """One line for each request: reads at debug, writes and refusals at info."""
+    level = logging.DEBUG if parsed.verb in {"get", "list", "watch"} and status < 400 else logging.INFO
+    if not audit.isEnabledFor(level):
+        return
+    who, tenant = (call.who.name, call.info.tenant) if call else ("-", parsed.tenant or "-")
+    audit.log(
+        level, "%s %s %s tenant=%s user=%s status=%d ms=%.1f", done[0], request.method, parsed.path, tenant, who,
+        status, done[1] * 1000,
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""The API server, composed of its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Mapping
+
+from polder.apiserver.admit import standard_chain
+from polder.apiserver.catalog import Catalog
+from polder.apiserver.crdregistry import CrdRegistry
+from polder.apiserver.deletes import Deleter
+from polder.apiserver.discovery import Discovery
+from polder.apiserver.dispatch import Dispatcher, Verbs
+from polder.apiserver.hooks import Handler, Parts
+from polder.apiserver.listener import Listener, make_tls_context
+from polder.apiserver.metrics import Metrics
+from polder.apiserver.projection import Projected
+from polder.apiserver.reads import Reader
+from polder.apiserver.settings import ServerSettings
+from polder.apiserver.subresources import Subresources
+from polder.apiserver.system_paths import SystemPaths
+from polder.apiserver.watches import Watches
+from polder.apiserver.writes import Writer
+from polder.base.clock import Clock
+from polder.base.ids import TenantName
+from polder.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+
+class ApiServer:
+    """Serves the Kubernetes API of every tenant from one store."""
+
+    def __init__(self, settings: ServerSettings, store: Store, parts: Parts, clock: Clock) -> None:
+        store = Projected(store)
+        self._settings = settings
+        self._crds = CrdRegistry()
+        catalog = Catalog(self._crds)
+        metrics = Metrics()
+        reader = Reader(store, clock, parts.share)
+        writer = Writer(store, clock, standard_chain(store, parts), settings)
+        self._watches = Watches(store, reader, clock, settings.bookmark_interval)
+        subresources = Subresources(writer, parts.subresources)
+        verbs = Verbs(reader, writer, Deleter(writer, reader), self._watches, subresources)
+        self._system = SystemPaths(store, self._watches, metrics, settings.git_version)
+        self._listener = Listener(Dispatcher(parts, catalog, verbs, self._paths(catalog), metrics).handle)
+        self.port = 0
+
+    def _paths(self, catalog: Catalog) -> Mapping[str, Handler]:
+        discovery = Discovery(catalog)
+        system = self._system
+        return {
+            "/api": discovery.core,
+            "/apis": discovery.groups,
+            "/version": system.version,
+            "/healthz": system.health,
+            "/livez": system.health,
+            "/readyz": system.health,
+            "/metrics": system.prometheus,
+        }
+
+    async def start(self) -> None:
+        """Listens; ``port`` says where. Raises OSError where the address is taken or a file is missing."""
+        context = await asyncio.to_thread(make_tls_context, self._settings)
+        self.port = await self._listener.start(self._settings.host, self._settings.port, context)
+        log.info("API server listens on %s port %d", self._settings.host, self.port)
+
+    async def serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
+        """Serves one accepted connection, pinned to a tenant. Returns after the handshake; raises OSError."""
+        await self._listener.serve_socket(sock, context, pin)
+
+    async def stop(self) -> None:
+        """Ends watches, lets running requests finish within ``stop_timeout`` seconds, closes all connections."""
+        self._system.stopping = True
+        self._listener.stop_accepting()
+        self._watches.end_all()
+        await self._listener.stop(self._settings.stop_timeout)

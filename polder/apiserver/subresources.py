@@ -1,0 +1,164 @@
+"""Subresources that are no plain status: a pod's binding, a namespace's finalize; and the clear refusal of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from polder.api.conform import conform_to
+from polder.api.errors import (
+    ApiError,
+    Field,
+    bad_request,
+    conflict,
+    invalid,
+    method_not_allowed,
+    no_such_path,
+    not_found,
+)
+from polder.api.kinds import Kind
+from polder.api.meta import Raw
+from polder.api.schemas import named
+from polder.apiserver import objectmeta
+from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.answers import json_answer, raw_answer, success
+from polder.apiserver.body import media_type, parse_object
+from polder.apiserver.catalog import Resource
+from polder.apiserver.hooks import Call, Handler
+from polder.apiserver.objects import decode
+from polder.apiserver.reads import key_of, renderer_of
+from polder.apiserver.writes import ATTEMPTS, Writer, is_dry_run
+from polder.base.clock import stamp
+from polder.store.protocol import ConflictError, Key
+
+_Change = Callable[[Raw], Raw]
+BINDING: Final = Kind("", "v1", "Binding", "bindings", "binding")
+REFUSED: Final[Mapping[str, str]] = {
+    "exec": "running commands in a container",
+    "attach": "attaching to a container",
+    "portforward": "port forwarding",
+    "proxy": "proxying",
+    "eviction": "eviction",
+    "ephemeralcontainers": "ephemeral containers",
+    "resize": "resizing a pod in place",
+    "scale": "scaling",
+    "approval": "approval",
+}
+
+
+def refuse(resource: Resource, subresource: str) -> ApiError:
+    """What a subresource that is not served answers: 501 for one that upstream knows, 404 otherwise."""
+    what = REFUSED.get(subresource)
+    if what is None:
+        return no_such_path()
+    message = f"{resource.kind.resource}/{subresource}: {what} is not supported by this server"
+    return ApiError(501, "NotImplemented", message, {"kind": resource.kind.plural})
+
+
+@dataclass(slots=True)
+class Subresources:
+    """Serves what is below an object."""
+
+    writer: Writer
+    given: Mapping[tuple[str, str], Handler]
+
+    async def serve(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """One request for a subresource other than status. Raises ApiError."""
+        where = (resource.kind.resource, call.info.subresource)
+        handler = self.given.get(where)
+        if handler is not None:
+            return await handler(call)
+        if where == ("pods", "binding"):
+            _only(call, resource, "create")
+            return await self._bind(call, resource)
+        if where == ("namespaces", "finalize"):
+            _only(call, resource, "update")
+            return await self._finalize(call, resource)
+        raise refuse(resource, call.info.subresource)
+
+    async def _bind(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """Gives a pod its node, once."""
+        sent = parse_object(await self.writer.body(call), media_type(call.request))
+        objectmeta.check_kind(Resource(BINDING), sent)
+        meta = objectmeta.check_metadata(sent)
+        binding = conform_to(named("io.k8s.api.core.v1.Binding"), BINDING, sent).obj
+        name = call.info.name or meta.get("name") or ""
+        target = binding.get("target") or {}
+        if meta.get("name") not in {None, "", name}:
+            raise bad_request(f"metadata.name: {meta['name']} is not the pod in the path, {name}")
+        if target.get("kind") not in {"", None, "Node"} or not target.get("name"):
+            field = Field("target") / ("name" if not target.get("name") else "kind")
+            problem = field.required() if not target.get("name") else field.not_supported(target["kind"], ["Node"])
+            raise invalid(BINDING, name, [problem])
+        key = Key("pods", call.info.tenant, call.info.namespace, name)
+        await self._retry(call, resource, key, lambda pod: self._bound(pod, binding, resource))
+        return raw_answer(success(), 201)
+
+    def _bound(self, pod: Raw, binding: Raw, resource: Resource) -> Raw:
+        meta, node = pod["metadata"], binding["target"]["name"]
+        uid = binding["metadata"].get("uid")
+        if uid and uid != meta["uid"]:
+            raise conflict(resource.kind, meta["name"], f"the UID in the binding is {uid}, the pod's is {meta['uid']}")
+        if meta.get("deletionTimestamp"):
+            raise conflict(
+                resource.kind, meta["name"], f"pod {meta['name']} is being deleted, cannot be assigned to a host"
+            )
+        if pod["spec"].get("nodeName"):
+            why = f'pod {meta["name"]} is already assigned to node "{pod["spec"]["nodeName"]}"'
+            raise conflict(resource.kind, meta["name"], why)
+        status = dict(pod.get("status") or {})
+        others = [c for c in status.get("conditions") or [] if c.get("type") != "PodScheduled"]
+        scheduled = {
+            "type": "PodScheduled",
+            "status": "True",
+            "lastProbeTime": None,
+            "lastTransitionTime": stamp(self.writer.clock.now()),
+        }
+        status["conditions"] = [*others, scheduled]
+        annotations = {**(meta.get("annotations") or {}), **(binding["metadata"].get("annotations") or {})}
+        return {
+            **pod,
+            "metadata": {**meta, "annotations": annotations},
+            "spec": {**pod["spec"], "nodeName": node},
+            "status": status,
+        }
+
+    async def _retry(self, call: Call, resource: Resource, key: Key, change: _Change) -> bytes:
+        """Changes what stands, again where somebody was faster; admission looks at the result."""
+        for _ in range(ATTEMPTS):
+            current = await self.writer.store.get(key)
+            if current is None:
+                raise not_found(resource.kind, key.name)
+            old = decode(current.value, current.revision)
+            context = AdmissionContext(
+                call.who, call.info.tenant, "update", resource, key.namespace, key.name, call.info.subresource,
+                change(old), old, is_dry_run(call),
+            )  # fmt: skip
+            await self.writer.chain.check(context)
+            try:
+                entry = await self.writer.replace(context, current)
+            except ConflictError:
+                continue
+            return renderer_of(call, resource).one(entry, self.writer.clock.now())
+        raise conflict(resource.kind, key.name)
+
+    async def _finalize(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """Only ``spec.finalizers`` counts; the namespace goes when none is left."""
+        sent = parse_object(await self.writer.body(call), media_type(call.request))
+        objectmeta.check_kind(resource, sent)
+        meta = objectmeta.check_metadata(sent)
+        finalizers = (sent.get("spec") or {}).get("finalizers") or []
+
+        def change(old: Raw) -> Raw:
+            objectmeta.check_same(resource, meta, old, call.info.name)
+            return {**old, "spec": {**(old.get("spec") or {}), "finalizers": finalizers}}
+
+        return json_answer(await self._retry(call, resource, key_of(call, resource), change))
+
+
+def _only(call: Call, resource: Resource, verb: str) -> None:
+    if call.info.verb != verb:
+        raise method_not_allowed(resource.kind, f"{call.info.verb} of {call.info.subresource}")

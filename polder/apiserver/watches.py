@@ -1,0 +1,281 @@
+"""watch: events from a revision on, bookmarks, and the 410 that ends it.
+
+A watch reads the store's own ring of changes. What it sends is made once per change and way of showing it, already
+framed as an HTTP chunk, and shared by all watchers that show it so. A client that does not read is bounded by its
+socket's buffer and the store's bound on pending changes; past the former it has ``STALL_LIMIT`` seconds.
+
+Source: Kubernetes API concepts, "Efficient detection of changes" and "Streaming lists".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+import orjson
+from aiohttp import web
+
+from polder.api.errors import ApiError, expired, too_large_resource_version, too_old
+from polder.api.meta import Raw
+from polder.apiserver.catalog import Resource
+from polder.apiserver.hooks import Call, Share
+from polder.apiserver.listener import on_lost
+from polder.apiserver.paging import Window, parse_revision
+from polder.apiserver.reads import Reader, renderer_of
+from polder.apiserver.render import Renderer
+from polder.apiserver.requestinfo import is_true
+from polder.apiserver.selection import Selection, prefix_of, selection_of
+from polder.base.clock import Clock
+from polder.store.protocol import Batch, Change, ChangeType, CompactedError, FutureRevisionError, Prefix, Store
+
+log = logging.getLogger(__name__)
+
+STALL_LIMIT = 60.0
+SHORTEST, LONGEST = 1800.0, 3600.0
+"""Seconds that a watch lives when the client names no time: random between these, so that not all end at once."""
+_SHARED = 1024
+
+
+@dataclass(slots=True)
+class _Shown:
+    """A change as watchers share it."""
+
+    change: Change
+    frames: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    objects: dict[tuple[bool, str], Raw] = field(default_factory=dict)
+
+
+def frame(kind: str, body: bytes) -> bytes:
+    """One event as an HTTP/1.1 chunk."""
+    size = len(kind) + len(body) + 22
+    return b'%x\r\n{"type":"%s","object":%s}\n\r\n' % (size, kind.encode(), body)
+
+
+class Frames:
+    """The recent changes in the forms in which they were last shown."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._shown: dict[int, _Shown] = {}
+
+    def _of(self, change: Change) -> _Shown:
+        shown = self._shown.get(id(change))
+        if shown is None or shown.change is not change:
+            shown = self._shown[id(change)] = _Shown(change)
+            if len(self._shown) > _SHARED:
+                del self._shown[next(iter(self._shown))]
+        return shown
+
+    def event(self, change: Change, selection: Selection, renderer: Renderer) -> bytes | None:
+        """The frame that a change means to one selection; None where it means nothing."""
+        kind = self._kind(change, selection, renderer)
+        if not kind:
+            return None
+        shown = self._of(change)
+        made = shown.frames.get((kind, renderer.token))
+        if made is None:
+            value = change.value
+            if kind == "DELETED" and change.previous is not None:
+                value = change.previous
+            body = renderer.value(change.key, value, change.revision, self._clock.now())
+            made = shown.frames[kind, renderer.token] = frame(kind, body)
+        return made
+
+    def _kind(self, change: Change, selection: Selection, renderer: Renderer) -> str:
+        """ADDED, MODIFIED or DELETED by what the selection saw before and sees now."""
+        deleted = change.type is ChangeType.DELETE
+        if selection.is_everything:
+            return "DELETED" if deleted else "ADDED" if change.previous is None else "MODIFIED"
+        was = change.previous is not None and selection.matches(self._object(change, True, renderer))
+        now = not deleted and selection.matches(self._object(change, False, renderer))
+        if now:
+            return "MODIFIED" if was else "ADDED"
+        return "DELETED" if was else ""
+
+    def _object(self, change: Change, before: bool, renderer: Renderer) -> Raw:
+        shown = self._of(change)
+        found = shown.objects.get((before, renderer.token))
+        if found is None:
+            value = change.previous if before else change.value
+            assert value is not None
+            found = shown.objects[before, renderer.token] = renderer.decode(change.key, value, change.revision)
+        return found
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One client's end of a watch."""
+
+    request: web.BaseRequest
+    renderer: Renderer
+    bookmarks: bool
+    position: int
+    response: web.StreamResponse = field(default_factory=web.StreamResponse)
+
+    async def open(self) -> None:
+        """Sends the head at once: clients wait for it."""
+        self.response.headers["Content-Type"] = "application/json"
+        self.response.headers["Cache-Control"] = "no-cache, private"
+        self.response.enable_chunked_encoding()
+        await self.response.prepare(self.request)
+        await self.response.write(b"")
+
+    def send(self, chunk: bytes) -> None:
+        """Hands a framed chunk to the transport."""
+        transport = self.request.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(chunk)
+
+    async def drain(self) -> None:
+        """Waits for a slow reader. Raises TimeoutError when it does not read at all."""
+        writer = (
+            self.response._payload_writer
+        )  # aiohttp's public way to wait writes an empty chunk, which ends the body
+        assert writer is not None
+        async with asyncio.timeout(STALL_LIMIT):
+            await writer.drain()
+
+    def bookmark(self) -> None:
+        """Tells how far the watch has come."""
+        if self.bookmarks and self.position:
+            self.send(frame("BOOKMARK", self.renderer.bookmark(self.position)))
+
+    def fail(self, error: ApiError) -> None:
+        """The event that tells why the watch ends."""
+        self.send(frame("ERROR", orjson.dumps(error.to_status())))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a watch was asked for."""
+
+    prefix: Prefix
+    selection: Selection
+    since: int
+    initial: bool
+    mark_initial_end: bool
+    seconds: float
+
+
+class Watches:
+    """Serves watches, and ends them all when the server stops."""
+
+    def __init__(self, store: Store, reader: Reader, clock: Clock, bookmark_interval: float) -> None:
+        self._store = store
+        self._reader = reader
+        self._frames = Frames(clock)
+        self._interval = bookmark_interval
+        self._ends: set[Callable[[], None]] = set()
+
+    @property
+    def count(self) -> int:
+        """How many watches are open."""
+        return len(self._ends)
+
+    def end_all(self) -> None:
+        """Ends every watch, as if its time were over."""
+        for end in tuple(self._ends):
+            end()
+
+    async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """Streams events until the time is over, the client leaves or the history is lost. Raises ApiError 4xx, 504."""
+        plan = await self._plan(call, resource)
+        bookmarks = is_true(call.query.get("allowWatchBookmarks"))
+        stream = _Stream(call.request, renderer_of(call, resource), bookmarks, plan.since)
+        share = plan.selection.share
+        await stream.open()
+        loop = asyncio.get_running_loop()
+        scope = asyncio.timeout(plan.seconds)
+
+        def end() -> None:
+            if not scope.expired():
+                scope.reschedule(loop.time())
+
+        self._ends.add(end)
+        forget = on_lost(call.request, end)
+        moved = asyncio.ensure_future(_moved(share, plan.selection, stream, end)) if share is not None else None
+        try:
+            async with scope:
+                await self._run(plan, stream)
+        except (TimeoutError, ConnectionError):
+            log.debug("watch of %s ended", plan.prefix.resource)
+        finally:
+            self._ends.discard(end)
+            forget()
+            if moved is not None:
+                moved.cancel()
+        return stream.response
+
+    async def _plan(self, call: Call, resource: Resource) -> _Plan:
+        query = call.query
+        prefix = prefix_of(resource, call.info.tenant, call.info.namespace)
+        selection = selection_of(call, resource, self._reader.share)
+        asked = parse_revision(query.get("resourceVersion", ""))
+        wants_initial = is_true(query.get("sendInitialEvents"))
+        current = await self._store.revision()
+        if asked > current:
+            raise too_large_resource_version(asked, current)
+        initial = not asked if query.get("sendInitialEvents") is None else wants_initial
+        seconds = _seconds(query.get("timeoutSeconds", ""))
+        return _Plan(prefix, selection, asked or current, initial, wants_initial, seconds)
+
+    async def _run(self, plan: _Plan, stream: _Stream) -> None:
+        try:
+            if plan.initial:
+                await self._send_initial(plan, stream)
+            changes = self._store.watch(plan.prefix, stream.position)
+            try:
+                await self._follow(changes, plan.selection, stream)
+            finally:
+                await changes.aclose()
+        except CompactedError as lost:
+            stream.fail(too_old(stream.position, lost.oldest))
+        except FutureRevisionError:
+            stream.fail(too_large_resource_version(stream.position, await self._store.revision()))
+
+    async def _send_initial(self, plan: _Plan, stream: _Stream) -> None:
+        """Everything that is there, as ADDED events."""
+        found = await self._reader.find(plan.prefix, Window(), plan.selection, stream.renderer)
+        now = self._reader.clock.now()
+        for number, entry in enumerate(found.entries, 1):
+            stream.send(frame("ADDED", stream.renderer.one(entry, now)))
+            if number % 64 == 0:
+                await stream.drain()
+        stream.position = found.revision
+        if plan.mark_initial_end and stream.bookmarks:
+            stream.send(frame("BOOKMARK", stream.renderer.bookmark(found.revision, initial_end=True)))
+
+    async def _follow(self, changes: AsyncGenerator[Batch, None], selection: Selection, stream: _Stream) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tick() -> None:
+            stream.bookmark()
+            timers[0] = loop.call_later(self._interval, tick)
+
+        timers = [loop.call_later(self._interval, tick)]
+        try:
+            async for batch in changes:
+                chunks = [made for c in batch.changes if (made := self._frames.event(c, selection, stream.renderer))]
+                if chunks:
+                    stream.send(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+                    await stream.drain()
+                stream.position = batch.revision
+        finally:
+            timers[0].cancel()
+
+
+async def _moved(share: Share, selection: Selection, stream: _Stream, end: Callable[[], None]) -> None:
+    """Ends a node's watch with 410 when tenants arrive on or leave the node, so that its informer lists again."""
+    await share.changed(selection.node, selection.kind)
+    stream.fail(expired("the node's share changed; list again"))
+    end()
+
+
+def _seconds(text: str) -> float:
+    """``timeoutSeconds``, or a random time."""
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return float(min(int(text), 24 * 3600))
+    return random.uniform(SHORTEST, LONGEST)  # noqa: S311 - spreads load, hides nothing

@@ -1,0 +1,193 @@
+"""A running API server on a free port, with real parts on a store in memory, and clients of it."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from polder.apiserver.authn import (
+    COMPONENTS,
+    NODES,
+    PLATFORM_ADMINS,
+    ROOT_URN,
+    TENANT_ADMINS,
+    Authenticator,
+    tenant_urn,
+)
+from polder.apiserver.authz import Authorizer
+from polder.apiserver.bootstrap import Bootstrap
+from polder.apiserver.hooks import Parts
+from polder.apiserver.noderules import NodeRules
+from polder.apiserver.server import ApiServer
+from polder.apiserver.settings import ServerSettings
+from polder.apiserver.share import Share
+from polder.apiserver.tenancy import Tenancy, Tenants
+from polder.apiserver.tokens import Tokens
+from polder.base.clock import SystemClock
+from polder.base.ids import TenantName
+from polder.store.memory import MemoryStore
+from polder.system.pki import Leaf, Pki, ensure_pki
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Api:
+    """One client: a credential and a prefix."""
+
+    server: "Running"
+    session: aiohttp.ClientSession
+    prefix: str = ""
+
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        sent = {k.replace("_", "-"): v for k, v in headers.items()}
+        if data is not None and "Content-Type" not in sent:
+            sent["Content-Type"] = "application/json"
+        url = f"https://127.0.0.1:{self.server.port}{self.prefix}{path}"
+        async with self.session.request(method, url, data=data, headers=sent) as found:
+            return Answer(found.status, found.headers, await found.read())
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        return await self.call("GET", path, **headers)
+
+    async def post(self, path: str, body: Any, **headers: str) -> Answer:
+        return await self.call("POST", path, body, **headers)
+
+    async def put(self, path: str, body: Any, **headers: str) -> Answer:
+        return await self.call("PUT", path, body, **headers)
+
+    async def patch(self, path: str, body: Any, kind: str = "merge-patch") -> Answer:
+        return await self.call("PATCH", path, body, Content_Type=f"application/{kind}+json")
+
+    async def delete(self, path: str, body: Any = None) -> Answer:
+        return await self.call("DELETE", path, body)
+
+    def watch(self, path: str) -> Any:
+        url = f"https://127.0.0.1:{self.server.port}{self.prefix}{path}"
+        return self.session.get(url, timeout=aiohttp.ClientTimeout(total=20), read_bufsize=2**20)
+
+    def at(self, tenant: str) -> Api:
+        return Api(self.server, self.session, f"/tenants/{tenant}")
+
+
+@dataclass
+class Running:
+    """The server and what it stands on."""
+
+    api: ApiServer
+    store: MemoryStore
+    pki: Pki
+    tenants: Tenants
+    tokens: Tokens
+    folder: Path
+    sessions: list[aiohttp.ClientSession] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return self.api.port
+
+    def leaf(self, name: str, group: str, uri: str = "") -> Leaf:
+        return self.pki.issue_client(name, [group], uri)
+
+    def admin_leaf(self) -> Leaf:
+        return self.leaf("admin", PLATFORM_ADMINS, ROOT_URN)
+
+    def client(self, leaf: Leaf | None = None, token: str = "") -> Api:
+        context = ssl.create_default_context(cafile=str(self.pki.serving_ca))
+        if leaf is not None:
+            certificate, key = self.folder / "c.crt", self.folder / "c.key"
+            leaf.write(certificate, key)
+            context.load_cert_chain(certificate, key)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context, limit=0), headers=headers)
+        self.sessions.append(session)
+        return Api(self, session)
+
+    def admin(self) -> Api:
+        return self.client(self.admin_leaf())
+
+    def component(self) -> Api:
+        return self.client(self.leaf("system:polder:controllers", COMPONENTS))
+
+    def node(self, name: str) -> Api:
+        return self.client(self.leaf(f"system:node:{name}", NODES))
+
+    async def tenant_leaf(self, name: str) -> Leaf:
+        record = await self.tenants.get(TenantName(name))
+        assert record is not None
+        return self.leaf("admin", TENANT_ADMINS, tenant_urn(record.name, record.uid))
+
+    async def tenant_admin(self, name: str) -> Api:
+        return self.client(await self.tenant_leaf(name))
+
+    def kubeconfig(self, leaf: Leaf, tenant: str = "") -> Path:
+        """A kubeconfig with this credential."""
+        where = self.folder / f"kubeconfig-{len(list(self.folder.iterdir()))}"
+        where.mkdir()
+        leaf.write(where / "c.crt", where / "c.key")
+        url = f"https://127.0.0.1:{self.port}" + (f"/tenants/{tenant}" if tenant else "")
+        cluster = {"server": url, "certificate-authority": str(self.pki.serving_ca)}
+        user = {"client-certificate": str(where / "c.crt"), "client-key": str(where / "c.key")}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": cluster}],
+            "users": [{"name": "u", "user": user}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        path = where / "config"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    store, clock = MemoryStore(), SystemClock()
+    pki = ensure_pki(tmp_path / "pki")
+    pki.issue_serving(["localhost"], ["127.0.0.1"]).write(tmp_path / "s.crt", tmp_path / "s.key")
+    tenants = Tenants(store, "10.0.0.0/16", "10.96.0.0/16")
+    tokens = Tokens(store, tenants, clock)
+    share = Share(store)
+    rules = NodeRules(store, share)
+    bootstrap = Bootstrap(clock, "CA")
+    await bootstrap.ensure_root(store, tenants)
+    authenticator = Authenticator(tenants, tokens, clock)
+    parts = Parts(authenticator, Authorizer(rules), Tenancy(tenants, share), bootstrap, share, (rules,))
+    settings = ServerSettings(
+        tmp_path / "s.crt", tmp_path / "s.key", pki.clients_ca, port=0, bookmark_interval=0.3, read_timeout=2.0,
+        stop_timeout=1.0,
+    )  # fmt: skip
+    server = ApiServer(settings, store, parts, clock)
+    await server.start()
+    folder = tmp_path / "clients"
+    folder.mkdir()
+    found = Running(server, store, pki, tenants, tokens, folder)
+    yield found
+    for session in found.sessions:
+        await session.close()
+    await server.stop()
+    await store.close()
+
+
+@pytest.fixture
+async def admin(running: Running) -> Api:
+    return running.admin()

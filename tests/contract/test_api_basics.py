@@ -1,0 +1,26 @@
+"""get, list, create, update, delete over HTTPS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {"a": "b"}}
+MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+async def test_create_get_update_delete(admin: Any) -> None:
+    made = await admin.post(MAPS, MAP)
+    assert made.status == 201, made.body
+    meta = made.json["metadata"]
+    assert meta["uid"] and meta["resourceVersion"] and meta["creationTimestamp"] and meta["namespace"] == "default"
+    assert made.headers["Content-Type"] == "application/json"
+    found = await admin.get(f"{MAPS}/one")
+    assert found.json == made.json
+    changed = await admin.put(f"{MAPS}/one", {**found.json, "data": {"a": "c"}})
+    assert changed.json["data"] == {"a": "c"}
+    assert int(changed.json["metadata"]["resourceVersion"]) > int(meta["resourceVersion"])
+    stale = await admin.put(f"{MAPS}/one", {**found.json, "data": {"a": "d"}})
+    assert (stale.status, stale.json["reason"]) == (409, "Conflict")
+    gone = await admin.delete(f"{MAPS}/one")
+    assert (gone.status, gone.json["status"], gone.json["details"]["uid"]) == (200, "Success", meta["uid"])
+    assert (await admin.get(f"{MAPS}/one")).status == 404
