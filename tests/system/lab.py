@@ -23,6 +23,7 @@ from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router, 
 from polder.system.net import dumps, requests
 from polder.system.net.netlink import NetlinkSocket
 from polder.system.net.netns import Netns, ensure_netns, list_netns, open_netns, remove_netns, run_inside
+from polder.system.net.nft import run_nft
 from polder.system.net.requests import NewLink, NewRoute
 from polder.system.net.sysctl import write_sysctl
 from tests.system import frames
@@ -251,7 +252,7 @@ class Lab:
         known = Desired(node.facts)
         for part in self.parts.values():
             known.put(key_of(part), part)
-        return frozenset(item for key in known.keys() for item in known.render(key))
+        return frozenset(item for key in list(known.keys()) for item in known.render(key))
 
     async def deploy(self) -> None:
         """Make every node's kernel as the topology says; fails on the first refusal and on any difference after."""
@@ -260,6 +261,15 @@ class Lab:
             failures = await node.kernel.apply(node.items - wanted, wanted - node.items)
             assert not failures, "\n".join(str(one) for one in failures)
             node.items = wanted
+
+    def space(self, node: str, name: str) -> Netns:
+        """A router's namespace, to look into or to break; the caller closes it."""
+        return open_netns(self.directory / f"{node}.routers" / name)
+
+    def unguard(self, node: str, tenant: str) -> None:
+        """Take the anti-spoofing away, as a control: what was dropped before arrives now."""
+        with self.space(node, tenant) as netns:
+            run_inside(netns, lambda: run_nft("delete table bridge polder"))
 
     async def verify(self) -> None:
         """The kernels hold what is wanted, nothing else."""
