@@ -1,0 +1,188 @@
+"""``pods/log``: asks the pod's node over its stream and passes on what it says.
+
+The node answers ``{"kind": "logs", …}`` with the log's bytes; if it cannot, it resets the stream with the reason.
+Parameters and refusals in upstream's words (core/v1 PodLogOptions).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import orjson
+from aiohttp import web
+
+from polder.api.core import Pod
+from polder.api.errors import Field, FieldError, bad_request, invalid, not_found, unavailable
+from polder.api.kinds import Kind, kind_of
+from polder.api.meta import Raw
+from polder.apiserver.hooks import Call
+from polder.apiserver.requestinfo import is_true
+from polder.apiserver.stream import NodeStreams, NotConnectedError
+from polder.client.carry import ByteStream
+from polder.store.protocol import Key, Store
+
+POD = kind_of(Pod)
+OPTIONS = Kind("", "v1", "PodLogOptions", "podlogoptions", "podlogoptions")
+HEAD_WAIT = 1.0
+"""Seconds to wait for the first bytes before the answer's head goes out: a refusal can still become a Status."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """What of a log is asked for; numbers below zero mean unset. ``since_time`` is RFC 3339, empty for unset."""
+
+    container: str
+    follow: bool
+    previous: bool
+    timestamps: bool
+    tail_lines: int
+    since_seconds: int
+    since_time: str
+    limit_bytes: int
+
+
+def parse_options(query: Mapping[str, str], container: str) -> LogOptions:
+    """Raises ApiError 422 naming each wrong parameter, 400 for one that is not supported."""
+    errors: list[FieldError] = []
+    stream = query.get("stream", "")
+    if stream not in {"", "All"}:
+        raise bad_request(f"stream={stream}: logs of one output stream alone are not supported by this server")
+    options = LogOptions(
+        container,
+        is_true(query.get("follow")),
+        is_true(query.get("previous")),
+        is_true(query.get("timestamps")),
+        _number(query, "tailLines", 0, errors),
+        _number(query, "sinceSeconds", 1, errors),
+        _time(query, errors),
+        _number(query, "limitBytes", 1, errors),
+    )
+    if options.since_seconds > 0 and options.since_time:
+        errors.append(Field("sinceSeconds").forbidden("at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    if errors:
+        raise invalid(OPTIONS, "", errors)
+    return options
+
+
+def _number(query: Mapping[str, str], name: str, least: int, errors: list[FieldError]) -> int:
+    text = query.get(name, "")
+    if not text:
+        return -1
+    try:
+        number = int(text)
+    except ValueError:
+        errors.append(Field(name).type_invalid(text, "must be an integer"))
+        return -1
+    if number < least:
+        errors.append(Field(name).invalid(number, f"must be greater than or equal to {least}"))
+    return number
+
+
+def _time(query: Mapping[str, str], errors: list[FieldError]) -> str:
+    text = query.get("sinceTime", "")
+    try:
+        known = not text or datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        known = False
+    if not known:
+        errors.append(Field("sinceTime").invalid(text, "must be a time as in RFC 3339"))
+    return text
+
+
+def choose_container(pod: Raw, asked: str) -> str:
+    """The container meant. Raises ApiError 400."""
+    name, spec = pod["metadata"]["name"], pod.get("spec") or {}
+    plain, init = _names(spec.get("containers")), _names(spec.get("initContainers"))
+    if asked:
+        if asked not in {*plain, *init}:
+            raise bad_request(f"container {asked} is not valid for pod {name}")
+        return asked
+    if len(plain) == 1 and not init:
+        return plain[0]
+    choice = f"choose one of: [{' '.join(plain)}]"
+    if init:
+        choice += f" or one of the init containers: [{' '.join(init)}]"
+    raise bad_request(f"a container name must be specified for pod {name}, {choice}")
+
+
+def _names(containers: Iterable[Raw] | None) -> list[str]:
+    return [c["name"] for c in containers or ()]
+
+
+def check_state(pod: Raw, options: LogOptions) -> None:
+    """Raises ApiError 400 where the container has no log yet, or none of the run before."""
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    known = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+    found: Raw = next((c for c in known if c.get("name") == options.container), {})
+    if options.previous:
+        if not ((found.get("lastState") or {}).get("terminated") or {}).get("containerID"):
+            raise bad_request(f'previous terminated container "{options.container}" in pod "{name}" not found')
+        return
+    state = found.get("state") or {}
+    waiting = state.get("waiting") or {}
+    ran_before = (found.get("lastState") or {}).get("terminated")
+    if not state or (waiting and not ran_before):
+        reason = waiting.get("reason") or "PodScheduled"
+        raise bad_request(f'container "{options.container}" in pod "{name}" is waiting to start: {reason}')
+
+
+class Logs:
+    """The handler of ``pods/log``."""
+
+    def __init__(self, store: Store, streams: NodeStreams) -> None:
+        self._store = store
+        self._streams = streams
+
+    async def serve(self, call: Call) -> web.StreamResponse:
+        """Streams a container's log as text. Raises ApiError 400, 404, 422, 503."""
+        info = call.info
+        entry = await self._store.get(Key(POD.resource, info.tenant, info.namespace, info.name))
+        if entry is None:
+            raise not_found(POD, info.name)
+        pod = orjson.loads(entry.value)
+        options = parse_options(call.query, choose_container(pod, call.query.get("container", "")))
+        node = (pod.get("spec") or {}).get("nodeName")
+        if not node:
+            raise bad_request(f"pod {info.name} does not have a host assigned")
+        check_state(pod, options)
+        place = {"tenant": info.tenant, "namespace": info.namespace, "pod": info.name, "uid": pod["metadata"]["uid"]}
+        try:
+            stream = await self._streams.open(node, {"kind": "logs", **place, **asdict(options)})
+        except NotConnectedError as error:
+            raise unavailable(f"the log of pod {info.name} cannot be read now: {error}") from error
+        try:
+            return await _pass_on(call.request, stream, info.name)
+        except BaseException:
+            await _drop(stream)
+            raise
+
+
+async def _drop(stream: ByteStream) -> None:
+    try:
+        await stream.reset("the reader left")
+    except ConnectionError:
+        pass  # the node is gone as well
+
+
+async def _pass_on(request: web.BaseRequest, stream: ByteStream, pod: str) -> web.StreamResponse:
+    """Waits a moment for the first bytes, so that a refusal becomes a Status; a log that breaks later breaks off."""
+    first = asyncio.ensure_future(stream.read())
+    try:
+        await asyncio.wait({first}, timeout=HEAD_WAIT)
+        if first.done() and (error := first.exception()) is not None:
+            raise unavailable(f"the log of pod {pod} cannot be read now: {error}") from error
+        response = web.StreamResponse(headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        data = await first
+        while data:
+            await response.write(data)
+            data = await stream.read()
+    finally:
+        first.cancel()
+    await response.write_eof()
+    await stream.end()
+    return response
