@@ -21,7 +21,7 @@ async def running(runner):
 
 async def until(condition, seconds=3.0):
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - any condition
             await asyncio.sleep(0.002)
 
 
