@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from polder.api import core, discovery, polder
+from polder.api import core, discovery, extensions, polder
 from polder.api.meta import Object
 
 
@@ -56,7 +56,8 @@ BUILT_IN: tuple[Kind, ...] = (
          discovery.EndpointSlice),
     Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease", True, (), (), (), discovery.Lease),
     Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions",
-         "customresourcedefinition", False, ("crd", "crds"), ("api-extensions",), ("status",)),
+         "customresourcedefinition", False, ("crd", "crds"), ("api-extensions",), ("status",),
+         extensions.CustomResourceDefinition),
     Kind(P, "v1alpha1", "Tenant", "tenants", "tenant", False, (), ("polder",), ("status",), polder.Tenant),
     Kind(P, "v1alpha1", "Segment", "segments", "segment", False, (), (), (), polder.Segment),
     Kind(P, "v1alpha1", "Network", "networks", "network", True, ("net",), ("polder",), ("status",), polder.Network),

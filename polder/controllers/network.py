@@ -115,6 +115,20 @@ class NetworkController:
             await self._client.patch(Network, ref_of(network), patch, subresource="status")
 
 
+def is_settled(network: Network, holder: str) -> bool:
+    """Whether a network needs no look: ``holder`` is the UID of the network that its identifier is claimed for."""
+    meta, status = network.metadata, network.status
+    if meta.deletion_timestamp is not None or NETWORK_FINALIZER not in (meta.finalizers or ()):
+        return False
+    if not status.vni or holder != meta.uid:
+        return False
+    try:
+        gateway = gateway_of(network.spec)
+    except ValueError:
+        return False
+    return status.gateway == gateway and any(c.type == READY and c.status == "True" for c in status.conditions or [])
+
+
 class SegmentController:
     """Gives up claims that no network stands behind; key: the Segment's reference."""
 

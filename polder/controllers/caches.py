@@ -1,0 +1,86 @@
+"""The caches that the controllers share: one for each kind, over all tenants, whatever the number of tenants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from polder.api.core import ConfigMap, Namespace, Node, Pod, ServiceAccount
+from polder.api.discovery import Lease
+from polder.api.extensions import CustomResourceDefinition
+from polder.api.meta import ref_of
+from polder.api.polder import Address, Network, Port, Router, Segment, Tenant
+from polder.base.ids import ROOT, TenantName
+from polder.base.ref import Ref
+from polder.client.client import Client
+from polder.client.informer import Informer
+from polder.controllers.namespace_content import ACCOUNT, CERTIFICATE
+
+
+def port_of(address: Address) -> Ref:
+    """The Port that holds an Address."""
+    namespace, _, name = address.spec.port.partition("/")
+    return Ref(ref_of(address).tenant, namespace, name)
+
+
+def network_of(obj: Port | Address) -> Ref:
+    """The Network of a Port or an Address."""
+    namespace, _, name = obj.spec.network.partition("/")
+    return Ref(ref_of(obj).tenant, namespace, name)
+
+
+def root_ref(name: str) -> Ref:
+    """A cluster-scoped object of root."""
+    return Ref(ROOT, "", name)
+
+
+class Caches:
+    """What is known of the cluster. Caches say what is worth a look; reconcilers read the server."""
+
+    def __init__(self, client: Client) -> None:
+        self.tenants = Informer(client, Tenant, ROOT)
+        self.nodes = Informer(client, Node, ROOT)
+        self.leases = Informer(client, Lease, ROOT)
+        self.segments = Informer(client, Segment, ROOT)
+        self.namespaces = Informer(client, Namespace)
+        self.accounts = Informer(client, ServiceAccount, fields=f"metadata.name={ACCOUNT}")
+        self.certificates = Informer(client, ConfigMap, fields=f"metadata.name={CERTIFICATE}")
+        self.pods = Informer(client, Pod)
+        self.networks = Informer(client, Network)
+        self.routers = Informer(client, Router)
+        self.ports = Informer(client, Port)
+        self.addresses = Informer(client, Address)
+        self.definitions = Informer(client, CustomResourceDefinition)
+        self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
+        self.pods.add_index("uid", lambda pod: [pod.metadata.uid])
+        self.ports.add_index("node", lambda port: [port.spec.node])
+        self.ports.add_index("pod", lambda port: [port.spec.pod_uid] if port.spec.pod_uid else [])
+        self.addresses.add_index("port", lambda address: [port_of(address)])
+
+    def all(self) -> Iterator[Informer[Any]]:
+        """All of them."""
+        yield from self.__dict__.values()
+
+    async def wait_synced(self) -> None:
+        """Returns when every cache has had its first list."""
+        await asyncio.gather(*(informer.wait_synced() for informer in self.all()))
+
+    def has_node(self, name: str) -> bool:
+        """Whether the Node exists."""
+        return self.nodes.get(Ref(ROOT, "", name)) is not None
+
+    def is_tenant_going(self, name: TenantName) -> bool:
+        """Whether the Tenant is in deletion."""
+        tenant = self.tenants.get(root_ref(name))
+        return tenant is not None and tenant.metadata.deletion_timestamp is not None
+
+    def is_namespace_going(self, ref: Ref) -> bool:
+        """Whether the namespace that an object is in is in deletion."""
+        namespace = self.namespaces.get(Ref(ref.tenant, "", ref.namespace))
+        return namespace is not None and namespace.metadata.deletion_timestamp is not None
+
+    def is_network_going(self, ref: Ref) -> bool:
+        """Whether the Network is in deletion."""
+        network = self.networks.get(ref)
+        return network is not None and network.metadata.deletion_timestamp is not None

@@ -1,0 +1,56 @@
+"""The reconcilers with their queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from polder.base.ref import Ref
+from polder.client.client import Client
+from polder.controllers.crd import DefinitionController
+from polder.controllers.gc import GarbageCollector
+from polder.controllers.gc_graph import Item
+from polder.controllers.missing import MissingNodes
+from polder.controllers.namespace import NamespaceController
+from polder.controllers.namespace_content import NamespaceContentController
+from polder.controllers.network import NetworkController, SegmentController
+from polder.controllers.node import NodeController
+from polder.controllers.pods import PodController
+from polder.controllers.ports import AddressSweeper, PortSweeper
+from polder.controllers.router import RouterController
+from polder.controllers.settings import ControllerSettings
+from polder.controllers.tenant import TenantController
+from polder.loop.runner import Runner
+
+
+class Runners:
+    """One queue for each reconciler, over all tenants; queues take turns between tenants."""
+
+    def __init__(self, client: Client, settings: ControllerSettings) -> None:
+        clock = settings.clock
+        missing = MissingNodes(client, clock, settings.missing_node_grace)
+        ports = PortSweeper(client, missing, clock, settings.orphan_grace)
+        addresses = AddressSweeper(client, clock, settings.orphan_grace)
+        self.health = NodeController(client, settings)
+        self.tenants: Runner[Ref] = Runner("tenants", TenantController(client, settings).reconcile, 4)
+        self.namespaces: Runner[Ref] = Runner("namespaces", NamespaceController(client, settings).reconcile, 4)
+        self.contents: Runner[Ref] = Runner(
+            "namespace contents", NamespaceContentController(client, settings).reconcile, 2
+        )
+        self.networks: Runner[Ref] = Runner("networks", NetworkController(client, settings).reconcile, 4)
+        self.segments: Runner[Ref] = Runner("segments", SegmentController(client).reconcile, 1)
+        self.routers: Runner[Ref] = Runner("routers", RouterController(client).reconcile, 2)
+        self.nodes: Runner[Ref] = Runner("nodes", self.health.reconcile, 2)
+        self.pods: Runner[Ref] = Runner("pods", PodController(client, missing).reconcile, 2)
+        self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 2)
+        self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 2)
+        self.definitions: Runner[Ref] = Runner("definitions", DefinitionController(client, settings).reconcile, 2)
+        self.collector = GarbageCollector(client, clock, self._collect, settings.recheck)
+        self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 4)
+
+    def _collect(self, item: Item) -> None:
+        self.garbage.add(item)
+
+    def all(self) -> Iterator[Runner[Any]]:
+        """Every queue."""
+        yield from (part for part in self.__dict__.values() if isinstance(part, Runner))
