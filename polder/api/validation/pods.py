@@ -1,0 +1,142 @@
+"""Pods: the spec as a whole, and what of it may change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from polder.api import cidr, names
+from polder.api.errors import Field, FieldError
+from polder.api.meta import Raw
+from polder.api.validation.containers import validate_containers, validate_ids
+from polder.api.validation.meta import validate_labels
+from polder.api.validation.networks import fixed_pod_annotations, validate_pod_annotations
+from polder.api.validation.volumes import validate_volumes
+
+_SPEC: Final = Field("spec")
+_RESTART: Final = ("Always", "OnFailure", "Never")
+_DNS: Final = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_CHANGEABLE: Final = (
+    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
+    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+
+
+def validate_pod(pod: Raw) -> Iterator[FieldError]:
+    """The whole pod."""
+    spec = pod.get("spec") or {}
+    yield from validate_pod_annotations((pod.get("metadata") or {}).get("annotations") or {})
+    yield from validate_volumes(spec.get("volumes") or [], _SPEC / "volumes")
+    yield from validate_containers(spec, _SPEC)
+    yield from _choices(spec)
+    yield from _names(spec)
+    deadline = spec.get("activeDeadlineSeconds")
+    if deadline is not None and not 1 <= deadline <= 2**31 - 1:
+        at = _SPEC / "activeDeadlineSeconds"
+        yield at.invalid(deadline, f"must be between 1 and {2**31 - 1}, inclusive")
+    grace = spec.get("terminationGracePeriodSeconds", 0)
+    if grace < 0:
+        yield (_SPEC / "terminationGracePeriodSeconds").invalid(grace, "must be greater than or equal to 0")
+    for number, toleration in enumerate(spec.get("tolerations") or ()):
+        yield from _toleration(toleration, (_SPEC / "tolerations")[number])
+    yield from validate_labels(spec.get("nodeSelector") or {}, _SPEC / "nodeSelector")
+    yield from validate_ids(spec.get("securityContext") or {}, _SPEC / "securityContext")
+
+
+def _choices(spec: Raw) -> Iterator[FieldError]:
+    for name, supported in (("restartPolicy", _RESTART), ("dnsPolicy", _DNS)):
+        value = spec.get(name, "")
+        if not value:
+            yield (_SPEC / name).required()
+        elif value not in supported:
+            yield (_SPEC / name).not_supported(value, supported)
+
+
+def _names(spec: Raw) -> Iterator[FieldError]:
+    for name in ("hostname", "subdomain"):
+        if text := spec.get(name):
+            yield from ((_SPEC / name).invalid(text, said) for said in names.dns_label(text))
+    for name in ("nodeName", "serviceAccountName", "schedulerName", "priorityClassName"):
+        if text := spec.get(name):
+            yield from ((_SPEC / name).invalid(text, said) for said in names.dns_subdomain(text))
+    for number, secret in enumerate(spec.get("imagePullSecrets") or ()):
+        if not secret.get("name"):
+            yield ((_SPEC / "imagePullSecrets")[number] / "name").required()
+    for number, alias in enumerate(spec.get("hostAliases") or ()):
+        at = (_SPEC / "hostAliases")[number]
+        if cidr.address(alias.get("ip", "")) is None:
+            yield (at / "ip").invalid(alias.get("ip", ""), "must be a valid IPv4 address (e.g. 10.9.8.7)")
+        for name in alias.get("hostnames") or ():
+            yield from ((at / "hostnames").invalid(name, said) for said in names.dns_subdomain(name))
+
+
+def _toleration(toleration: Raw, at: Field) -> Iterator[FieldError]:
+    key, operator = toleration.get("key", ""), toleration.get("operator", "Equal")
+    value, effect = toleration.get("value", ""), toleration.get("effect", "")
+    if key:
+        yield from ((at / "key").invalid(key, said) for said in names.qualified_name(key))
+    elif operator != "Exists":
+        why = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+        yield (at / "operator").invalid(operator, why)
+    if operator == "Equal":
+        yield from ((at / "operator").invalid(value, said) for said in names.label_value(value))
+    elif operator != "Exists":
+        yield (at / "operator").not_supported(operator, ("Equal", "Exists"))
+    elif value:
+        yield (at / "operator").invalid(toleration, "value must be empty when `operator` is 'Exists'")
+    if effect and effect not in _EFFECTS:
+        yield (at / "effect").not_supported(effect, _EFFECTS)
+    if "tolerationSeconds" in toleration and effect != "NoExecute":
+        yield (at / "effect").invalid(effect, "effect must be 'NoExecute' when `tolerationSeconds` is set")
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def validate_pod_update(new: Raw, old: Raw) -> Iterator[FieldError]:
+    """Images, the deadline and additional tolerations may change, nothing else of the spec."""
+    after, before = new.get("spec") or {}, old.get("spec") or {}
+    metas = [(pod.get("metadata") or {}).get("annotations") or {} for pod in (new, old)]
+    yield from fixed_pod_annotations(metas[0], metas[1])
+    counts = [[len(spec.get(group) or ()) for group in ("initContainers", "containers")] for spec in (after, before)]
+    if counts[0] != counts[1]:
+        yield (_SPEC / "containers").forbidden("pod updates may not add or remove containers")
+        return
+    yield from _deadline(after, before)
+    yield from _tolerations(after, before)
+    changed = sorted(key for key in {*after, *before} if _without(after, key) != _without(before, key))
+    if changed:
+        yield _SPEC.forbidden(f"{_CHANGEABLE}; changed: {', '.join(f'spec.{key}' for key in changed)}")
+
+
+def _without(spec: Raw, key: str) -> object:
+    """A part of the spec, what may change left out."""
+    if key in ("activeDeadlineSeconds", "tolerations"):
+        return None
+    value = spec.get(key)
+    if key in ("containers", "initContainers"):
+        return [{name: part for name, part in container.items() if name != "image"} for container in value or ()]
+    return value
+
+
+def _deadline(after: Raw, before: Raw) -> Iterator[FieldError]:
+    old, new, at = (
+        before.get("activeDeadlineSeconds"),
+        after.get("activeDeadlineSeconds"),
+        _SPEC / "activeDeadlineSeconds",
+    )
+    if old is not None and new is None:
+        yield at.invalid(None, "must not update from a positive integer to nil value")
+    elif old is not None and new > old:
+        yield at.invalid(new, "must be less than or equal to previous value")
+
+
+def _tolerations(after: Raw, before: Raw) -> Iterator[FieldError]:
+    kept = [{**toleration, "tolerationSeconds": 0} for toleration in after.get("tolerations") or ()]
+    for toleration in before.get("tolerations") or ():
+        if {**toleration, "tolerationSeconds": 0} not in kept:
+            why = "existing toleration can not be modified except its tolerationSeconds"
+            yield (_SPEC / "tolerations").forbidden(why)
+            return
