@@ -151,7 +151,6 @@ def _flag(value: bool) -> str:
 
 
 DISABLED = (
-    "io.containerd.runtime.v1.linux",
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",

@@ -98,6 +98,7 @@ class CriClient:
                 item.state == pb.SANDBOX_READY,
                 item.created_at,
                 dict(item.labels),
+                dict(item.annotations),
             )
             for item in found.items
         ]

@@ -132,6 +132,7 @@ class SandboxInfo:
     ready: bool
     created: int
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Waiting longer after each failure, per key: 10 s doubling to 5 min, forgotten after 10 quiet minutes (upstream's figures)."""
+"""Waiting longer after each failure, per key: 10 s doubling to 5 min, forgotten after 10 quiet minutes.
+
+The figures are upstream's.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ class _Entry:
 
 
 class Backoff:
-    """Delays by key, on one monotonic clock whose reading each call is given."""
+    """Delays by key, on one clock whose reading each call is given."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
@@ -29,9 +32,10 @@ class Backoff:
     def remaining(self, key: str, now: float, since: float | None = None) -> float:
         """Seconds still to wait, counted from ``since`` (the end of what failed) or from the last failure."""
         entry = self._entries.get(key)
-        if entry is None:
+        base = now if entry is None else (entry.at if since is None else since)
+        if entry is None or base - entry.at > FORGET:
             return 0.0
-        return max(0.0, (entry.at if since is None else since) + entry.delay - now)
+        return max(0.0, base + entry.delay - now)
 
     def raise_(self, key: str, now: float) -> None:
         """Notes one more try: the next one waits longer."""
@@ -41,10 +45,10 @@ class Backoff:
         else:
             self._entries[key] = _Entry(min(entry.delay * 2, LONGEST), now)
 
-    def seed(self, key: str, restarts: int, now: float) -> None:
-        """After a restart of the agent: what ``restarts`` earlier tries have earned, unless more is known."""
-        if restarts > 0 and key not in self._entries:
-            self._entries[key] = _Entry(min(FIRST * 2 ** min(restarts - 1, 10), LONGEST), now)
+    def seed(self, key: str, tries: int, at: float) -> None:
+        """After a restart of the agent: what ``tries`` failures, the last one begun at ``at``, have earned."""
+        if tries > 0 and key not in self._entries:
+            self._entries[key] = _Entry(min(FIRST * 2 ** min(tries - 1, 10), LONGEST), at)
 
     def clear(self, key: str) -> None:
         """Forgets a key."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from polder.api.core import ConfigMap, Pod, PodStatus, Secret, Service
 from polder.api.meta import Object
@@ -13,7 +13,7 @@ from polder.base.ref import Ref
 NORMAL = "Normal"
 WARNING = "Warning"
 
-Prepare = Callable[[Pod], Awaitable[None]]
+Prepare = Callable[[Pod], Coroutine[Any, Any, None]]
 """Makes the network ready for a pod before its sandbox; raises RetryableError or PermanentError with a sentence."""
 
 
@@ -34,6 +34,10 @@ class Cluster(Protocol):
 
     async def token(self, pod: Pod, audience: str, seconds: int) -> str:
         """A token of the pod's service account, bound to the pod."""
+        ...
+
+    async def pod_exists(self, ref: Ref, uid: str) -> bool:
+        """Whether the server, asked directly, has this pod, of this UID, bound to this node."""
         ...
 
     async def write_status(self, pod: Pod, status: PodStatus) -> None:

@@ -142,13 +142,15 @@ def _ensure_empty(place: Path, spec: EmptyDir, group: int | None) -> None:
     place.chmod(mode)
 
 
-HOST_PATH_CHECKS: dict[str, Callable[[Path], bool]] = {
-    "Directory": Path.is_dir,
-    "File": Path.is_file,
-    "Socket": Path.is_socket,
-    "CharDevice": Path.is_char_device,
-    "BlockDevice": Path.is_block_device,
-}
+def _is_of_type(path: Path, kind: str) -> bool:
+    found = {
+        "Directory": path.is_dir(),
+        "File": path.is_file(),
+        "Socket": path.is_socket(),
+        "CharDevice": path.is_char_device(),
+        "BlockDevice": path.is_block_device(),
+    }
+    return found.get(kind, False)
 
 
 def _host_path(name: str, spec: HostPath) -> Path:
@@ -157,7 +159,7 @@ def _host_path(name: str, spec: HostPath) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     elif spec.type == "FileOrCreate":
         path.touch(exist_ok=True)
-    elif spec.type and not HOST_PATH_CHECKS.get(spec.type, lambda _: False)(path):
+    elif spec.type and not _is_of_type(path, spec.type):
         raise PermanentError(f"volume {name}: hostPath {spec.path} is not of type {spec.type}")
     return path
 

@@ -1,0 +1,48 @@
+"""What every pod's worker is given."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from polder.api.core import Pod
+from polder.base.clock import Clock
+from polder.node.images import Images
+from polder.node.pods.configs import Places, Resolver
+from polder.node.pods.fields import Surroundings
+from polder.node.pods.ports import Cluster, Prepare, Recorder
+from polder.node.volumes.manager import Volumes
+from polder.system.cgroups import Cgroups
+from polder.system.cri import CriClient
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The node as pods see it: address, CPU in thousandths, memory in bytes."""
+
+    host_ip: str
+    cpu: int
+    memory: int
+
+    def around(self, pod: Pod, addresses: tuple[str, ...] = ()) -> Surroundings:
+        """A pod's surroundings, with the addresses in its status unless newer ones are known."""
+        known = addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
+        return Surroundings(self.host_ip, known, self.cpu, self.memory)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts. ``starts`` bounds how many sandboxes are made at once on the node."""
+
+    cri: CriClient
+    cluster: Cluster
+    recorder: Recorder
+    volumes: Volumes
+    images: Images
+    prepare: Prepare
+    places: Places
+    resolver: Resolver
+    machine: Machine
+    clock: Clock
+    cgroups: Cgroups
+    starts: asyncio.Semaphore

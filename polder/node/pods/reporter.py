@@ -1,0 +1,67 @@
+"""Writing a pod's status: the newest one only, until it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from polder.api.core import Pod, PodStatus
+from polder.api.errors import ApiError
+from polder.base.errors import PolderError
+from polder.node.pods.ports import Cluster
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY = 0.5
+LONGEST_RETRY = 30.0
+
+
+class Reporter:
+    """One pod's status writer. ``report`` returns at once; equal statuses are written once."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._wanted: tuple[Pod, PodStatus] | None = None
+        self._written: PodStatus | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def report(self, pod: Pod, status: PodStatus) -> None:
+        """Wants this status written; it replaces one that still waits."""
+        if self._wanted is None and status == (self._written or pod.status):
+            return
+        self._wanted = (pod, status)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write())
+
+    async def flush(self) -> None:
+        """Waits until nothing waits to be written."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def close(self) -> None:
+        """Writes no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _write(self) -> None:
+        delay = FIRST_RETRY
+        while self._wanted is not None:
+            pod, status = self._wanted
+            try:
+                await self._cluster.write_status(pod, status)
+            except ApiError as error:
+                if error.is_not_found or error.is_conflict:
+                    self._wanted = None  # this pod is gone; another of its name is not ours to write
+                    return
+                log.warning("status of pod %s was not written: %s", pod.metadata.name, error)
+            except (PolderError, OSError) as error:
+                log.info("status of pod %s waits for the server: %s", pod.metadata.name, error)
+            else:
+                self._written = status
+                if self._wanted == (pod, status):
+                    self._wanted = None
+                delay = FIRST_RETRY
+                continue
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_RETRY)

@@ -1,0 +1,137 @@
+"""The steps that start things: a sandbox, a container."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from polder.api.core import ConfigMap, Pod, Secret
+from polder.api.meta import tenant_of
+from polder.api.podspec import Container
+from polder.base.errors import PermanentError, PolderError
+from polder.base.ref import Ref
+from polder.node.images import ImageError
+from polder.node.pods import configs, environment
+from polder.node.pods.context import Context
+from polder.node.pods.ports import NORMAL, WARNING
+from polder.node.pods.resources import pod_limits
+from polder.system.cri_types import RuntimeFailureError
+
+
+class StartError(PolderError):
+    """Why something did not start: upstream's reason for the container's state, one sentence, seconds until retry."""
+
+    def __init__(self, reason: str, message: str, after: float) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.after = after
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A running sandbox that containers start in."""
+
+    id: str
+    attempt: int
+    addresses: tuple[str, ...]
+
+
+async def start_sandbox(ctx: Context, pod: Pod, attempt: int) -> Sandbox:
+    """Makes the pod's sandbox, with network. Raises StartError."""
+    uid = pod.metadata.uid
+    config = configs.sandbox_config(pod, attempt, ctx.places, ctx.resolver)
+    async with ctx.starts:
+        await asyncio.to_thread(_prepare_host, ctx, pod)
+        try:
+            found = await ctx.cri.run_sandbox(config)
+            addresses = (await ctx.cri.sandbox_network(found)).addresses
+        except RuntimeFailureError as error:
+            message = f"Failed to create pod sandbox: {error}"
+            if not error.away:
+                ctx.recorder.event(pod, WARNING, "FailedCreatePodSandBox", message)
+            raise StartError("ContainerCreating", message, 1.0) from error
+    addresses = (ctx.machine.host_ip,) if pod.spec.host_network else addresses
+    text = configs.hosts_file(pod, addresses, ctx.resolver.domain)
+    await asyncio.to_thread(ctx.places.hosts(uid).write_text, text)
+    return Sandbox(found, attempt, addresses)
+
+
+def _prepare_host(ctx: Context, pod: Pod) -> None:
+    ctx.places.pod(pod.metadata.uid).mkdir(parents=True, exist_ok=True, mode=0o711)
+    ctx.places.log_directory(pod).mkdir(parents=True, exist_ok=True, mode=0o700)
+    ctx.cgroups.ensure(ctx.places.pod_cgroup(pod.metadata.uid), pod_limits(pod))
+
+
+async def _sources(ctx: Context, pod: Pod, container: Container) -> environment.Sources:
+    maps, secrets = environment.needed(container)
+    tenant, namespace = tenant_of(pod.metadata), pod.metadata.namespace
+    found_maps: dict[str, ConfigMap | None] = {}
+    found_secrets: dict[str, Secret | None] = {}
+    for name in maps:
+        found_maps[name] = await ctx.cluster.config_map(Ref(tenant, namespace, name))
+    for name in secrets:
+        found_secrets[name] = await ctx.cluster.secret(Ref(tenant, namespace, name))
+    return environment.Sources(found_maps, found_secrets, await ctx.cluster.kubernetes_service(tenant))
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One container to start."""
+
+    pod: Pod
+    container: Container
+    attempt: int
+    sandbox: Sandbox
+    volumes: Mapping[str, Path]
+
+
+async def start_container(ctx: Context, start: Start) -> None:
+    """Makes and starts one container. Raises StartError; what fails after the start is the container's own state."""
+    pod, container = start.pod, start.container
+
+    def say(kind: str, reason: str, message: str) -> None:
+        ctx.recorder.event(pod, kind, reason, message)
+
+    try:
+        image = await ctx.images.ensure(container, say)
+        sources = await _sources(ctx, pod, container)
+        around = ctx.machine.around(pod, start.sandbox.addresses)
+        env = environment.environment(pod, container, sources, around)
+        inputs = configs.Inputs(start.attempt, image, env, start.volumes, ctx.machine.memory)
+        config = configs.container_config(pod, container, inputs, ctx.places)
+        await asyncio.to_thread(_prepare_files, ctx, start)
+    except ImageError as error:
+        raise StartError(error.reason, str(error), error.after) from error
+    except PermanentError as error:
+        say(WARNING, "Failed", f"Error: {error}")
+        raise StartError("CreateContainerConfigError", str(error), 10.0) from error
+    within = configs.sandbox_config(pod, start.sandbox.attempt, ctx.places, ctx.resolver)
+    try:
+        made = await ctx.cri.create_container(start.sandbox.id, config, within)
+    except RuntimeFailureError as error:
+        if not error.away:
+            say(WARNING, "Failed", f"Error: {error}")
+        raise StartError("CreateContainerError", str(error), 2.0) from error
+    say(NORMAL, "Created", f"Created container {container.name}")
+    try:
+        await ctx.cri.start_container(made)
+    except RuntimeFailureError as error:
+        if not error.away:
+            say(WARNING, "Failed", f"Error: {error}")
+        raise StartError("RunContainerError", str(error), 1.0) from error
+    say(NORMAL, "Started", f"Started container {container.name}")
+
+
+def _prepare_files(ctx: Context, start: Start) -> None:
+    """The file for the container's last words; its own user, whoever that is, writes it."""
+    path = ctx.places.message(start.pod.metadata.uid, start.container.name, start.attempt)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    path.chmod(0o666)
+    for mount in start.container.volume_mounts or []:
+        if mount.sub_path and mount.name in start.volumes:
+            target = start.volumes[mount.name] / mount.sub_path
+            if not target.exists():
+                target.mkdir(parents=True)

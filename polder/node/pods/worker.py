@@ -1,0 +1,312 @@
+"""One pod's worker: looks at what the API wants and what the runtime has, does the next steps, reports, waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from polder.api.core import ContainerStateWaiting, Pod, PodStatus
+from polder.api.podspec import Container
+from polder.base.errors import PermanentError, PolderError, RetryableError
+from polder.node.pods import ending, plan, starting
+from polder.node.pods.backoff import Backoff
+from polder.node.pods.context import Context
+from polder.node.pods.observe import Observer
+from polder.node.pods.ports import WARNING
+from polder.node.pods.refuse import refusal
+from polder.node.pods.reporter import Reporter
+from polder.node.pods.starting import Sandbox, Start, StartError
+from polder.node.pods.status import TERMINAL, Facts, Verdict, build_status
+from polder.node.pods.view import View
+from polder.system.cri_types import ContainerInfo, RuntimeFailureError
+
+log = logging.getLogger(__name__)
+
+RESYNC = 60.0
+"""Seconds after which a pod is looked at though nothing was heard of it."""
+FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
+
+
+class PodWorker:
+    """Runs one pod, named by its UID, from first sight until nothing of it is left on the node."""
+
+    def __init__(self, ctx: Context, uid: str, pod: Pod | None) -> None:
+        self._ctx = ctx
+        self._uid = uid
+        # As last seen in the API; kept when it is gone, for its last grace and events.
+        self._pod = pod
+        self._gone = pod is None
+        self._wake = asyncio.Event()
+        self._ends = asyncio.Event()
+        self._observer = Observer(ctx.cri, uid)
+        self._reporter = Reporter(ctx.cluster)
+        self._restarts = Backoff()
+        self._waiting: dict[str, ContainerStateWaiting] = {}
+        self._verdict: Verdict | None = None
+        self._failures = 0
+        self._status: PodStatus | None = None
+        self._note_end()
+
+    def see(self, pod: Pod | None) -> None:
+        """The pod as it now is in the API; None: it is gone."""
+        self._gone = pod is None
+        self._pod = pod if pod is not None else self._pod
+        self._note_end()
+        self._wake.set()
+
+    @property
+    def pod(self) -> Pod | None:
+        """The pod as last seen in the API; None for an orphan."""
+        return self._pod
+
+    def wake(self) -> None:
+        """Something in the runtime changed."""
+        self._wake.set()
+
+    def _note_end(self) -> None:
+        if self._gone or (self._pod is not None and self._pod.metadata.deletion_timestamp is not None):
+            self._ends.set()
+
+    async def run(self) -> None:
+        """Until the pod has left the node."""
+        try:
+            while True:
+                self._wake.clear()
+                delay = await self._turn()
+                if delay is None:
+                    return
+                try:
+                    await asyncio.wait_for(self._wake.wait(), delay)
+                except TimeoutError:
+                    pass  # the delay is over
+        finally:
+            await self._reporter.close()
+
+    async def _turn(self) -> float | None:
+        """One look; seconds until the next, None when all is done."""
+        try:
+            if self._ends.is_set():
+                await self._end()
+                return None
+            delay = await self._sync()
+            self._failures = 0
+            return 0.0 if self._ends.is_set() else delay
+        except _EndedError:
+            return 0.0
+        except RuntimeFailureError as error:
+            log.info("pod %s: %s", self._uid, error)
+            return 1.0 if error.away else self._retry()
+        except (PolderError, OSError) as error:
+            log.warning("pod %s: %s", self._uid, error)
+            return self._retry()
+
+    def _retry(self) -> float:
+        self._failures += 1
+        return min(FIRST_RETRY * (1 << min(self._failures - 1, 8)), LONGEST_RETRY)
+
+    async def _sync(self) -> float:
+        """A pod that should run, or has ended and stays as a record."""
+        pod = self._pod
+        assert pod is not None
+        view = await self._observer.observe()
+        self._judge(pod)
+        if self._verdict is not None or pod.status.phase in TERMINAL:
+            return await self._rest(pod, view)
+        todo = plan.make_plan(pod, view, self._wait)
+        await self._clear_away(todo)
+        if todo.finished:
+            self._report(pod, await self._observer.observe())
+            return RESYNC
+        self._note_delays(pod, view, todo)
+        if not todo.start:
+            self._report(pod, view)
+            await self._refresh_volumes(pod)
+            return self._next_look(pod, todo)
+        if todo.new_sandbox is not None:
+            self._report(pod, view)
+        try:
+            volumes = await self._volumes(pod)
+            sandbox = await self._sandbox(pod, view, todo)
+            delay = await self._start(pod, sandbox, todo.start, volumes)
+        finally:
+            self._report(pod, await self._observer.observe())
+        return delay if delay is not None else self._next_look(pod, todo)
+
+    def _next_look(self, pod: Pod, todo: plan.Plan) -> float:
+        known = (RESYNC, todo.wake, self._ctx.volumes.refresh_after(pod), self._deadline_left(pod))
+        return max(0.01, min(float(seconds) for seconds in known if seconds is not None))
+
+    # --- what ends a pod by the node's own judgement ---
+
+    def _judge(self, pod: Pod) -> None:
+        if self._verdict is not None:
+            return
+        refused = refusal(pod)
+        left = self._deadline_left(pod)
+        if refused is not None:
+            self._verdict = Verdict(*refused)
+            self._ctx.recorder.event(pod, WARNING, *refused)
+        elif left is not None and left <= 0 and pod.status.phase not in TERMINAL:
+            self._verdict = Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+            self._ctx.recorder.event(pod, WARNING, self._verdict.reason, self._verdict.message)
+
+    def _deadline_left(self, pod: Pod) -> float | None:
+        limit, began = pod.spec.active_deadline_seconds, pod.status.start_time
+        if limit is None or began is None:
+            return None
+        return limit - (self._ctx.clock.now() - datetime.fromisoformat(began)).total_seconds()
+
+    async def _rest(self, pod: Pod, view: View) -> float:
+        """A pod that ended for good: nothing runs; its containers stay as records until it is deleted."""
+        grace = pod.spec.termination_grace_period_seconds
+        await ending.stop_containers(self._ctx, pod, view, lambda: max(1, grace), self._wake)
+        for sandbox in view.sandboxes:
+            if sandbox.ready:
+                await self._ctx.cri.stop_sandbox(sandbox.id)
+        if self._verdict is not None:
+            self._report(pod, await self._observer.observe())
+        return RESYNC
+
+    # --- restarts ---
+
+    def _wait(self, container: Container, last: ContainerInfo) -> float:
+        self._restarts.seed(container.name, last.attempt, last.started / 1e9)
+        return self._restarts.remaining(container.name, self._ctx.clock.now().timestamp(), last.finished / 1e9)
+
+    def _note_delays(self, pod: Pod, view: View, todo: plan.Plan) -> None:
+        for info in view.running():
+            self._waiting.pop(info.name, None)
+        for name in todo.delayed:
+            delay, meta = self._restarts.delay(name), pod.metadata
+            place = f"{meta.name}_{meta.namespace}({meta.uid})"
+            words = f"back-off {_duration(delay)} restarting failed container={name} pod={place}"
+            waiting = ContainerStateWaiting(reason="CrashLoopBackOff", message=words)
+            if self._waiting.get(name) != waiting:
+                self._waiting[name] = waiting
+                message = f"Back-off restarting failed container {name} in pod {place}"
+                self._ctx.recorder.event(pod, WARNING, "BackOff", message)
+
+    # --- steps ---
+
+    async def _clear_away(self, todo: plan.Plan) -> None:
+        for container in todo.stop_containers:
+            await self._ctx.cri.stop_container(container, 1)
+        for sandbox in todo.stop_sandboxes:
+            await self._ctx.cri.stop_sandbox(sandbox)
+        for container in todo.remove_containers:
+            await self._ctx.cri.remove_container(container)
+        for sandbox in todo.remove_sandboxes:
+            await self._ctx.cri.remove_sandbox(sandbox)
+
+    async def _volumes(self, pod: Pod) -> dict[str, Path]:
+        try:
+            return await self._ctx.volumes.ensure(pod)
+        except (PolderError, OSError) as error:
+            self._ctx.recorder.event(pod, WARNING, "FailedMount", f"MountVolume.SetUp failed: {error}")
+            raise
+
+    async def _refresh_volumes(self, pod: Pod) -> None:
+        try:
+            await self._ctx.volumes.ensure(pod)
+        except (PolderError, OSError) as error:
+            # What runs keeps the files that it has; upstream does the same.
+            log.info("volumes of pod %s were not refreshed: %s", pod.metadata.name, error)
+
+    async def _sandbox(self, pod: Pod, view: View, todo: plan.Plan) -> Sandbox:
+        if todo.new_sandbox is None:
+            assert view.sandbox is not None
+            return Sandbox(view.sandbox.id, view.sandbox.metadata.attempt, view.addresses)
+        if not pod.spec.host_network:
+            try:
+                await self._unless_ended(self._ctx.prepare(pod))
+            except (RetryableError, PermanentError) as error:
+                self._ctx.recorder.event(pod, WARNING, "NetworkNotReady", f"network is not ready: {error}")
+                raise
+        return await starting.start_sandbox(self._ctx, pod, todo.new_sandbox)
+
+    async def _start(
+        self, pod: Pod, sandbox: Sandbox, containers: tuple[Container, ...], volumes: dict[str, Path]
+    ) -> float | None:
+        """Starts containers; one that fails does not hold up the others. Answers seconds until the next try."""
+        retry: float | None = None
+        view = await self._observer.observe()
+        for container in containers:
+            attempt = view.next_attempt(container.name)
+            start = Start(pod, container, attempt, sandbox, volumes)
+            try:
+                await self._unless_ended(starting.start_container(self._ctx, start))
+            except StartError as error:
+                self._waiting[container.name] = ContainerStateWaiting(reason=error.reason, message=str(error))
+                retry = error.after if retry is None else min(retry, error.after)
+            else:
+                self._waiting.pop(container.name, None)
+                if attempt > 0:
+                    self._restarts.raise_(container.name, self._ctx.clock.now().timestamp())
+        return retry
+
+    async def _unless_ended(self, step: Coroutine[Any, Any, None]) -> None:
+        """A step that may take long, given up when the pod is to end."""
+        task = asyncio.create_task(step)
+        ends = asyncio.create_task(self._ends.wait())
+        try:
+            await asyncio.wait({task, ends}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+                raise _EndedError(f"pod {self._uid} is to end")
+            task.result()
+        finally:
+            ends.cancel()
+
+    # --- the end ---
+
+    async def _end(self) -> None:
+        ctx, view = self._ctx, await self._observer.observe()
+        await ending.stop_containers(ctx, self._pod, view, lambda: ending.grace_of(self._pod, view), self._wake)
+        view = await self._observer.observe()
+        if self._pod is not None and view.containers:
+            self._report(self._pod, view)
+        await ending.remove_sandboxes(ctx, view)
+        await ending.clean_up(ctx, self._uid)
+        if self._pod is not None and not self._gone:
+            await self._reporter.flush()
+            await ctx.cluster.forget(self._pod)
+
+    def _report(self, pod: Pod, view: View) -> None:
+        if self._gone:
+            return
+        base = self._with_own_status(self._pod if self._pod is not None else pod)
+        facts = Facts(
+            view,
+            self._ctx.clock.now(),
+            self._ctx.machine.host_ip,
+            self._waiting,
+            self._observer.messages,
+            self._verdict,
+        )
+        self._status = build_status(base, facts)
+        self._reporter.report(base, self._status)
+
+    def _with_own_status(self, pod: Pod) -> Pod:
+        """The pod with the status that we last built, which the informer may not show yet; times hang on it."""
+        if self._status is None:
+            return pod
+        own = self._status.conditions or []
+        types = {c.type for c in own}
+        others = [c for c in pod.status.conditions or [] if c.type not in types]
+        return msgspec.structs.replace(pod, status=msgspec.structs.replace(self._status, conditions=[*others, *own]))
+
+
+class _EndedError(PolderError):
+    """A step was given up because the pod is to end."""
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"
