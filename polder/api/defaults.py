@@ -10,6 +10,7 @@ from polder.api import polder
 from polder.api.crd_defaults import default_crd
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
+from polder.api.quantity import parse
 
 _FILE_MODE: Final = 0o644
 _TOKEN_SECONDS: Final = 3600
@@ -20,6 +21,35 @@ def default(kind: Kind, obj: Raw) -> Raw:
     if (fill := _BY_RESOURCE.get(kind.resource)) is not None:
         fill(obj)
     return obj
+
+
+def initial_status(kind: Kind, obj: Raw) -> Raw | None:
+    """The status that a new object begins with, whatever the caller sent (upstream's ``PrepareForCreate``); None where
+    the kind has none, or where the caller's counts (nodes register with theirs).
+    """
+    match kind.resource:
+        case "pods":
+            return {"phase": "Pending", "qosClass": qos_class(obj.get("spec") or {})}
+        case "namespaces" | "tenants.polder.dev":
+            return {"phase": "Active"}
+        case "services":
+            return {"loadBalancer": {}}
+        case "networks.polder.dev" | "ports.polder.dev":
+            return {}
+    return None
+
+
+def qos_class(spec: Raw) -> str:
+    """Guaranteed when every container's requests equal its limits for CPU and memory, BestEffort when none asks."""
+    asked, guaranteed = False, True
+    for container in containers_of(spec):
+        resources = container.get("resources") or {}
+        requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+        for name in ("cpu", "memory"):
+            amounts = [parse(group.get(name, 0)).value for group in (requests, limits)]
+            asked |= any(amounts)
+            guaranteed &= bool(amounts[1]) and amounts[0] == amounts[1]
+    return "BestEffort" if not asked else "Guaranteed" if guaranteed else "Burstable"
 
 
 def containers_of(spec: Raw) -> Iterator[Raw]:

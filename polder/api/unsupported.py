@@ -1,0 +1,118 @@
+"""What of a pod Polder does not do: refused on creation instead of ignored. Known fields stand in lists of what works, so
+that a field of a later release of Kubernetes is refused too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from polder.api.errors import Field, FieldError
+from polder.api.meta import Raw
+
+_LATER: Final = "is not supported by this version of Polder"
+_ROOT_ONLY: Final = "is for pods of the platform (tenant root) only"
+_SPEC: Final = Field("spec")
+
+_POD: Final = frozenset(
+    {"containers", "initContainers", "volumes", "nodeName", "nodeSelector", "tolerations", "restartPolicy"}
+    | {"terminationGracePeriodSeconds", "activeDeadlineSeconds", "serviceAccountName", "serviceAccount"}
+    | {"automountServiceAccountToken", "hostNetwork", "hostPID", "hostIPC", "hostname", "subdomain", "hostAliases"}
+    | {"dnsPolicy", "enableServiceLinks", "schedulerName", "securityContext", "shareProcessNamespace", "priority"}
+    | {"preemptionPolicy"}
+)
+_POD_SECURITY: Final = frozenset({"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups"})
+_CONTAINER: Final = frozenset(
+    {"name", "image", "command", "args", "workingDir", "ports", "env", "envFrom", "resources", "volumeMounts"}
+    | {"imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty", "terminationMessagePath"}
+    | {"terminationMessagePolicy"}
+)
+_CONTAINER_SECURITY: Final = frozenset(
+    {"privileged", "runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation"}
+    | {"capabilities"}
+)
+_MOUNT: Final = frozenset({"name", "mountPath", "readOnly", "subPath"})
+_VOLUME: Final = frozenset({"name", "emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath"})
+_PROJECTED: Final = frozenset({"configMap", "secret", "downwardAPI", "serviceAccountToken"})
+_ENV_SOURCE: Final = frozenset({"fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef"})
+_RESOURCES: Final = frozenset({"requests", "limits"})
+_NEUTRAL: Final[dict[str, object]] = {
+    "hostUsers": True,
+    "os": {"name": "linux"},
+    "mountPropagation": "None",
+    "recursiveReadOnly": "Disabled",
+    "procMount": "Default",
+}
+"""Values that ask for what happens anyway."""
+_TENANT_CAPABILITIES: Final = frozenset(
+    {"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"}
+    | {"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
+)
+"""What a container runtime gives by default; the others act on the kernel that all tenants share."""
+
+
+def unsupported(pod: Raw, tenant_is_root: bool) -> list[FieldError]:
+    """What a new pod asks for and does not get: Forbidden, one sentence each. The pod was conformed and defaulted."""
+    spec = pod.get("spec") or {}
+    found = list(_unknown(spec, _POD, _SPEC))
+    found += _unknown(spec.get("securityContext") or {}, _POD_SECURITY, _SPEC / "securityContext")
+    for number, volume in enumerate(spec.get("volumes") or ()):
+        found += _volume(volume, (_SPEC / "volumes")[number])
+    for group in ("initContainers", "containers"):
+        for number, container in enumerate(spec.get(group) or ()):
+            found += _container(container, (_SPEC / group)[number])
+    if not tenant_is_root:
+        found += _beyond_tenant(spec)
+    return found
+
+
+def _unknown(part: Raw, known: frozenset[str], at: Field) -> Iterator[FieldError]:
+    for key, value in part.items():
+        asks = value not in (None, False, "", [], {}) and _NEUTRAL.get(key) != value
+        if key not in known and asks:
+            yield (at / key).forbidden(f"{key} {_LATER}")
+
+
+def _volume(volume: Raw, at: Field) -> Iterator[FieldError]:
+    for key in volume.keys() - _VOLUME:
+        yield (at / key).forbidden(f"a volume of kind {key} {_LATER}")
+    medium = (volume.get("emptyDir") or {}).get("medium", "")
+    if medium not in ("", "Memory"):
+        yield (at / "emptyDir.medium").forbidden(f"medium {medium} {_LATER}")
+    for number, source in enumerate((volume.get("projected") or {}).get("sources") or ()):
+        yield from _unknown(source, _PROJECTED, (at / "projected.sources")[number])
+
+
+def _container(container: Raw, at: Field) -> Iterator[FieldError]:
+    yield from _unknown(container, _CONTAINER, at)
+    yield from _unknown(container.get("securityContext") or {}, _CONTAINER_SECURITY, at / "securityContext")
+    yield from _unknown(container.get("resources") or {}, _RESOURCES, at / "resources")
+    for number, mount in enumerate(container.get("volumeMounts") or ()):
+        yield from _unknown(mount, _MOUNT, (at / "volumeMounts")[number])
+    for number, variable in enumerate(container.get("env") or ()):
+        yield from _unknown(variable.get("valueFrom") or {}, _ENV_SOURCE, (at / "env")[number] / "valueFrom")
+    for number, port in enumerate(container.get("ports") or ()):
+        if port.get("hostPort"):
+            yield ((at / "ports")[number] / "hostPort").forbidden(f"hostPort {_LATER}")
+
+
+def _beyond_tenant(spec: Raw) -> Iterator[FieldError]:
+    """What would reach out of the tenant."""
+    for key in ("hostNetwork", "hostPID", "hostIPC"):
+        if spec.get(key):
+            yield (_SPEC / key).forbidden(f"{key} {_ROOT_ONLY}")
+    for number, volume in enumerate(spec.get("volumes") or ()):
+        if "hostPath" in volume:
+            yield ((_SPEC / "volumes")[number] / "hostPath").forbidden(f"hostPath {_ROOT_ONLY}")
+    for group in ("initContainers", "containers"):
+        for number, container in enumerate(spec.get(group) or ()):
+            at, context = (_SPEC / group)[number] / "securityContext", container.get("securityContext") or {}
+            if context.get("privileged"):
+                yield (at / "privileged").forbidden(f"privileged {_ROOT_ONLY}")
+            yield from _capabilities((context.get("capabilities") or {}).get("add") or (), at / "capabilities.add")
+
+
+def _capabilities(added: Iterable[str], at: Field) -> Iterator[FieldError]:
+    for number, name in enumerate(added):
+        if name.upper().removeprefix("CAP_") not in _TENANT_CAPABILITIES:
+            yield at[number].forbidden(f"capability {name} {_ROOT_ONLY}")
