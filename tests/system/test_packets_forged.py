@@ -10,6 +10,7 @@ from polder.sdn.topology.addressing import mac_of
 from polder.system.net import dumps, requests
 from polder.system.net.netlink import NetlinkSocket
 from polder.system.net.netns import run_inside
+from polder.system.net.nft import run_nft
 from tests.system import frames
 from tests.system.lab import UNDERLAY, Host, Lab, waited
 
@@ -160,6 +161,21 @@ async def test_forged_vxlan_reaches_no_tenant_through_any_node(lab: Lab) -> None
             assert arrived(b"by a node"), "control: the same frame from a node's address is delivered"
             for mark in (b"from a pod", b"as a node", b"by a socket", b"by a stranger"):
                 assert not arrived(mark), mark
+
+
+async def test_without_the_nodes_guard_a_pods_forged_vxlan_does_arrive(lab: Lab) -> None:
+    """The control of the test above: it is the guard that keeps tenants apart, not luck."""
+    evil, _, _ = await attacked(lab)
+    network = next(part for part in lab.parts.values() if getattr(part, "vni", 0) and part.tenant == "globex")
+    node = lab.nodes["n1"]
+    node.host.run(lambda: run_nft(f"delete table inet {lab.prefix}"))
+    with (
+        lab.pods["globex.victim"].sniff("eth0") as arrived,
+        evil.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        inner = datagram(mac_of("10.0.1.1"), "10.0.1.1", VICTIM, b"by a socket")
+        sock.sendto(frames.vxlan(network.vni, inner), (f"{UNDERLAY}.1", 4789))
+        assert arrived(b"by a socket")
 
 
 def evil_gateway_mac() -> str:
