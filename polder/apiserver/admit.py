@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polder.api.core import Namespace
-from polder.api.errors import forbidden, not_found
+from polder.api.crd import accepted_status
+from polder.api.errors import ApiError, forbidden, not_found
 from polder.api.kinds import kind_of
 from polder.api.polder import SYSTEM_NAMESPACE, Tenant
-from polder.apiserver.admission import AdmissionContext, Chain
+from polder.api.validation import validate_create
+from polder.apiserver.admission import AdmissionContext, Chain, Hook
+from polder.apiserver.admit_networks import Overlap, References, ServiceAddresses
+from polder.apiserver.admit_pods import PodAccounts, PodTolerations
+from polder.apiserver.crdregistry import DEFINITIONS
 from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
 from polder.apiserver.objects import decode_entry
+from polder.base.clock import Clock, stamp
 from polder.base.ids import TenantName
-from polder.store.protocol import Key, Store
+from polder.store.protocol import Key, Prefix, Store
 
 NAMESPACES = kind_of(Namespace)
 TENANTS = kind_of(Tenant)
@@ -76,7 +82,30 @@ class FirstObjects:
             context.along += self.bootstrap.namespace(context.tenant, context.name)
 
 
-def standard_chain(store: Store, parts: Parts) -> Chain:
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """A CustomResourceDefinition is accepted or not at the moment in which it is written. Held by the writer's lock."""
+
+    store: Store
+    clock: Clock
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Sets the status; refuses new objects of a definition that ends. Raises ApiError 405."""
+        if context.resource.terminating and context.verb == "create":
+            message = "create not allowed while custom resource definition is terminating"
+            raise ApiError(405, "MethodNotAllowed", message)
+        if not context.concerns(DEFINITIONS.resource, "create", "update") or context.obj is None:
+            return
+        if validate_create(DEFINITIONS, context.obj):
+            return  # validation, which comes after this, refuses it
+        page = await self.store.list(Prefix(DEFINITIONS.resource, context.tenant))
+        others = [decode_entry(e) for e in page.entries if e.key.name != context.name]
+        context.obj["status"] = accepted_status(context.obj, others, stamp(self.clock.now()))
+
+
+def standard_chain(store: Store, parts: Parts, clock: Clock) -> Chain:
     """The hooks of every server."""
     lifecycle = Lifecycle(store, parts.tenancy)
-    return Chain((lifecycle,), (lifecycle, *parts.checking), (FirstObjects(parts.bootstrap),))
+    changing: tuple[Hook, ...] = (lifecycle, PodAccounts(store), PodTolerations(), Definitions(store, clock))
+    checking: tuple[Hook, ...] = (lifecycle, ServiceAddresses(), Overlap(store), References(store), *parts.checking)
+    return Chain(changing, checking, (FirstObjects(parts.bootstrap),))

@@ -41,6 +41,7 @@ class Resource:
     kind: Kind
     custom: CustomSchema | None = None
     read_only: bool = False
+    terminating: bool = False
 
     @property
     def has_status(self) -> bool:

@@ -47,12 +47,18 @@ def take(resource: Resource, obj: Raw, validation: FieldValidation) -> Content:
         obj, unknown = resource.custom.prune(obj)
     else:
         found = conform.conform(resource.kind, obj)
-        obj, unknown = default(resource.kind, found.obj), found.unknown
+        obj, unknown = found.obj, found.unknown
     if not unknown or validation is FieldValidation.IGNORE:
         return Content(obj)
     if validation is FieldValidation.STRICT:
         raise conform.strict_error(resource.kind, unknown)
     return Content(obj, tuple(map(conform.unknown_field, unknown)))
+
+
+def complete(resource: Resource, obj: Raw) -> None:
+    """Fills in what the kind's defaults say, in place; the object has its name. Custom ones got theirs in ``take``."""
+    if resource.custom is None:
+        default(resource.kind, obj)
 
 
 def validate(context: AdmissionContext) -> None:

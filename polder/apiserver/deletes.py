@@ -7,7 +7,7 @@ Source: apimachinery's registry store (rest.BeforeDelete, deletionFinalizersForG
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -28,9 +28,10 @@ from polder.apiserver.paging import Window
 from polder.apiserver.reads import Reader, key_of, renderer_of
 from polder.apiserver.render import ListMeta
 from polder.apiserver.selection import prefix_of, selection_of
+from polder.apiserver.types import Identity
 from polder.apiserver.writes import ATTEMPTS, Writer
 from polder.base.clock import stamp
-from polder.base.ids import EVERY_TENANT
+from polder.base.ids import EVERY_TENANT, TenantName
 from polder.store.protocol import ConflictError, Delete, Entry, Put
 
 FOREGROUND: Final = "foregroundDeletion"
@@ -103,6 +104,19 @@ def _from_query(query: Mapping[str, str]) -> Raw:
     return raw
 
 
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who deletes, in which tenant."""
+
+    who: Identity
+    tenant: TenantName
+
+    @staticmethod
+    def of(call: Call) -> By:
+        """The caller."""
+        return By(call.who, call.info.tenant)
+
+
 @dataclass(slots=True)
 class Deleter:
     """Removes objects, or marks them as being removed."""
@@ -118,7 +132,7 @@ class Deleter:
         current = await self.writer.store.get(key)
         if current is None:
             raise not_found(resource.kind, key.name)
-        entry, gone = await self._remove(call, resource, current, options)
+        entry, gone = await self.remove(By.of(call), resource, current, options)
         if gone and resource.kind.resource != "pods":
             return json_answer(orjson.dumps(success(_details(resource, decode(entry.value, 0)))))
         return json_answer(renderer.one(entry, self.writer.clock.now()), media=renderer.accepted.media)
@@ -134,9 +148,8 @@ class Deleter:
         found = await self.reader.find(prefix, Window(), selection, renderer)
         removed = []
         for entry in found.entries:
-            one = replace(call, info=replace(call.info, name=entry.key.name, namespace=entry.key.namespace))
             try:
-                removed.append((await self._remove(one, resource, entry, options))[0])
+                removed.append((await self.remove(By.of(call), resource, entry, options))[0])
             except ApiError as refused:
                 if not refused.is_not_found:
                     raise
@@ -149,31 +162,29 @@ class Deleter:
             options.dry_run = [call.query["dryRun"]]
         return options
 
-    async def _remove(
-        self, call: Call, resource: Resource, current: Entry, options: DeleteOptions
-    ) -> tuple[Entry, bool]:
-        """Marks or removes; a lost race is run again, the preconditions with it."""
+    async def remove(self, by: By, resource: Resource, current: Entry, options: DeleteOptions) -> tuple[Entry, bool]:
+        """Marks or removes; a lost race is run again, the preconditions with it. Tells whether the object is gone."""
         key = current.key
         found: Entry | None = current
         for _ in range(ATTEMPTS):
             if found is None:
                 raise not_found(resource.kind, key.name)
             try:
-                return await self._remove_once(call, resource, found, options)
+                return await self._remove_once(by, resource, found, options)
             except ConflictError:
                 found = await self.writer.store.get(key)
         raise conflict(resource.kind, key.name)
 
     async def _remove_once(
-        self, call: Call, resource: Resource, current: Entry, options: DeleteOptions
+        self, by: By, resource: Resource, current: Entry, options: DeleteOptions
     ) -> tuple[Entry, bool]:
         """Raises ConflictError when the object changed meanwhile."""
         key, store = current.key, self.writer.store
         old = decode(current.value, current.revision)
         _check_preconditions(resource, old, options)
         context = AdmissionContext(
-            call.who,
-            call.info.tenant,
+            by.who,
+            by.tenant,
             "delete",
             resource,
             key.namespace,

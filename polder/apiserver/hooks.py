@@ -100,8 +100,9 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 class Parts:
     """What the server is composed of besides its own modules.
 
-    ``checking`` are further hooks of admission, which only look. ``subresources`` maps (resource, subresource), for example ``("pods", "log")``, to what serves it; ``paths`` maps
-    paths that are no resources, for example ``/polder/v1/stream``.
+    ``checking`` are further hooks of admission, which only look. ``subresources`` maps (resource, subresource), for
+    example ``("pods", "log")``, to what serves it; ``paths`` maps paths that are no resources, for example
+    ``/polder/v1/stream``.
     """
 
     authenticator: Authenticator

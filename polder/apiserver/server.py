@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from polder.apiserver.admit import standard_chain
 from polder.apiserver.catalog import Catalog
+from polder.apiserver.crdcleanup import CrdCleanup
 from polder.apiserver.crdregistry import CrdRegistry
 from polder.apiserver.deletes import Deleter
 from polder.apiserver.discovery import Discovery
@@ -37,14 +38,17 @@ class ApiServer:
     def __init__(self, settings: ServerSettings, store: Store, parts: Parts, clock: Clock) -> None:
         store = Projected(store)
         self._settings = settings
-        self._crds = CrdRegistry()
-        catalog = Catalog(self._crds)
+        crds = CrdRegistry(store)
+        catalog = Catalog(crds)
         metrics = Metrics()
         reader = Reader(store, clock, parts.share)
-        writer = Writer(store, clock, standard_chain(store, parts), settings)
+        writer = Writer(store, clock, standard_chain(store, parts, clock), settings)
+        deleter = Deleter(writer, reader)
+        self._cleanup = CrdCleanup(deleter)
+        self._cleaning: asyncio.Task[None] | None = None
         self._watches = Watches(store, reader, clock, settings.bookmark_interval)
         subresources = Subresources(writer, parts.subresources)
-        verbs = Verbs(reader, writer, Deleter(writer, reader), self._watches, subresources)
+        verbs = Verbs(reader, writer, deleter, self._watches, subresources)
         self._system = SystemPaths(store, self._watches, metrics, settings.git_version)
         self._listener = Listener(Dispatcher(parts, catalog, verbs, self._paths(catalog), metrics).handle)
         self.port = 0
@@ -65,8 +69,11 @@ class ApiServer:
     async def start(self) -> None:
         """Listens; ``port`` says where. Raises OSError where the address is taken or a file is missing."""
         context = await asyncio.to_thread(make_tls_context, self._settings)
-        self.port = await self._listener.start(self._settings.host, self._settings.port, context)
-        log.info("API server listens on %s port %d", self._settings.host, self.port)
+        self.port = self._settings.port
+        for host in self._settings.hosts:
+            self.port = await self._listener.start(host, self.port, context)
+        self._cleaning = asyncio.create_task(self._cleanup.run(), name="definitions' cleanup")
+        log.info("API server listens on %s port %d", " and ".join(self._settings.hosts), self.port)
 
     async def serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
         """Serves one accepted connection, pinned to a tenant. Returns after the handshake; raises OSError."""
@@ -77,4 +84,7 @@ class ApiServer:
         self._system.stopping = True
         self._listener.stop_accepting()
         self._watches.end_all()
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.gather(self._cleaning, return_exceptions=True)
         await self._listener.stop(self._settings.stop_timeout)

@@ -14,13 +14,13 @@ class ServerSettings:
     """Where the server listens and with what. Times in seconds.
 
     ``client_ca`` is a bundle of authorities whose client certificates are looked at; one that is shown and does not
-    verify ends the handshake. ``port`` 0 takes a free one.
+    verify ends the handshake. ``port`` 0 takes a free one, the same for all ``hosts``.
     """
 
     certificate: Path
     key: Path
     client_ca: Path
-    host: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int = 6443
     bookmark_interval: float = 30.0
     body_limit: int = BODY_LIMIT

@@ -39,7 +39,7 @@ from polder.store.protocol import ConflictError, Delete, Entry, Key, Put, Store
 
 ATTEMPTS = 8
 APPLY_PATCH = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
-_SERIAL = frozenset({"networks.polder.dev"})
+_SERIAL = frozenset({"networks.polder.dev", "customresourcedefinitions.apiextensions.k8s.io"})
 """Kinds whose objects constrain each other: their writes go one at a time in a tenant."""
 
 Change = Callable[[Raw], Raw]
@@ -132,7 +132,7 @@ class Writer:
         )  # fmt: skip
         async with self.serial(resource, info.tenant):
             await self._admit(context)
-            value = encode(context.obj or obj)
+            value = encode(obj)
             standing = await self.store.get(key)
             if standing is not None:
                 raise already_exists(resource.kind, name)
@@ -148,8 +148,9 @@ class Writer:
         return Entry(key, value, revision), tuple(context.warnings)
 
     async def _admit(self, context: AdmissionContext) -> None:
-        await self.chain.change(context)
         assert context.obj is not None
+        content.complete(context.resource, context.obj)
+        await self.chain.change(context)
         content.validate(context)
         await self.chain.check(context)
 

@@ -1,0 +1,144 @@
+"""Admission where objects depend on networks: prefixes of a tenant's router, references of pods and namespaces."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from polder.api import cidr
+from polder.api.core import Namespace, Pod, Service
+from polder.api.errors import Field, FieldError, invalid
+from polder.api.kinds import kind_of
+from polder.api.meta import Raw
+from polder.api.polder import (
+    ADDRESS_ANNOTATION,
+    DEFAULT_NETWORK,
+    DEFAULT_ROUTER,
+    NETWORK_ANNOTATION,
+    SYSTEM_NAMESPACE,
+    Network,
+    Router,
+)
+from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.objects import decode_entry
+from polder.store.protocol import Key, Prefix, Store
+
+PODS: Final = kind_of(Pod)
+NAMESPACES: Final = kind_of(Namespace)
+NETWORKS: Final = kind_of(Network)
+ROUTERS: Final = kind_of(Router)
+SERVICES: Final = kind_of(Service)
+_ANNOTATIONS: Final = Field("metadata") / "annotations"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Networks on one router have prefixes of their own, apart from the tenant's services. Held by the writer's lock."""
+
+    store: Store
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Raises ApiError 422 naming ``spec.cidr``."""
+        if not context.concerns(NETWORKS.resource, "create", "update") or context.obj is None:
+            return
+        spec = context.obj["spec"]
+        wanted, router = cidr.parse(spec.get("cidr", "")), spec.get("router", DEFAULT_ROUTER)
+        if wanted is None or not router:
+            return
+        taken = await self._services(context, router)
+        page = await self.store.list(Prefix(NETWORKS.resource, context.tenant))
+        for entry in page.entries:
+            other = decode_entry(entry)["spec"]
+            if (entry.key.namespace, entry.key.name) == (context.namespace, context.name):
+                continue
+            found = cidr.parse(other.get("cidr", ""))
+            if found is not None and other.get("router", DEFAULT_ROUTER) == router:
+                taken.append((found, f"network {entry.key.namespace}/{entry.key.name}"))
+        field = Field("spec") / "cidr"
+        problems = [
+            field.invalid(str(wanted), f"overlaps {prefix} of {what}")
+            for prefix, what in taken
+            if prefix.overlaps(wanted)
+        ]
+        if problems:
+            raise invalid(NETWORKS, context.name, problems)
+
+    async def _services(self, context: AdmissionContext, router: str) -> list[tuple[ipaddress.IPv4Network, str]]:
+        entry = await self.store.get(Key(ROUTERS.resource, context.tenant, SYSTEM_NAMESPACE, router))
+        found = cidr.parse((decode_entry(entry).get("spec") or {}).get("serviceCidr", "")) if entry else None
+        return [(found, "the tenant's services (serviceCidr)")] if found is not None else []
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The network that a pod or a namespace names exists in the tenant, and a static address lies in it."""
+
+    store: Store
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Raises ApiError 422 naming the annotation."""
+        is_pod = context.concerns(PODS.resource, "create")
+        if not is_pod and not context.concerns(NAMESPACES.resource, "create", "update"):
+            return
+        assert context.obj is not None
+        annotations = context.obj["metadata"].get("annotations") or {}
+        named = annotations.get(NETWORK_ANNOTATION, "")
+        address = annotations.get(ADDRESS_ANNOTATION, "") if is_pod else ""
+        if not is_pod and context.old is not None:
+            before = (context.old["metadata"].get("annotations") or {}).get(NETWORK_ANNOTATION, "")
+            named = "" if named == before else named
+        problems = []
+        if named and await self._network(context.tenant, named) is None:
+            problems.append(_ANNOTATIONS[NETWORK_ANNOTATION].not_found(named))
+        elif address:
+            problems = await self._address(context, named, address)
+        if problems:
+            raise invalid(context.resource.kind, context.name, problems)
+
+    async def _network(self, tenant: str, reference: str) -> Raw | None:
+        namespace, _, name = reference.partition("/")
+        entry = await self.store.get(Key(NETWORKS.resource, tenant, namespace, name))
+        return decode_entry(entry) if entry else None
+
+    async def _address(self, context: AdmissionContext, named: str, address: str) -> list[FieldError]:
+        """Whether the pod's network has such an address."""
+        reference = named or await self._default(context)
+        network = await self._network(context.tenant, reference)
+        field = _ANNOTATIONS[ADDRESS_ANNOTATION]
+        if network is None:
+            return [field.invalid(address, f"the namespace's network {reference} does not exist")]
+        prefix = cidr.parse(network["spec"].get("cidr", ""))
+        wanted = cidr.address(address)
+        if prefix is None or wanted is None or wanted not in prefix:
+            return [field.invalid(address, f"is not in {prefix} of network {reference}")]
+        spec, status = network["spec"], network.get("status") or {}
+        gateway = spec.get("gateway") or status.get("gateway") or str(prefix[1])
+        reserved = {str(prefix.network_address), str(prefix.broadcast_address)}
+        if address in reserved or (spec.get("router", DEFAULT_ROUTER) and address == gateway):
+            return [field.invalid(address, f"is reserved in network {reference}")]
+        return []
+
+    async def _default(self, context: AdmissionContext) -> str:
+        entry = await self.store.get(Key(NAMESPACES.resource, context.tenant, "", context.namespace))
+        annotations = (decode_entry(entry)["metadata"].get("annotations") or {}) if entry else {}
+        return str(annotations.get(NETWORK_ANNOTATION) or f"{SYSTEM_NAMESPACE}/{DEFAULT_NETWORK}")
+
+
+class ServiceAddresses:
+    """Services with an address of their own have no datapath yet, so they are refused; headless ones are not.
+
+    The tenant's ``kubernetes`` service has one from its first moment and keeps it.
+    """
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Raises ApiError 422 naming ``spec.clusterIP``."""
+        if not context.concerns(SERVICES.resource, "create", "update") or context.obj is None:
+            return
+        if context.old is not None and (context.old.get("spec") or {}).get("clusterIP", "None") != "None":
+            return
+        spec = context.obj.get("spec") or {}
+        if spec.get("type", "ClusterIP") != "ClusterIP" or spec.get("clusterIP") == "None":
+            return
+        why = "service addresses are not supported by this version of Polder; set it to None for a headless service"
+        raise invalid(SERVICES, context.name, [(Field("spec") / "clusterIP").invalid(spec.get("clusterIP", ""), why)])
