@@ -20,7 +20,7 @@ from polder.base.ids import EVERY_TENANT
 
 READ = frozenset({"get", "list", "watch"})
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
-DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz", "/.well-known")
+DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz", "/openid", "/.well-known")
 STREAM_PATH = "/polder/v1/stream"
 TENANT_NEVER = frozenset({"pods/binding", "networks.polder.dev/status"})
 """Written by Polder alone, even in a tenant: which node a pod is on, and which VXLAN identifier a network has."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from polder.api.meta import Raw
-from polder.base.errors import RetryableError
+from polder.base.errors import PolderError, RetryableError
 from polder.client.carry import ByteStream, carry
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Service:
 
 
 ListenIn = Callable[[str, str, int], Awaitable[socket.socket]]
-"""(space, address, port): a listening, non-blocking TCP socket made inside the namespace. Raises OSError."""
+"""(space, address, port): a listening, non-blocking TCP socket made inside the namespace. Raises OSError, PolderError."""
 OpenStream = Callable[[Raw], Awaitable[ByteStream]]
 """Opens a stream to the server. Raises ConnectionError when there is no connection."""
 
@@ -123,7 +123,7 @@ class Entries:
                 service = services[space]
                 try:
                     sock = await self._listen_in(space, service.address, service.port)
-                except OSError as error:
+                except (OSError, PolderError) as error:
                     failed.append(f"{space}: {error}")
                     continue
                 self._doors[space] = _Door(service, sock, self._open_stream)
