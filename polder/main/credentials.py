@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polder.api.polder import Tenant
+from polder.apiserver.authn import NODES, PLATFORM_ADMINS, ROOT_URN, TENANT_ADMINS, tenant_urn
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.cli.kubeconfig import Access, render
@@ -13,18 +14,6 @@ from polder.client.client import Client, ClientSettings
 from polder.main.cluster import Cluster, NodePlan
 from polder.main.config import AgentConfig, ServerConfig, dump
 from polder.system.pki import Leaf, Pki, ensure_pki, write_private
-
-PLATFORM_ADMINS = "polder:platform-admins"
-TENANT_ADMINS = "polder:tenant-admins"
-COMPONENTS = "polder:components"
-NODES = "system:nodes"
-
-
-def tenant_uri(tenant: TenantName, uid: str = "") -> str:
-    """The URI SAN that binds a certificate to a tenant: for all but root with the UID, so that a successor of the same
-    name does not accept it.
-    """
-    return ":".join(filter(None, ("urn:polder:tenant", tenant, uid)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +34,13 @@ class Credentials:
             self.pki.issue_client(common_name, [group], uri).write(certificate, key)
         return certificate, key
 
-    def component(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of one of the server's own parts."""
-        return self._ensure(name, f"system:polder:{name}", COMPONENTS)
-
     def node(self, node: NodePlan) -> tuple[Path, Path]:
         """Certificate and key of a node's agent."""
         return self._ensure(node.name, f"system:node:{node.name}", NODES)
 
     def admin(self) -> tuple[Path, Path]:
         """Certificate and key of the platform's administrator."""
-        return self._ensure("admin", "admin", PLATFORM_ADMINS, tenant_uri(ROOT))
+        return self._ensure("admin", "admin", PLATFORM_ADMINS, ROOT_URN)
 
     def admin_client(self) -> Client:
         """The platform administrator's client."""
@@ -76,7 +61,7 @@ class Credentials:
     async def tenant_admin(self, platform: Client, tenant: TenantName) -> Leaf:
         """A fresh certificate of a tenant's administrator, bound to the living tenant. Raises ApiError."""
         found = await platform.get(Tenant, Ref(ROOT, "", tenant))
-        return self.pki.issue_client("admin", [TENANT_ADMINS], tenant_uri(tenant, found.metadata.uid))
+        return self.pki.issue_client("admin", [TENANT_ADMINS], tenant_urn(tenant, found.metadata.uid))
 
     def kubeconfig(self, tenant: TenantName, leaf: Leaf) -> str:
         """The kubeconfig of a tenant's administrator."""
@@ -98,8 +83,6 @@ class Credentials:
             store=str(cluster.server_folder / "polder.db"),
             pki=str(cluster.pki),
         )
-        self.component("controllers")
-        self.component("scheduler")
         return _write(cluster.server_folder / "server.yaml", dump(config))
 
     def write_agent_config(self, node: NodePlan) -> Path:
