@@ -78,6 +78,7 @@ class GarbageCollector:
         is_news = self.graph.see(item, meta)
         if meta.deletion_timestamp is not None and {FOREGROUND, ORPHAN} & set(meta.finalizers or ()):
             self._leaving[item.uid] = item
+            self._present.discard(item.uid)
             is_news = True
         if is_news:
             self._enqueue(item)

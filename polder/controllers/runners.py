@@ -7,7 +7,6 @@ from typing import Any
 
 from polder.base.ref import Ref
 from polder.client.client import Client
-from polder.controllers.crd import DefinitionController
 from polder.controllers.gc import GarbageCollector
 from polder.controllers.gc_graph import Item
 from polder.controllers.missing import MissingNodes
@@ -44,7 +43,6 @@ class Runners:
         self.pods: Runner[Ref] = Runner("pods", PodController(client, missing).reconcile, 2)
         self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 2)
         self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 2)
-        self.definitions: Runner[Ref] = Runner("definitions", DefinitionController(client, settings).reconcile, 2)
         self.collector = GarbageCollector(client, clock, self._collect, settings.recheck)
         self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 4)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from polder.api.core import ConfigMap, Namespace, Node, Pod, ServiceAccount
 from polder.api.discovery import Lease
-from polder.api.extensions import CustomResourceDefinition
+from polder.api.extensions import CustomResourceDefinition as Definition
 from polder.api.meta import ref_of
 from polder.api.polder import (
     DEFAULT_ROUTER,
@@ -188,10 +188,6 @@ class Wiring:
         if self._caches.is_network_going(network):
             self._runners.networks.add(network)
 
-    def _definition(
-        self, ref: Ref, _old: CustomResourceDefinition | None, new: CustomResourceDefinition | None
-    ) -> None:
+    def _definition(self, ref: Ref, _old: Definition | None, new: Definition | None) -> None:
         if new is None:
             self._left(ref)
-        elif new.metadata.deletion_timestamp:
-            self._runners.definitions.add(ref)
