@@ -33,7 +33,10 @@ Change = Callable[[Ref, Pod | None, Pod | None], None]
 class PodSource(Protocol):
     """The informer of the pods that are bound to this node."""
 
-    synced: bool
+    @property
+    def synced(self) -> bool:
+        """Whether the cache is complete."""
+        ...
 
     def on_change(self, fn: Change) -> None:
         """Registers for changes: (reference, old, new)."""

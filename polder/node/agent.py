@@ -1,0 +1,137 @@
+"""The agent's part that runs pods: containerd, images, pods, logs, the Node object. The network is composed beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polder.api.core import Pod
+from polder.base.clock import Clock
+from polder.base.errors import PolderError
+from polder.base.ids import NodeName
+from polder.client.client import Client
+from polder.client.events import Recorder
+from polder.client.informer import Informer
+from polder.node.images import Images, ensure_own_images
+from polder.node.logs import LogReader
+from polder.node.machine import observe_capacity
+from polder.node.pods.cluster import ApiCluster
+from polder.node.pods.configs import Places, Resolver
+from polder.node.pods.context import Context, Machine
+from polder.node.pods.manager import PodManager
+from polder.node.pods.ports import Prepare
+from polder.node.status import NodeReporter, NodeSettings
+from polder.node.stream import Handler
+from polder.node.supervisor import Supervisor, SupervisorSettings
+from polder.node.volumes.manager import Volumes
+from polder.node.volumes.tokens import Tokens
+from polder.system.cgroups import Cgroups
+from polder.system.containerd import ContainerdPaths, Registry
+from polder.system.cri import CriClient
+
+log = logging.getLogger(__name__)
+
+SANDBOXES_AT_ONCE = 8
+IMAGE_RETRY = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """``state`` is the node's directory, ``prefix`` begins the names of cgroups, ``images`` holds the project's archives.
+    ``cpu`` and ``memory`` override the machine's size, as quantities.
+    """
+
+    node: NodeName
+    state: Path
+    prefix: str
+    address: str
+    version: str
+    images: Path
+    cpu: str = ""
+    memory: str = ""
+    max_pods: int = 110
+    dns_servers: tuple[str, ...] = ()
+    registries: Mapping[str, Registry] = field(default_factory=dict)
+
+    @property
+    def containerd(self) -> ContainerdPaths:
+        """The files of the node's containerd."""
+        return ContainerdPaths(self.state / "containerd", self.state / "cni" / "bin", self.state / "cni" / "conf")
+
+    @property
+    def places(self) -> Places:
+        """Where pods keep things. The cgroup carries the node's name: several nodes may share a machine."""
+        return Places(self.state / "pods", self.state / "logs", f"{self.prefix}/{self.node}")
+
+
+class Agent:
+    """Runs the pods that ``pods`` shows: the informer over ``/tenants/*/pods`` bound to this node, which the caller runs.
+
+    ``prepare`` makes the network ready for a pod before its sandbox. ``handlers`` serve the server's streams.
+    """
+
+    def __init__(
+        self, settings: AgentSettings, client: Client, pods: Informer[Pod], prepare: Prepare, clock: Clock
+    ) -> None:
+        capacity = observe_capacity(settings.state, settings.cpu, settings.memory)
+        paths = settings.containerd
+        self._settings = settings
+        self.cri = CriClient(paths.socket)
+        self.supervisor = Supervisor(SupervisorSettings(paths, settings.registries))
+        self.recorder = Recorder(client, "kubelet", clock, settings.node)
+        cluster = ApiCluster(client, settings.node, clock)
+        machine = Machine(settings.address, capacity.cpu, capacity.memory)
+        self._context = Context(
+            cri=self.cri,
+            cluster=cluster,
+            recorder=self.recorder,
+            volumes=Volumes(settings.places.pods, cluster, Tokens(cluster, clock), machine.around),
+            images=Images(self.cri),
+            prepare=prepare,
+            places=settings.places,
+            resolver=Resolver(settings.dns_servers),
+            machine=machine,
+            clock=clock,
+            cgroups=Cgroups(),
+            starts=asyncio.Semaphore(SANDBOXES_AT_ONCE),
+        )
+        self._pods = pods
+        node = NodeSettings(
+            settings.node, settings.address, settings.version, settings.max_pods, settings.state, capacity
+        )
+        self._reporter = NodeReporter(node, client, self.supervisor, self.cri, clock)
+        self.logs = LogReader(settings.places.logs, self.cri.list_containers, clock)
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """What this part serves of the streams that the server opens."""
+        return {"logs": self.logs.serve}
+
+    async def run(self) -> None:
+        """Until cancelled. Containers and containerd live on, and the next agent finds them again."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.supervisor.run())
+                group.create_task(self.recorder.run())
+                group.create_task(self._reporter.run())
+                group.create_task(self._run_pods())
+        finally:
+            await self.cri.close()
+
+    async def _run_pods(self) -> None:
+        await self.supervisor.up.wait()
+        while True:
+            archives = sorted(self._settings.images.glob("*.tar"))
+            try:
+                await ensure_own_images(self.cri, self._settings.containerd.socket, archives)
+                break
+            except PolderError as error:
+                self._reporter.hindrance = f"the node's own images are not ready: {error}"
+                log.warning("%s", self._reporter.hindrance)
+            await asyncio.sleep(IMAGE_RETRY)
+        await self._pods.wait_synced()
+        self._reporter.hindrance = ""
+        await PodManager(self._context, self._pods).run()

@@ -1,0 +1,86 @@
+"""What the machine is: capacity, names, pressures. Read from /proc and the like."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from polder.api.quantity import milli, whole
+
+GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+LOW_MEMORY = 100 << 20
+"""Bytes: below that much available the node is under memory pressure (kubelet's default)."""
+LOW_DISK = 0.10
+"""Share of the state directory's filesystem that should be free (kubelet's default)."""
+MANY_PROCESSES = 0.9
+"""Share of the kernel's process numbers that may be in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """CPU in thousandths, memory and disk in bytes."""
+
+    cpu: int
+    memory: int
+    disk: int
+
+
+def _meminfo() -> dict[str, int]:
+    found = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) * 1024
+    return found
+
+
+def observe_capacity(state: Path, cpu: str = "", memory: str = "") -> Capacity:
+    """The machine's size, with overrides as quantities. Raises PermanentError for what is no quantity."""
+    disk = os.statvfs(state)
+    return Capacity(
+        milli(cpu) if cpu else (os.cpu_count() or 1) * 1000,
+        whole(memory) if memory else _meminfo()["MemTotal"],
+        disk.f_frsize * disk.f_blocks,
+    )
+
+
+def observe_pressures(state: Path) -> dict[str, bool]:
+    """The node conditions of pressure, true where there is any."""
+    disk = os.statvfs(state)
+    threads = int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
+    limit = int(Path("/proc/sys/kernel/pid_max").read_text())
+    return {
+        "MemoryPressure": _meminfo()["MemAvailable"] < LOW_MEMORY,
+        "DiskPressure": disk.f_bavail < disk.f_blocks * LOW_DISK,
+        "PIDPressure": threads > limit * MANY_PROCESSES,
+    }
+
+
+def architecture() -> str:
+    """The machine's architecture under Go's name."""
+    return GO_ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def observe_node_info(runtime: tuple[str, str], version: str) -> dict[str, str]:
+    """core/v1 NodeSystemInfo."""
+    release = platform.freedesktop_os_release()
+    return {
+        "machineID": _first_line("/etc/machine-id"),
+        "systemUUID": _first_line("/sys/class/dmi/id/product_uuid") or _first_line("/etc/machine-id"),
+        "bootID": _first_line("/proc/sys/kernel/random/boot_id"),
+        "kernelVersion": platform.release(),
+        "osImage": release.get("PRETTY_NAME", "Linux"),
+        "containerRuntimeVersion": f"{runtime[0]}://{runtime[1]}",
+        "kubeletVersion": version,
+        "kubeProxyVersion": version,
+        "operatingSystem": "linux",
+        "architecture": architecture(),
+    }
