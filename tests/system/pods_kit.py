@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,12 +161,22 @@ class NodeKit:
             self._task = None
 
 
+def run(*argv: str) -> None:
+    subprocess.run(argv, check=True)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not await holds():  # noqa: ASYNC110  what is looked at is outside of this process
+            await asyncio.sleep(0.05)
+
+
 @asynccontextmanager
 async def node_kit() -> AsyncIterator[NodeKit]:
     base = Path(tempfile.mkdtemp(prefix="pl-"))
     netns = f"pt-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    subprocess.run(["ip", "netns", "add", netns], check=True)
-    subprocess.run(["ip", "-n", netns, "link", "set", "lo", "up"], check=True)
+    run("ip", "netns", "add", netns)
+    run("ip", "-n", netns, "link", "set", "lo", "up")
     paths = ContainerdPaths(base / "containerd", Path("/usr/lib/cni"), base / "cni")
     paths.cni_conf.mkdir()
     (paths.cni_conf / "10-test.conflist").write_text(CNI % (base / "ipam"))
@@ -215,7 +225,7 @@ async def _remove_all(kit: NodeKit, cri: CriClient) -> None:
     await cri.close()
     await kit.supervisor.destroy()
     kit.ctx.cgroups.remove(f"/{kit.ctx.places.cgroup}")
-    subprocess.run(["ip", "netns", "del", kit.netns], check=True)
+    run("ip", "netns", "del", kit.netns)
     shutil.rmtree(kit.base)
 
 

@@ -22,6 +22,8 @@ from polder.system.net.requests import (
     GETROUTE,
     LINK,
     NEIGH,
+    NOARP,
+    PERMANENT,
     ROUTE,
     UP,
     get_link,
@@ -188,6 +190,12 @@ def forwarding_entries(sock: NetlinkSocket) -> list[Forwarding]:
             remote = ip_text(have[1]) if 1 in have else ""
             found.append(Forwarding(index, mac_text(have[2]), remote, as_u32(have.get(9, b"\0" * 4)), state))
     return found
+
+
+def is_given(entry: Forwarding) -> bool:
+    """Whether a forwarding entry was given, not learned and not made by the kernel for a link's own MAC."""
+    static = entry.master and entry.state & NOARP and not entry.state & PERMANENT
+    return bool(entry.remote or static)
 
 
 def _bit(port: dict[int, bytes], kind: int) -> bool:

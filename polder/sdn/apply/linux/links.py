@@ -5,8 +5,10 @@ line it ends in the same state. A link gets its owner (ifalias) last, so one wit
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from polder.sdn.apply.linux.keep import forwarding_of, neighbours_of
 from polder.sdn.apply.linux.reaper import Reaper
 from polder.sdn.apply.linux.spaces import GONE_GROUP, OpenSpace, SpaceError, Spaces
 from polder.sdn.render.linux.items import Bridge, PortLink, Transit, Vxlan
@@ -49,16 +51,18 @@ class Links:
             space.route.call(requests.add_bridge(NewLink(item.name, item.mac)))
         at = space.index(item.name)
         # the MTU counts as set by the user, and not as the ports' minimum, only by a change
-        more = requests.set_mtu(item.mtu)
+        changes = [requests.change_link(at, up=True, more=requests.set_mtu(item.mtu))]
         if there and there.mac != item.mac:
-            more += requests.set_mac(item.mac)
-        space.route.call(requests.change_link(at, up=True, alias=item.owner, more=more))
+            changes += [requests.change_link(at, more=requests.set_mac(item.mac)), *neighbours_of(space, at)]
+        _all(space.route, [*changes, requests.change_link(at, alias=item.owner)])
 
     def _vxlan(self, item: Vxlan) -> None:
         space = self.spaces.get(item.space)
         bridge = space.index(item.bridge)
         there = self._existing(space, item.name, "vxlan")
+        entries: Callable[[int], list[Message]] = lambda _: []  # noqa: E731 - nothing to give back to a new device
         if there and (there.vni, there.local) != (item.vni, item.local):
+            entries = forwarding_of(space, there.index)
             self._delete(space, there)
             there = None
         if not there:
@@ -67,7 +71,7 @@ class Links:
         more = requests.set_mtu(item.mtu) + requests.set_master(bridge)
         if there and there.mac != item.mac:
             more += requests.set_mac(item.mac)
-        _all(space.route, [requests.change_link(at, more=more), requests.change_link(at, port=UPLINK)])
+        _all(space.route, [requests.change_link(at, more=more), requests.change_link(at, port=UPLINK), *entries(at)])
         space.route.call(requests.change_link(at, up=True, alias=item.owner))
 
     def _make_vxlan(self, space: OpenSpace, item: Vxlan) -> None:
@@ -133,11 +137,12 @@ class Links:
             node.indexes.pop(item.node_name, None)
             peer = NewLink(item.node_name, item.node_mac, item.mtu, netns=node.netns.fd, up=False)
             self._veth(space, NewLink(item.name, item.mac, item.mtu), peer)
-        mtu = requests.set_mtu(item.mtu)
-        outer = mtu + (requests.set_mac(item.node_mac) if item.node_mac else b"")
-        inner = mtu + (requests.set_mac(item.mac) if item.mac else b"")
-        node.route.call(requests.change_link(node.index(item.node_name), up=True, alias=item.owner, more=outer))
-        space.route.call(requests.change_link(space.index(item.name), up=True, alias=item.owner, more=inner))
+        for end, name, mac in ((node, item.node_name, item.node_mac), (space, item.name, item.mac)):
+            at = end.index(name)
+            changes = [requests.change_link(at, up=True, more=requests.set_mtu(item.mtu))]
+            if there and mac and dumps.link_named(end.route, name).mac != mac:
+                changes += [requests.change_link(at, more=requests.set_mac(mac)), *neighbours_of(end, at)]
+            _all(end.route, [*changes, requests.change_link(at, alias=item.owner)])
 
     def _veth(self, space: OpenSpace, link: NewLink, peer: NewLink) -> None:
         """Make a pair. Its other name may be held by a link that waits to be deleted."""

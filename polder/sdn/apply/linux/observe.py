@@ -170,8 +170,7 @@ def _entries(space: OpenSpace, links: dict[int, Link]) -> set[Item]:
         if near.index in links and near.state & requests.PERMANENT:
             found.add(Neigh(at, links[near.index].name, near.address, near.mac))
     for entry in dumps.forwarding_entries(space.route):
-        fixed = entry.remote or (entry.master and entry.state & requests.NOARP and not entry.state & requests.PERMANENT)
-        if entry.index in links and fixed:
+        if entry.index in links and dumps.is_given(entry):
             found.add(Fdb(at, links[entry.index].name, entry.mac, entry.remote))
     return found
 
