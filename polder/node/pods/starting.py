@@ -88,7 +88,9 @@ class Start:
 
 
 async def start_container(ctx: Context, start: Start) -> None:
-    """Makes and starts one container. Raises StartError; what fails after the start is the container's own state."""
+    """Makes and starts one container. Raises StartError for what keeps it from being made; one that was made and does not
+    start has ended, and the runtime says why.
+    """
     pod, container = start.pod, start.container
 
     def say(kind: str, reason: str, message: str) -> None:
@@ -118,9 +120,10 @@ async def start_container(ctx: Context, start: Start) -> None:
     try:
         await ctx.cri.start_container(made)
     except RuntimeFailureError as error:
-        if not error.away:
-            say(WARNING, "Failed", f"Error: {error}")
-        raise StartError("RunContainerError", str(error), 1.0) from error
+        if error.away:
+            raise
+        say(WARNING, "Failed", f"Error: {error}")
+        return
     say(NORMAL, "Started", f"Started container {container.name}")
 
 

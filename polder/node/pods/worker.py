@@ -135,7 +135,10 @@ class PodWorker:
             sandbox = await self._sandbox(pod, view, todo)
             delay = await self._start(pod, sandbox, todo.start, volumes)
         finally:
-            self._report(pod, await self._observer.observe())
+            view = await self._observer.observe()
+            self._report(pod, view)
+        if delay is None and len(view.running()) < len(todo.start):
+            return 0.0  # something ended already, or could not start: that is the next turn's
         return delay if delay is not None else self._next_look(pod, todo)
 
     def _next_look(self, pod: Pod, todo: plan.Plan) -> float:
