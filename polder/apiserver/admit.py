@@ -12,7 +12,7 @@ from polder.api.polder import SYSTEM_NAMESPACE, Tenant
 from polder.api.validation import validate_create
 from polder.apiserver.admission import AdmissionContext, Chain, Hook
 from polder.apiserver.admit_networks import Overlap, References, ServiceAddresses
-from polder.apiserver.admit_pods import PodAccounts, PodTolerations
+from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
 from polder.apiserver.crdregistry import DEFINITIONS
 from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
 from polder.apiserver.objects import decode_entry
@@ -39,6 +39,8 @@ class Lifecycle:
             await self._protect(context)
         if context.verb != "create":
             return
+        if resource == NAMESPACES.resource and context.obj is not None:
+            context.obj["spec"] = {"finalizers": ["kubernetes"]}
         if await self.tenancy.phase(context.tenant) == "Terminating":
             raise forbidden(context.resource.kind, context.name, "the tenant is being terminated")
         if context.namespace and not context.subresource:
@@ -70,6 +72,7 @@ class FirstObjects:
     """What is committed beside a tenant and a namespace."""
 
     bootstrap: Bootstrap
+    store: Store
 
     async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
         """Adds to ``context.along``."""
@@ -79,7 +82,9 @@ class FirstObjects:
         elif resource == TENANTS.resource and value is None:
             context.along += self.bootstrap.farewell(TenantName(context.name))
         elif resource == NAMESPACES.resource and context.verb == "create":
-            context.along += self.bootstrap.namespace(context.tenant, context.name)
+            for op in self.bootstrap.namespace(context.tenant, context.name):
+                if await self.store.get(op.key) is None:
+                    context.along.append(op)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +112,12 @@ def standard_chain(store: Store, parts: Parts, clock: Clock) -> Chain:
     """The hooks of every server."""
     lifecycle = Lifecycle(store, parts.tenancy)
     changing: tuple[Hook, ...] = (lifecycle, PodAccounts(store), PodTolerations(), Definitions(store, clock))
-    checking: tuple[Hook, ...] = (lifecycle, ServiceAddresses(), Overlap(store), References(store), *parts.checking)
-    return Chain(changing, checking, (FirstObjects(parts.bootstrap),))
+    checking: tuple[Hook, ...] = (
+        lifecycle,
+        UnsupportedPods(),
+        ServiceAddresses(),
+        Overlap(store),
+        References(store),
+        *parts.checking,
+    )
+    return Chain(changing, checking, (FirstObjects(parts.bootstrap, store),))

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from polder.api.core import Pod, ServiceAccount
-from polder.api.errors import forbidden
+from polder.api.errors import forbidden, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
+from polder.api.unsupported import unsupported
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.objectmeta import generate_name
 from polder.apiserver.objects import decode_entry
+from polder.base.ids import ROOT
 from polder.store.protocol import Key, Store
 
 PODS: Final = kind_of(Pod)
@@ -93,6 +95,18 @@ def _token_volume(name: str) -> Raw:
         {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": field}]}},
     ]
     return {"name": name, "projected": {"sources": sources, "defaultMode": FILE_MODE}}
+
+
+class UnsupportedPods:
+    """What a pod asks for and does not get is refused, never ignored."""
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Raises ApiError 422 naming every such field."""
+        if not context.concerns(PODS.resource, "create"):
+            return
+        assert context.obj is not None
+        if problems := unsupported(context.obj, context.tenant == ROOT):
+            raise invalid(PODS, context.name, problems)
 
 
 class PodTolerations:

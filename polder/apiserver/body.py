@@ -11,6 +11,7 @@ from aiohttp import web
 
 from polder.api.errors import ApiError, bad_request, too_large, unsupported_media_type
 from polder.api.meta import Raw
+from polder.apiserver import protobuf
 
 DEPTH_LIMIT = 100
 """Nesting of objects and arrays in a body; the deepest built-in type is far below it."""
@@ -57,8 +58,10 @@ def parse_body(body: bytes, media: str) -> Any:
         found = _parse_yaml(body)
     elif media in {"", _JSON} or media.endswith("+json"):
         found = _parse_json(body)
+    elif media == protobuf.MEDIA:
+        return protobuf.decode_body(body)
     else:
-        raise unsupported_media_type((_JSON, "application/yaml"))
+        raise unsupported_media_type((_JSON, "application/yaml", protobuf.MEDIA))
     if body.count(b"{") + body.count(b"[") > DEPTH_LIMIT:
         check_depth(found)
     return found

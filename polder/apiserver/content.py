@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from polder.api import conform
-from polder.api.defaults import default
+from polder.api.defaults import default, initial_status
 from polder.api.errors import bad_request, invalid
 from polder.api.meta import Raw
 from polder.api.validation import validate_create, validate_update
@@ -59,6 +59,15 @@ def complete(resource: Resource, obj: Raw) -> None:
     """Fills in what the kind's defaults say, in place; the object has its name. Custom ones got theirs in ``take``."""
     if resource.custom is None:
         default(resource.kind, obj)
+
+
+def begin_status(resource: Resource, obj: Raw) -> None:
+    """What a new object's status is, whatever the caller sent; nodes keep theirs. After ``complete``."""
+    if resource.custom is not None or not resource.has_status:
+        return
+    status = initial_status(resource.kind, obj)
+    if status is not None:
+        obj["status"] = status
 
 
 def validate(context: AdmissionContext) -> None:

@@ -20,6 +20,8 @@ _SUFFIX_LENGTH: Final = 5
 _GENERATED_LIMIT: Final = 63
 _KEPT: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _NO_UNCONDITIONAL: Final = frozenset({"customresourcedefinitions.apiextensions.k8s.io", "leases.coordination.k8s.io"})
+_UNCOUNTED: Final = frozenset({"namespaces", "nodes", "services"})
+"""Kinds with a status whose changes upstream does not count."""
 META: Final = Field("metadata")
 
 
@@ -92,7 +94,7 @@ def begin(resource: Resource, obj: Raw, now: datetime) -> None:
     meta["creationTimestamp"] = stamp(now)
     if has_generation(resource):
         meta["generation"] = 1
-        if resource.has_status:
+        if resource.custom is not None and resource.has_status:
             obj.pop("status", None)
 
 
@@ -101,7 +103,7 @@ META_NAME: Final = META / "name"
 
 def has_generation(resource: Resource) -> bool:
     """Whether ``metadata.generation`` counts the changes of what is wanted."""
-    return resource.has_status or resource.custom is not None
+    return resource.kind.resource not in _UNCOUNTED and (resource.has_status or resource.custom is not None)
 
 
 def generate_name(prefix: str) -> str:

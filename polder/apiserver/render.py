@@ -71,7 +71,7 @@ class Renderer:
 
     @property
     def _options(self) -> tables.Options:
-        return tables.Options(self.include, self.accepted.meta_version)
+        return tables.Options(self.include, self.accepted.meta_version, self.view.tenants)
 
     def many(self, entries: Sequence[Entry], meta: ListMeta, now: datetime) -> bytes:
         """A list."""

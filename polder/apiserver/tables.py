@@ -1,25 +1,28 @@
-"""meta.k8s.io Tables: what ``kubectl get`` prints. Columns of each kind are in ``columns``."""
+"""meta.k8s.io Tables: what ``kubectl get`` prints. The columns of each kind are ``polder.api``'s."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from polder.api.columns import Column
 from polder.api.meta import Raw
+from polder.api.tables import cells, columns_of, definition
 from polder.apiserver.catalog import Resource
-from polder.apiserver.columns import Column, columns_of
 
 __all__ = ["Options", "bookmark", "partial", "table"]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``include``: what of the object each row carries (None, Metadata, Object); the version of meta.k8s.io."""
+    """``include``: what of the object each row carries (None, Metadata, Object); the version of meta.k8s.io; whether the
+    first column is the tenant.
+    """
 
     include: str = "Metadata"
     version: str = "v1"
+    tenants: bool = False
 
 
 def partial(obj: Raw, version: str = "v1") -> Raw:
@@ -29,12 +32,13 @@ def partial(obj: Raw, version: str = "v1") -> Raw:
 
 def table(resource: Resource, objs: Sequence[Raw], meta: Raw, now: datetime, options: Options) -> Raw:
     """A Table of objects."""
-    columns = columns_of(resource)
+    declared = resource.custom.columns if resource.custom is not None else None
+    columns = columns_of(resource.kind, declared, tenants=options.tenants)
     return {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{options.version}",
         "metadata": meta,
-        "columnDefinitions": [_definition(c) for c in columns],
+        "columnDefinitions": [definition(c) for c in columns],
         "rows": [_row(columns, obj, now, options) for obj in objs],
     }
 
@@ -50,19 +54,8 @@ def bookmark(obj: Raw, revision: str, version: str) -> Raw:
     }
 
 
-def _definition(column: Column) -> Raw:
-    return {
-        "name": column.name,
-        "type": column.type,
-        "format": column.format,
-        "description": column.description,
-        "priority": column.priority,
-    }
-
-
 def _row(columns: Sequence[Column], obj: Raw, now: datetime, options: Options) -> Raw:
-    cells: list[Any] = [column.cell(obj, now) for column in columns]
-    row: Raw = {"cells": cells}
+    row: Raw = {"cells": cells(columns, obj, now)}
     if options.include == "Object":
         row["object"] = obj
     elif options.include != "None":

@@ -150,6 +150,8 @@ class Writer:
     async def _admit(self, context: AdmissionContext) -> None:
         assert context.obj is not None
         content.complete(context.resource, context.obj)
+        if context.verb == "create":
+            content.begin_status(context.resource, context.obj)
         await self.chain.change(context)
         content.validate(context)
         await self.chain.check(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -13,24 +14,10 @@ import aiohttp
 import pytest
 import yaml
 
-from polder.apiserver.authn import (
-    COMPONENTS,
-    NODES,
-    PLATFORM_ADMINS,
-    ROOT_URN,
-    TENANT_ADMINS,
-    Authenticator,
-    tenant_urn,
-)
-from polder.apiserver.authz import Authorizer
-from polder.apiserver.bootstrap import Bootstrap
-from polder.apiserver.hooks import Parts
-from polder.apiserver.noderules import NodeRules
+from polder.apiserver.authn import COMPONENTS, NODES, PLATFORM_ADMINS, ROOT_URN, TENANT_ADMINS, tenant_urn
+from polder.apiserver.identity import IdentityLayer, IdentitySettings
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
-from polder.apiserver.share import Share
-from polder.apiserver.tenancy import Tenancy, Tenants
-from polder.apiserver.tokens import Tokens
 from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
 from polder.store.memory import MemoryStore
@@ -52,7 +39,7 @@ class Answer:
 class Api:
     """One client: a credential and a prefix."""
 
-    server: "Running"
+    server: Running
     session: aiohttp.ClientSession
     prefix: str = ""
 
@@ -95,8 +82,7 @@ class Running:
     api: ApiServer
     store: MemoryStore
     pki: Pki
-    tenants: Tenants
-    tokens: Tokens
+    identity: IdentityLayer
     folder: Path
     sessions: list[aiohttp.ClientSession] = field(default_factory=list)
 
@@ -131,7 +117,7 @@ class Running:
         return self.client(self.leaf(f"system:node:{name}", NODES))
 
     async def tenant_leaf(self, name: str) -> Leaf:
-        record = await self.tenants.get(TenantName(name))
+        record = await self.identity.tenants.get(TenantName(name))
         assert record is not None
         return self.leaf("admin", TENANT_ADMINS, tenant_urn(record.name, record.uid))
 
@@ -164,27 +150,26 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     store, clock = MemoryStore(), SystemClock()
     pki = ensure_pki(tmp_path / "pki")
     pki.issue_serving(["localhost"], ["127.0.0.1"]).write(tmp_path / "s.crt", tmp_path / "s.key")
-    tenants = Tenants(store, "10.0.0.0/16", "10.96.0.0/16")
-    tokens = Tokens(store, tenants, clock)
-    share = Share(store)
-    rules = NodeRules(store, share)
-    bootstrap = Bootstrap(clock, "CA")
-    await bootstrap.ensure_root(store, tenants)
-    authenticator = Authenticator(tenants, tokens, clock)
-    parts = Parts(authenticator, Authorizer(rules), Tenancy(tenants, share), bootstrap, share, (rules,))
+    identity = IdentityLayer(IdentitySettings(), store, pki, clock)
     settings = ServerSettings(
         tmp_path / "s.crt", tmp_path / "s.key", pki.clients_ca, port=0, bookmark_interval=0.3, read_timeout=2.0,
         stop_timeout=1.0,
     )  # fmt: skip
-    server = ApiServer(settings, store, parts, clock)
+    server = ApiServer(settings, store, identity.parts, clock)
+    identity.attach(server.serve_socket)
+    await identity.start()
+    following = asyncio.create_task(identity.run())
     await server.start()
     folder = tmp_path / "clients"
     folder.mkdir()
-    found = Running(server, store, pki, tenants, tokens, folder)
+    found = Running(server, store, pki, identity, folder)
     yield found
     for session in found.sessions:
         await session.close()
     await server.stop()
+    await identity.close()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     await store.close()
 
 
