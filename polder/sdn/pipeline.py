@@ -24,7 +24,7 @@ from polder.sdn.compile.errors import NotReadyError
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.render.linux.desired import GUARD, Desired, PartKey
 from polder.sdn.render.linux.facts import NodeFacts
-from polder.sdn.render.linux.items import Item
+from polder.sdn.render.linux.items import Item, PortLink, Transit
 from polder.sdn.render.linux.names import router_space
 from polder.sdn.render.linux.text import dump
 from polder.sdn.render.linux.wanted import Slot, Wanted
@@ -102,12 +102,15 @@ class Pipeline:
         self._troubles = Troubles(self._clock)
         self._synced = self._started = False
         self._again: set[Slot] = set()
+        self._local: dict[PartKey, Port] = {}
+        self._leaving: dict[PartKey, list[Item]] = {}
         self._verify_at = 0.0
         self._failures = 0
         self._in_flight: frozenset[PartKey] = frozenset()
         self._wake = asyncio.Event()
         self._after = asyncio.Condition()
         self._listeners: list[Callable[[], None]] = []
+        self._seed()
 
     # -- input ----------------------------------------------------------------------------------------------------
 
@@ -119,6 +122,11 @@ class Pipeline:
     def revoke(self, port: Ref, sandbox: str) -> None:
         """Detach ``sandbox`` from ``port`` here and now, whatever the object says, API or no API."""
         self._compiler.revoke(port, sandbox)
+        self._wake.set()
+
+    def readmit(self, port: Ref, sandbox: str) -> None:
+        """Take ``revoke`` back: the runtime attaches the same sandbox anew."""
+        self._compiler.readmit(port, sandbox)
         self._wake.set()
 
     def set_synced(self) -> None:
@@ -176,9 +184,24 @@ class Pipeline:
         except TimeoutError as error:
             raise NotYetError(f"{waiting[0]}: waited {timeout:g} s: {reason}", 1.0) from error
 
-    async def gone(self, links: Iterable[Item]) -> None:
-        """Return when removed links no longer exist."""
+    async def wait_gone(self, key: Key) -> None:
+        """Return when the links that a fragment had, and has no more, no longer exist."""
+        links = self._leaving.pop(_part_key(key), [])
         await self._kernel.wait_gone(links)
+
+    async def missing(self, key: Key) -> list[str]:
+        """What the kernel lacks of a fragment, as lines of text."""
+        wanted = self._wanted.items_of(_part_key(key))
+        found = await self._kernel.observe(self._wanted.all_items())
+        return dump(wanted - found).splitlines()
+
+    def sandbox_of(self, container: str, interface: str) -> Port | None:
+        """The port of this node that a sandbox uses."""
+        return next((p for p in self.attached() if (p.sandbox, p.interface) == (container, interface)), None)
+
+    def attached(self) -> list[Port]:
+        """The ports of this node that sandboxes use."""
+        return [port for port in self._local.values() if port.attached]
 
     async def inspect(self, tenant: str = "") -> Inspection:
         """One tenant, or everything for an empty name."""
@@ -205,7 +228,6 @@ class Pipeline:
 
     async def run(self) -> None:
         """Until cancelled: bring the kernel to what is wanted, and look from time to time whether it still is."""
-        self._seed()
         while True:
             try:
                 await self._turn()
@@ -224,6 +246,7 @@ class Pipeline:
         self._compiler.seed(seeds)
         for key, part in self._saved.parts.items():
             self._desired.put(key, part)
+            self._note_local(key, part)
         for owner in self._desired.keys():  # noqa: SIM118 - no mapping
             self._again |= self._wanted.put(owner, self._desired.render(owner))
 
@@ -245,6 +268,8 @@ class Pipeline:
         for item in difference.remove:
             if item.slot not in failed:
                 self._actual.pop(item.slot, None)
+                if isinstance(item, PortLink | Transit) and item.slot in owners:
+                    self._leaving.setdefault(owners[item.slot], []).append(item)
         for item in difference.add:
             if item.slot in failed:
                 self._actual.pop(item.slot, None)
@@ -262,11 +287,18 @@ class Pipeline:
         dirty: set[PartKey] = set()
         for key, part in parts:
             dirty |= self._desired.put(key, part)
+            self._note_local(key, part)
         owners: dict[Slot, PartKey] = {}
         for owner in dirty:
             for slot in self._wanted.put(owner, self._desired.render(owner)):
                 owners[slot] = owner
         return owners
+
+    def _note_local(self, key: PartKey, part: Part | None) -> None:
+        if isinstance(part, Port) and part.node == self.facts.name:
+            self._local[key] = part
+        else:
+            self._local.pop(key, None)
 
     async def _observe(self) -> set[Slot]:
         """See what stands. Before all objects were seen, what is not known to be wanted is left alone."""

@@ -56,6 +56,10 @@ class Compiler:
         self._dirty |= self.snapshot.revoke(port, sandbox)
         return key
 
+    def readmit(self, port: Ref, sandbox: str) -> None:
+        """Take ``revoke`` back."""
+        self._dirty |= self.snapshot.readmit(port, sandbox)
+
     def touched(self) -> dict[Key, Part | None]:
         """Parts that ``revoke`` changed since they were asked for: all that may change before every object was seen."""
         keys, self._touched = self._touched, set()

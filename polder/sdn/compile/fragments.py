@@ -50,10 +50,13 @@ def compile_network(network: api.Network, rivals: Iterable[api.Network] = ()) ->
 
 
 def compile_router(router: api.Router, tenant: api.Tenant | None, transit: Iterable[api.Port]) -> t.Router:
-    """A router with its addresses: ``transit`` are root's Ports with ``routerOf`` this tenant."""
+    """A router with its addresses: ``transit`` are root's Ports with ``routerOf`` this tenant. One in deletion gives none,
+    so that the node takes the router down.
+    """
     ref = ref_of(router)
     service_cidr = router.spec.service_cidr or (tenant.spec.service_cidr if tenant is not None else "")
-    addresses = {port.spec.node: port.spec.addresses[0] for port in sorted(transit, key=_age) if port.spec.addresses}
+    living = [port for port in transit if port.spec.addresses and port.metadata.deletion_timestamp is None]
+    addresses = {port.spec.node: port.spec.addresses[0] for port in sorted(living, key=_age, reverse=True)}
     compiled = t.Router(
         tenant=ref.tenant,
         name=local_name(ref),
@@ -66,14 +69,17 @@ def compile_router(router: api.Router, tenant: api.Tenant | None, transit: Itera
 
 
 def compile_port(port: api.Port, network: t.Network | None, revoked: frozenset[str] = frozenset()) -> t.Port:
-    """A port. ``revoked`` are sandboxes that this node has detached already, whatever the object still says."""
+    """A port. ``revoked`` are sandboxes that this node has detached already, whatever the object still says. A port in
+    deletion is attached to nothing.
+    """
     ref = ref_of(port)
     spec, status = port.spec, port.status
     if network is None:
         raise NotReadyError(f"Port {ref}: spec.network {spec.network!r} is not ready")
     if not spec.addresses:
         raise NotReadyError(f"Port {ref}: spec.addresses is not assigned yet")
-    attached = bool(status.sandbox) and status.sandbox not in revoked
+    living = port.metadata.deletion_timestamp is None
+    attached = living and bool(status.sandbox) and status.sandbox not in revoked
     compiled = t.Port(
         tenant=ref.tenant,
         name=local_name(ref),

@@ -72,6 +72,13 @@ class Snapshot:
         self._revoked[port] = self._revoked.get(port, frozenset()) | {sandbox}
         return {Key(Concern.PORT, port)}
 
+    def readmit(self, port: Ref, sandbox: str) -> set[Key]:
+        """Take ``revoke`` back."""
+        left = self._revoked.pop(port, frozenset()) - {sandbox}
+        if left:
+            self._revoked[port] = left
+        return {Key(Concern.PORT, port)}
+
     def ports_of(self, network: Key) -> set[Key]:
         """The port fragments that a network's fragment is an input of."""
         return {Key(Concern.PORT, port) for port in self._ports.get(network.ref, ())}

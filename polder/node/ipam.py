@@ -1,0 +1,305 @@
+"""Addresses: a Port for each attachment, an Address for each claim. Creating the Address is the claim; a conflict means
+taken. No lock and no allocator exists: each node starts its search at a place of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network
+
+from polder.api.core import Pod
+from polder.api.errors import ApiError
+from polder.api.meta import ObjectMeta, OwnerReference, ref_of
+from polder.api.polder import (
+    ADDRESS_ANNOTATION,
+    API_VERSION,
+    MAC_ANNOTATION,
+    PORT_FINALIZER,
+    SYSTEM_NAMESPACE,
+    Address,
+    AddressSpec,
+    Network,
+    Port,
+    PortSpec,
+    address_name,
+    port_name,
+)
+from polder.base.errors import PermanentError, RetryableError
+from polder.base.ids import ROOT, TenantName
+from polder.base.ref import Ref
+from polder.client.client import Client
+from polder.sdn.topology.addressing import RESERVED_PREFIXES, gateway_of, mac_of
+from polder.sdn.topology.invariants import parse_cidr, usable
+
+log = logging.getLogger(__name__)
+
+TRANSIT = Ref(ROOT, SYSTEM_NAMESPACE, "transit")
+"""The network of routers' addresses."""
+MOST_CONFLICTS = 64
+"""Claims that may fail in one search before it is left for later."""
+
+
+class UsedAddresses:
+    """The addresses of each network that a cache of Ports shows as used: what a search may skip. Feed it by ``change``."""
+
+    def __init__(self) -> None:
+        self._used: dict[Ref, dict[str, int]] = {}
+
+    def change(self, _: Ref, old: Port | None, new: Port | None) -> None:
+        """A handler for the informer of Ports."""
+        for port, step in ((old, -1), (new, 1)):
+            if port is None:
+                continue
+            counts = self._used.setdefault(network_of(port), {})
+            for address in port.spec.addresses:
+                counts[address] = counts.get(address, 0) + step
+                if counts[address] <= 0:
+                    del counts[address]
+
+    def of(self, network: Ref) -> Mapping[str, int]:
+        """The used addresses of one network."""
+        return self._used.get(network, {})
+
+
+class Ipam:
+    """Claims and releases for one node. Methods raise ApiError where the server refuses, RetryableError or PermanentError
+    with a sentence that names the object.
+    """
+
+    def __init__(self, client: Client, node: str, used: UsedAddresses) -> None:
+        self._client = client
+        self._node = node
+        self._used = used
+        self._next: dict[Ref, int] = {}
+
+    async def ensure_port(self, pod: Pod, network: Network, interface: str = "eth0") -> Port:
+        """The Port of one interface of a pod, with its addresses claimed."""
+        at = ref_of(pod)
+        name = port_name(pod.metadata.uid, interface)
+        net = ref_of(network)
+        port = Port(
+            api_version=API_VERSION,
+            kind="Port",
+            metadata=ObjectMeta(
+                name=name,
+                namespace=at.namespace,
+                finalizers=[PORT_FINALIZER],
+                owner_references=[OwnerReference(api_version="v1", kind="Pod", name=at.name, uid=pod.metadata.uid)],
+            ),
+            spec=PortSpec(
+                network=f"{net.namespace}/{net.name}",
+                node=self._node,
+                pod=at.name,
+                pod_uid=pod.metadata.uid,
+                interface=interface,
+            ),
+        )
+        annotations = pod.metadata.annotations or {}
+        static, mac = annotations.get(ADDRESS_ANNOTATION, ""), annotations.get(MAC_ANNOTATION, "")
+        found = await self._create(at.tenant, port)
+        return await self._complete(found, network, static, mac)
+
+    async def ensure_router_address(self, tenant: TenantName) -> Port:
+        """The transit Port of a tenant's router on this node."""
+        port = Port(
+            api_version=API_VERSION,
+            kind="Port",
+            metadata=ObjectMeta(
+                name=router_port_name(tenant, self._node), namespace=SYSTEM_NAMESPACE, finalizers=[PORT_FINALIZER]
+            ),
+            spec=PortSpec(
+                network=f"{TRANSIT.namespace}/{TRANSIT.name}", node=self._node, router_of=tenant, interface="up"
+            ),
+        )
+        found = await self._create(ROOT, port)
+        return await self._complete(found, await self._client.get(Network, TRANSIT), "", "")
+
+    async def release(self, port: Port) -> None:
+        """Let a Port go that is in deletion and whose link is gone, then its addresses, which others may claim from here on."""
+        ref = ref_of(port)
+        kept = [f for f in port.metadata.finalizers or [] if f != PORT_FINALIZER]
+        meta = {"uid": port.metadata.uid, "resourceVersion": port.metadata.resource_version, "finalizers": kept or None}
+        try:
+            await self._client.patch(Port, ref, {"metadata": meta})
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+        for claim in claims_of(port):
+            await self._free(claim, port)
+
+    async def _create(self, tenant: TenantName, port: Port) -> Port:
+        ref = Ref(tenant, port.metadata.namespace, port.metadata.name)
+        try:
+            found = await self._client.create(tenant, port)
+        except ApiError as error:
+            if not error.is_already_exists:
+                raise
+            found = await self._client.get(Port, ref)
+        if found.metadata.deletion_timestamp is not None:
+            raise RetryableError(f"Port {ref} is being deleted; it is made again when it is gone", 0.2)
+        if found.spec.node != self._node:
+            raise PermanentError(f"Port {ref}: spec.node is {found.spec.node}, not this node {self._node}")
+        return found
+
+    async def _complete(self, port: Port, network: Network, static: str, mac: str) -> Port:
+        """Claim what a Port has not yet, and write it down."""
+        if port.spec.addresses and port.spec.mac:
+            return port
+        ref, cidr = ref_of(port), _cidr(network)
+        check_mac(ref, mac)
+        if static:
+            address = await self._claim_static(port, network, cidr, static)
+        else:
+            address = await self._claim_any(port, network, cidr)
+        if mac and not await self._claim(port, mac_claim(port, mac), mac):
+            holder = await self._holder(mac_claim(port, mac))
+            raise PermanentError(f"Port {ref}: the static MAC {mac} of Network {ref_of(network)} is used by {holder}")
+        patch = {
+            "metadata": {"uid": port.metadata.uid, "resourceVersion": port.metadata.resource_version},
+            "spec": {"addresses": [address], "mac": mac or mac_of(address)},
+        }
+        return await self._client.patch(Port, ref, patch)
+
+    async def _claim_static(self, port: Port, network: Network, cidr: IPv4Network, address: str) -> str:
+        where = f"Pod {ref_of(port).namespace}/{port.spec.pod}: annotation {ADDRESS_ANNOTATION}"
+        if not usable(cidr, address) or address == _gateway(network):
+            raise PermanentError(
+                f"{where}: {address} is no address for a pod of Network {ref_of(network)}, {cidr} "
+                f"with gateway {_gateway(network) or 'none'}"
+            )
+        if not await self._claim(port, address_claim(port, address), address):
+            holder = await self._holder(address_claim(port, address))
+            raise RetryableError(f"{where}: {address} of Network {ref_of(network)} is used by {holder}", 2.0)
+        return address
+
+    async def _claim_any(self, port: Port, network: Network, cidr: IPv4Network) -> str:
+        """The first free address from where this node's last search ended."""
+        at = ref_of(network)
+        for tried, address in enumerate(self._candidates(at, cidr, _gateway(network))):
+            if tried == MOST_CONFLICTS:
+                raise RetryableError(f"Network {at}: {tried} addresses tried in {cidr} are taken; it goes on", 0.5)
+            if await self._claim(port, address_claim(port, address), address):
+                return address
+        raise RetryableError(f"Network {at} is full: every address of spec.cidr {cidr} is in use", 5.0)
+
+    def _candidates(self, network: Ref, cidr: IPv4Network, gateway: str) -> Iterator[str]:
+        """Hosts that no known Port has, once round. The next search begins after the last one given here, so searches at the
+        same time do not meet.
+        """
+        size = cidr.num_addresses - 2
+        start = self._next.get(network, start_of(self._node, size))
+        used = self._used.of(network)
+        for step in range(size):
+            offset = (start + step) % size
+            address = str(cidr.network_address + 1 + offset)
+            if address not in used and address != gateway:
+                self._next[network] = (offset + 1) % size
+                yield address
+
+    async def _claim(self, port: Port, claim: Ref, value: str) -> bool:
+        """Whether the claim is this Port's: made now, or by an earlier try."""
+        ref = ref_of(port)
+        address = Address(
+            api_version=API_VERSION,
+            kind="Address",
+            metadata=ObjectMeta(name=claim.name, namespace=claim.namespace),
+            spec=AddressSpec(
+                network=port.spec.network,
+                address=value,
+                port=f"{ref.namespace}/{ref.name}",
+                pod_uid=port.spec.pod_uid,
+                node=self._node,
+            ),
+        )
+        try:
+            await self._client.create(ref.tenant, address)
+            return True
+        except ApiError as error:
+            if not error.is_already_exists:
+                raise
+        try:
+            held = await self._client.get(Address, claim)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+            return False
+        return held.spec.port == f"{ref.namespace}/{ref.name}"
+
+    async def _holder(self, claim: Ref) -> str:
+        """Who holds a claim; all of one network are of one tenant, so nothing of another is told."""
+        try:
+            held = await self._client.get(Address, claim)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+            return "nobody any more"
+        return f"Port {held.spec.port}"
+
+    async def _free(self, claim: Ref, port: Port) -> None:
+        ref = ref_of(port)
+        try:
+            held = await self._client.get(Address, claim)
+            if held.spec.port == f"{ref.namespace}/{ref.name}" and held.spec.pod_uid == port.spec.pod_uid:
+                meta = held.metadata
+                await self._client.delete(Address, claim, uid=meta.uid, resource_version=meta.resource_version)
+        except ApiError as error:
+            if not (error.is_not_found or error.is_conflict):
+                raise
+
+
+def start_of(node: str, size: int) -> int:
+    """Where a node begins to search."""
+    return int.from_bytes(hashlib.blake2b(node.encode(), digest_size=8).digest(), "big") % size
+
+
+def network_of(port: Port) -> Ref:
+    """The network of a port, of the same tenant."""
+    namespace, _, name = port.spec.network.partition("/")
+    return Ref(ref_of(port).tenant, namespace, name)
+
+
+def address_claim(port: Port, address: str) -> Ref:
+    """The Address of one address of a port's network."""
+    network = network_of(port)
+    return Ref(network.tenant, network.namespace, address_name(network.name, address))
+
+
+def mac_claim(port: Port, mac: str) -> Ref:
+    """The Address that claims a static MAC of a port's network."""
+    network = network_of(port)
+    return Ref(network.tenant, network.namespace, address_name(network.name, mac.replace(":", "-")))
+
+
+def claims_of(port: Port) -> Iterable[Ref]:
+    """Every claim that a port holds: a MAC that follows from an address is none of its own."""
+    claims = [address_claim(port, address) for address in port.spec.addresses]
+    own = [mac_of(address) for address in port.spec.addresses]
+    return [*claims, mac_claim(port, port.spec.mac)] if port.spec.mac and port.spec.mac not in own else claims
+
+
+def router_port_name(tenant: TenantName, node: str) -> str:
+    """A tenant's name has no dot, so this is unambiguous."""
+    return f"router.{tenant}.{node}"
+
+
+def check_mac(port: Ref, mac: str) -> None:
+    """Raises PermanentError for a static MAC that could be a gateway's, a router's or another pod's."""
+    if mac and mac.startswith(RESERVED_PREFIXES):
+        raise PermanentError(
+            f"Port {port}: annotation {MAC_ANNOTATION}: {mac} begins with {mac[:5]}, which Polder gives out itself"
+        )
+
+
+def _cidr(network: Network) -> IPv4Network:
+    cidr = parse_cidr(network.spec.cidr)
+    if cidr is None or cidr.num_addresses < 4:
+        raise PermanentError(f"Network {ref_of(network)}: spec.cidr {network.spec.cidr!r} has no room for a pod")
+    return cidr
+
+
+def _gateway(network: Network) -> str:
+    if not network.spec.router:
+        return ""
+    return network.spec.gateway or gateway_of(network.spec.cidr)

@@ -1,0 +1,276 @@
+"""A node's network: the objects of its share into the pipeline, pods made ready, routers that come and go with tenants."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from polder.api.core import Namespace, Node, Pod
+from polder.api.errors import ApiError
+from polder.api.meta import Object, ref_of, tenant_of
+from polder.api.polder import (
+    DEFAULT_NETWORK,
+    NETWORK_ANNOTATION,
+    SYSTEM_NAMESPACE,
+    Network,
+    Port,
+    Router,
+    Tenant,
+)
+from polder.base.clock import Clock, SystemClock
+from polder.base.errors import PermanentError, PolderError, RetryableError
+from polder.base.ids import EVERY_TENANT, ROOT, TenantName
+from polder.base.ref import Ref
+from polder.client.client import Client
+from polder.client.informer import Informer
+from polder.loop.runner import Runner
+from polder.node.attach import YOUNG, Attachments, AttachParts, PortCache, router_ref
+from polder.node.ipam import TRANSIT, Ipam, UsedAddresses, router_port_name
+from polder.node.journal import Journal
+from polder.sdn.compile.keys import Concern, Key
+from polder.sdn.pipeline import KernelPort, Pipeline
+from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.saved import SavedTopology
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Object)
+
+ENTRY_PORT = 443
+PREPARE_PATIENCE = 15.0
+"""Seconds that a pod's start waits for its tenant's router and network on this node."""
+LINGER = 30.0
+"""Seconds that a router stays after the tenant's last pod left: the next pod often follows."""
+COLLECT_EVERY = 60.0
+"""Seconds between looks for attachments whose sandbox is gone (containerd 1.6 never asks for it)."""
+
+SetEntries = Callable[[Mapping[str, tuple[str, str, int]]], Awaitable[None]]
+"""(tenant, address, port) by space: where to listen for the tenants' ``kubernetes`` services."""
+ListSandboxes = Callable[[], Awaitable[frozenset[str]]]
+"""The sandboxes that the runtime has, of every state."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """``state`` is the node's state directory."""
+
+    facts: NodeFacts
+    state: Path
+
+
+class Followed(Protocol):
+    """An informer of whatever kind."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        ...
+
+    async def wait_synced(self) -> None:
+        """Until the first list has come."""
+        ...
+
+
+class NodeNetwork:
+    """Composes informers, pipeline, IPAM and attachments. ``pods`` is the informer of the pods bound to this node, which the
+    caller runs.
+    """
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        client: Client,
+        kernel: KernelPort,
+        pods: Informer[Pod],
+        clock: Clock | None = None,
+    ) -> None:
+        self._facts = settings.facts
+        self._client = client
+        self._pods = pods
+        self._clock = clock or SystemClock()
+        self.pipeline = Pipeline(kernel, settings.facts, SavedTopology(settings.state / "topology"), self._clock)
+        used = UsedAddresses()
+        self._ipam = Ipam(client, settings.facts.name, used)
+        self._informers: list[Followed] = []
+        self._ports = self._follow(Port)
+        self._networks = self._follow(Network)
+        for kind in (Router, Tenant, Node):
+            self._follow(kind)
+        self._ports.add_index("pod", lambda port: [port.spec.pod_uid] if port.spec.pod_uid else [])
+        pods.add_index("uid", lambda pod: [pod.metadata.uid])
+        pods.add_index("tenant", lambda pod: [tenant_of(pod.metadata)])
+        self.attachments = Attachments(self._attach_parts(settings))
+        self._tenants: Runner[Ref] = Runner("routers", self._reconcile_router, workers=2, clock=self._clock)
+        self._ports.on_change(used.change)
+        self._ports.on_change(self.attachments.changed)
+        self._ports.on_change(self._port_changed)
+        pods.on_change(self._pod_changed)
+        self._entries_changed = asyncio.Event()
+        self.pipeline.on_run(self._entries_changed.set)
+
+    def _attach_parts(self, settings: NetworkSettings) -> AttachParts:
+        return AttachParts(
+            client=self._client,
+            pipeline=self.pipeline,
+            ipam=self._ipam,
+            journal=Journal(settings.state / "journal"),
+            cache=PortCache(
+                port=self._ports.get,
+                ports_of_pod=lambda uid: self._ports.by_index("pod", uid),
+                pod_of_uid=lambda uid: next(iter(self._pods.by_index("uid", uid)), None),
+            ),
+            prepare=self.ensure,
+            clock=self._clock,
+        )
+
+    async def run(self, set_entries: SetEntries | None = None, sandboxes: ListSandboxes | None = None) -> None:
+        """Until cancelled. What is in the kernel stays."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self._informers:
+                group.create_task(informer.run())
+            group.create_task(self._sync())
+            group.create_task(self.pipeline.run())
+            group.create_task(self.attachments.run())
+            group.create_task(self._tenants.run())
+            if set_entries is not None:
+                group.create_task(self._keep_entries(set_entries))
+            if sandboxes is not None:
+                group.create_task(self._collect(sandboxes))
+
+    async def prepare(self, pod: Pod) -> None:
+        """Before a pod's sandbox: its addresses claimed, its tenant's router and network on this node."""
+        await self.ensure(pod)
+
+    async def ensure(self, pod: Pod) -> Port:
+        """As ``prepare``; the pod's Port. Raises RetryableError or PermanentError with a sentence."""
+        try:
+            network = await self._network_of(pod)
+            tenant = tenant_of(pod.metadata)
+            router = await self._ipam.ensure_router_address(tenant)
+            self.pipeline.put(Port, ref_of(router), router)
+            port = await self._ipam.ensure_port(pod, network)
+            self.pipeline.put(Port, ref_of(port), port)
+        except ApiError as error:
+            kind = PermanentError if error.is_invalid else RetryableError
+            raise kind(f"Pod {ref_of(pod)}: {error}") from error
+        keys = [Key(Concern.ROUTER, router_ref(tenant)), Key(Concern.NETWORK, ref_of(network))]
+        await self.pipeline.settle(keys, timeout=PREPARE_PATIENCE)
+        return port
+
+    async def _network_of(self, pod: Pod) -> Network:
+        """The network that the pod names, else its namespace, else the tenant's default."""
+        at = ref_of(pod)
+        named = (pod.metadata.annotations or {}).get(NETWORK_ANNOTATION, "")
+        where = f"Pod {at}: annotation {NETWORK_ANNOTATION}"
+        if not named:
+            namespace = await self._client.get(Namespace, Ref(at.tenant, "", at.namespace))
+            named = (namespace.metadata.annotations or {}).get(NETWORK_ANNOTATION, "")
+            where = f"Namespace {at.tenant}:{at.namespace}: annotation {NETWORK_ANNOTATION}"
+        if not named:
+            named, where = f"{SYSTEM_NAMESPACE}/{DEFAULT_NETWORK}", f"Pod {at}"
+        namespace_name, slash, name = named.partition("/")
+        if not slash or not namespace_name or not name:
+            raise PermanentError(f"{where}: {named!r} is not namespace/name of a Network")
+        ref = Ref(at.tenant, namespace_name, name)
+        if ref == TRANSIT:
+            raise PermanentError(f"{where}: Network {named} is for routers, not for pods")
+        found = self._networks.get(ref)
+        if found is None:
+            try:
+                found = await self._client.get(Network, ref)
+            except ApiError as error:
+                if not error.is_not_found:
+                    raise
+                raise RetryableError(f"{where}: Network {ref} does not exist", 2.0) from error
+        if found.metadata.deletion_timestamp is not None:
+            raise RetryableError(f"{where}: Network {ref} is being deleted", 2.0)
+        return found
+
+    # -- the tenants' routers on this node ------------------------------------------------------------------------
+
+    def _pod_changed(self, ref: Ref, old: Pod | None, new: Pod | None) -> None:
+        if new is None and old is not None:
+            self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), LINGER)
+
+    def _port_changed(self, ref: Ref, old: Port | None, new: Port | None) -> None:
+        port = new or old
+        if port is None or port.spec.node != self._facts.name:
+            return
+        if new is None and not port.spec.router_of:
+            self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), LINGER)
+        elif new is not None and port.spec.router_of:
+            self._tenants.add_after(ref, LINGER)
+
+    async def _reconcile_router(self, ref: Ref) -> float | None:
+        """Let a router's address go when its tenant has no pod and no port here. A pod that comes meanwhile waits for it."""
+        port = self._ports.get(ref)
+        if port is None or port.metadata.deletion_timestamp is not None or not self.pipeline.synced:
+            return None if self.pipeline.synced else LINGER
+        tenant = TenantName(port.spec.router_of)
+        if not self._pods.synced:
+            return LINGER
+        if self._pods.by_index("tenant", tenant) or self._has_ports(tenant):
+            return None
+        meta = port.metadata
+        log.info("tenant %s has left this node; its router goes", tenant)
+        try:
+            await self._client.delete(Port, ref, uid=meta.uid, resource_version=meta.resource_version)
+        except ApiError as error:
+            if not (error.is_not_found or error.is_conflict):
+                raise
+        return None
+
+    def _has_ports(self, tenant: TenantName) -> bool:
+        here = (p for p in self._ports.values() if p.spec.node == self._facts.name and not p.spec.router_of)
+        return any(tenant_of(port.metadata) == tenant for port in here)
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def _follow(self, kind: type[T]) -> Informer[T]:
+        """An informer over the node's share that feeds the pipeline."""
+        informer = Informer(self._client, kind, EVERY_TENANT)
+        informer.on_change(lambda ref, _, new: self.pipeline.put(kind, ref, new))
+        self._informers.append(informer)
+        return informer
+
+    async def _sync(self) -> None:
+        for informer in self._informers:
+            await informer.wait_synced()
+        self.pipeline.set_synced()
+
+    async def _keep_entries(self, set_entries: SetEntries) -> None:
+        """Listen wherever a router stands. A router that went and came between two looks is taken out in between."""
+        known: dict[str, tuple[str, str, int]] = {}
+        while True:
+            await self._entries_changed.wait()
+            self._entries_changed.clear()
+            wanted = {space: (space, address, ENTRY_PORT) for space, address in self.pipeline.entries().items()}
+            if wanted == known:
+                continue
+            try:
+                await set_entries(wanted)
+                known = wanted
+            except PolderError as error:
+                log.warning("%s", error)
+                await asyncio.sleep(error.after if isinstance(error, RetryableError) else 1.0)
+                self._entries_changed.set()
+
+    async def _collect(self, sandboxes: ListSandboxes) -> None:
+        """Detach what belongs to sandboxes that are gone. Only what is older than any call that may be under way."""
+        while True:
+            await asyncio.sleep(COLLECT_EVERY)
+            if not self.pipeline.attached():
+                continue
+            try:
+                living = await sandboxes()
+                keep = {(p.sandbox, p.interface) for p in self.pipeline.attached() if p.sandbox in living}
+                await self.attachments.collect(keep, young=YOUNG)
+            except (PolderError, OSError) as error:
+                log.warning("attachments were not compared with the runtime's sandboxes: %s", error)
+
+
+def _transit_ref(tenant: TenantName, node: str) -> Ref:
+    return Ref(ROOT, SYSTEM_NAMESPACE, router_port_name(tenant, node))
