@@ -5,8 +5,6 @@ The HTTP core needs these parts, and the entry of tenants' connections needs the
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Mapping
@@ -35,8 +33,6 @@ from polder.client.mux import Stream
 from polder.store.protocol import Store
 from polder.system.pki import Pki
 
-log = logging.getLogger(__name__)
-
 TOKEN_BODY_LIMIT = 64 * 1024
 TOKEN_BODY_TIME = 30.0
 JWKS_PATH = "/openid/v1/jwks"
@@ -58,7 +54,6 @@ class IdentityLayer:
     def __init__(self, settings: IdentitySettings, store: Store, pki: Pki, clock: Clock) -> None:
         self._store = store
         self._serve: ServeSocket | None = None
-        self._running: asyncio.Task[None] | None = None
         self.tenants = Tenants(store, settings.root_pod_cidr, settings.root_service_cidr)
         self.tokens = Tokens(store, self.tenants, clock)
         self.share = Share(store)
@@ -82,17 +77,16 @@ class IdentityLayer:
         self._serve = serve
 
     async def start(self) -> None:
-        """Makes what root needs and begins to follow the nodes' shares. Call it before the server listens."""
+        """Makes what root needs. Call it before the server listens."""
         await self.bootstrap.ensure_root(self._store, self.tenants)
-        self._running = asyncio.create_task(self.share.run())
-        self._running.add_done_callback(_report)
 
-    async def stop(self) -> None:
-        """Ends the nodes' streams and the index."""
+    async def run(self) -> None:
+        """Follows the nodes' shares until cancelled. What it raises is a defect: the process should end."""
+        await self.share.run()
+
+    async def close(self) -> None:
+        """Ends the nodes' streams."""
         await self.streams.close()
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
 
     async def _serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
         assert self._serve is not None, "attach comes before start"
@@ -128,8 +122,3 @@ class IdentityLayer:
                 "id_token_signing_alg_values_supported": ["ES256"],
             }
         )
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("the index of the nodes' shares broke", exc_info=error)

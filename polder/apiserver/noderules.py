@@ -26,7 +26,8 @@ LEASE_NAMESPACE = "kube-node-lease"
 MENTIONED = frozenset({"configmaps", "secrets", "serviceaccounts"})
 READ = frozenset({"get", "list", "watch"})
 CHANGE = frozenset({"update", "patch"})
-DATAPATH = frozenset({kind_of(Port).resource, kind_of(Address).resource})
+PORTS = kind_of(Port).resource
+DATAPATH = frozenset({PORTS, kind_of(Address).resource})
 LISTED = frozenset(
     {
         *(kind_of(t).resource for t in (Pod, Node, Tenant, Network, Router, Port, Address)),
@@ -121,7 +122,7 @@ class NodeRules:
     async def admit(self, context: AdmissionContext) -> None:
         """Admission of what a node brings, nothing for others. Raises ApiError 422.
 
-        Its own Node and Lease, Ports and Addresses on itself.
+        Its own Node and Lease; Ports of pods bound to it and of routers of tenants present on it; Addresses of its Ports.
         """
         who, kind, obj = context.who, context.resource.kind, context.obj
         if who.role is not Role.NODE or obj is None:
@@ -131,27 +132,64 @@ class NodeRules:
         if kind.resource in {kind_of(Node).resource, kind_of(Lease).resource} and name != who.node:
             message = f"a node writes only its own, {who.node}"
             raise invalid(kind, name, [(Field("metadata") / "name").invalid(name, message)])
-        if kind.resource in DATAPATH:
-            if spec.get("node") != who.node:
-                raise invalid(kind, name, [(at / "node").invalid(spec.get("node"), f"must be {who.node}")])
-            router = spec.get("routerOf")
-            if router and (context.tenant != ROOT or not await self.share.enters(who.node, router)):
-                raise invalid(kind, name, [(at / "routerOf").invalid(router, f"is no tenant present on {who.node}")])
+        if kind.resource not in DATAPATH:
+            return
+        if spec.get("node") != who.node:
+            raise invalid(kind, name, [(at / "node").invalid(spec.get("node"), f"must be {who.node}")])
+        before = None if context.old is None else context.old.get("spec") or {}
+        if kind.resource == PORTS and _changes(spec, before, "routerOf", "pod", "podUid"):
+            await self._check_port(context, spec)
+        elif kind.resource != PORTS and _changes(spec, before, "port"):
+            await self._check_address(context, spec)
+
+    async def _check_port(self, context: AdmissionContext, spec: Raw) -> None:
+        """Whose Port it is: a router's in root, or a pod's. Raises ApiError 422."""
+        node, at, router = context.who.node, Field("spec"), spec.get("routerOf")
+        if router:
+            if context.tenant != ROOT or not await self.share.enters(node, router):
+                problem = (at / "routerOf").invalid(router, f"is no tenant present on {node}")
+                raise invalid(context.resource.kind, context.name, [problem])
+            return
+        pod = await self._spec_of("pods", context.tenant, context.namespace, spec.get("pod", ""))
+        if pod is None or pod[0] != spec.get("podUid") or pod[1].get("nodeName") != node:
+            problem = (at / "podUid").invalid(spec.get("podUid"), f"is the UID of no pod of that name bound to {node}")
+            raise invalid(context.resource.kind, context.name, [problem])
+
+    async def _check_address(self, context: AdmissionContext, spec: Raw) -> None:
+        """An Address is for a Port of the node. Raises ApiError 422."""
+        namespace, _, name = str(spec.get("port", "")).partition("/")
+        port = await self._spec_of(PORTS, context.tenant, namespace, name)
+        if port is None or port[1].get("node") != context.who.node:
+            problem = (Field("spec") / "port").invalid(spec.get("port"), f"names no Port of {context.who.node}")
+            raise invalid(context.resource.kind, context.name, [problem])
+
+    async def _spec_of(self, resource: str, tenant: str, namespace: str, name: str) -> tuple[str, Raw] | None:
+        """UID and spec of what stands, None if nothing does."""
+        entry = await self.store.get(Key(resource, tenant, namespace, name))
+        if entry is None:
+            return None
+        raw = orjson.loads(entry.value)
+        return raw["metadata"]["uid"], raw.get("spec") or {}
 
     async def check_token(self, who: Identity, what: RequestInfo, spec: Raw) -> None:
         """A node asks only for tokens of its pods (nothing for others). Raises ApiError 422."""
         if who.role is not Role.NODE:
             return
         reference = spec.get("boundObjectRef") or {}
-        pods = await self.share.bound_pods(who.node, what.tenant, what.namespace)
-        running = {
-            pod["metadata"]["name"]: pod["metadata"]["uid"]
-            for pod in pods
-            if ((pod.get("spec") or {}).get("serviceAccountName") or "default") == what.name
-        }
-        uid = running.get(reference.get("name", ""))
-        if reference.get("kind") != "Pod" or uid is None or uid != reference.get("uid"):
+        pod = await self._spec_of("pods", what.tenant, what.namespace, str(reference.get("name", "")))
+        if (
+            pod is None
+            or reference.get("kind") != "Pod"
+            or pod[0] != reference.get("uid")
+            or pod[1].get("nodeName") != who.node
+            or (pod[1].get("serviceAccountName") or "default") != what.name
+        ):
             why = f"a node asks only for tokens bound, by name and UID, to a pod on {who.node} that runs as the account"
             raise invalid(
                 kind_of(ServiceAccount), what.name, [(Field("spec") / "boundObjectRef").invalid(reference, why)]
             )
+
+
+def _changes(spec: Raw, before: Raw | None, *fields: str) -> bool:
+    """Whether it is new, or one of the fields is."""
+    return before is None or any(spec.get(f) != before.get(f) for f in fields)

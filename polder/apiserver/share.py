@@ -1,8 +1,9 @@
 """A node's share: what of the view over all tenants a node's identity sees.
 
-A tenant is present on a node while a pod is bound to the node or the tenant's datapath is there (a Port on the node, or
-its router's transit Port). The second keeps the share until the node's agent has taken the datapath down. Objects that
-pods mention (configuration, secrets, accounts) follow the bound pods alone.
+A tenant is present on a node while a pod is bound to the node or the tenant's datapath is there: a Port or an Address
+held by the node, or its router's transit Port. These keep the share until the node's agent has taken the datapath down
+and freed the addresses (docs/adr/0002). Objects that pods mention (configuration, secrets, accounts) follow the bound
+pods alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from polder.store.protocol import Change, ChangeType, CompactedError, Key, Prefi
 
 PODS = kind_of(Pod).resource
 PORTS = kind_of(Port).resource
+ADDRESSES = kind_of(Address).resource
 NODES = kind_of(Node).resource
 TENANTS = kind_of(Tenant).resource
 OF_PRESENT_TENANTS = frozenset(
@@ -31,13 +33,20 @@ OF_PRESENT_TENANTS = frozenset(
 """Kinds of which a node sees all of every tenant present on it."""
 
 
-def claims_of(key: Key, raw: Raw) -> frozenset[tuple[str, str]]:
-    """The (node, tenant) pairs that a Pod or Port makes present."""
+Fact = tuple[str, ...]
+"""(node, tenant): the tenant is on the node. (node, tenant, namespace, resource, name): a pod bound to it mentions that."""
+
+
+def facts_of(key: Key, raw: Raw) -> frozenset[Fact]:
+    """What a Pod, Port or Address makes true."""
     spec = raw.get("spec") or {}
     node = spec.get("nodeName" if key.resource == PODS else "node")
     if not node:
         return frozenset()
-    return frozenset({(node, spec.get("routerOf") or key.tenant)})
+    facts: set[Fact] = {(node, spec.get("routerOf") or key.tenant)}
+    if key.resource == PODS:
+        facts |= {(node, key.tenant, key.namespace, *mentioned) for mentioned in mentions(spec)}
+    return frozenset(facts)
 
 
 class Share:
@@ -45,8 +54,8 @@ class Share:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._rows: dict[Key, tuple[int, frozenset[tuple[str, str]]]] = {}
-        self._present: Counter[tuple[str, str]] = Counter()
+        self._rows: dict[Key, frozenset[Fact]] = {}
+        self._facts: Counter[Fact] = Counter()
         self._generation: Counter[str] = Counter()
         self._listed: dict[tuple[str, str], int] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -54,13 +63,13 @@ class Share:
     async def run(self) -> None:
         """Keeps the index until cancelled; begins again when it fell too far behind."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow(PODS))
-            group.create_task(self._follow(PORTS))
+            for resource in (PODS, PORTS, ADDRESSES):
+                group.create_task(self._follow(resource))
 
     async def _follow(self, resource: str) -> None:
         while True:
             page = await self._store.list(Prefix(resource))
-            self._reset(resource, {e.key: (e.revision, orjson.loads(e.value)) for e in page.entries})
+            self._reset(resource, {e.key: facts_of(e.key, orjson.loads(e.value)) for e in page.entries})
             try:
                 async for batch in self._store.watch(Prefix(resource), page.revision):
                     for change in batch.changes:
@@ -69,32 +78,31 @@ class Share:
                 continue
             return
 
-    def _reset(self, resource: str, rows: dict[Key, tuple[int, Raw]]) -> None:
+    def _reset(self, resource: str, rows: dict[Key, frozenset[Fact]]) -> None:
         for key in [k for k in self._rows if k.resource == resource and k not in rows]:
-            self._set(key, 0, frozenset())
-        for key, (revision, raw) in rows.items():
-            self._set(key, revision, claims_of(key, raw))
+            self._set(key, frozenset())
+        for key, facts in rows.items():
+            self._set(key, facts)
 
     def _apply(self, change: Change) -> None:
         gone = change.type is ChangeType.DELETE
-        claims = frozenset() if gone else claims_of(change.key, orjson.loads(change.value))
-        self._set(change.key, change.revision, claims)
+        self._set(change.key, frozenset() if gone else facts_of(change.key, orjson.loads(change.value)))
 
-    def _set(self, key: Key, revision: int, claims: frozenset[tuple[str, str]]) -> None:
-        _, old = self._rows.get(key, (0, frozenset()))
-        if claims:
-            self._rows[key] = (revision, claims)
-        else:
-            self._rows.pop(key, None)
-        before = {pair: self._present[pair] > 0 for pair in old | claims}
-        self._present.update(claims - old)
-        self._present.subtract(old - claims)
-        for pair, was in before.items():
-            now = self._present[pair] > 0
-            if not now:
-                del self._present[pair]
-            if now != was:
-                self._changed(pair[0])
+    def _set(self, key: Key, facts: frozenset[Fact]) -> None:
+        """What one row makes true now; tells when a tenant arrived on a node or left it."""
+        old = self._rows.pop(key, frozenset())
+        if facts:
+            self._rows[key] = facts
+        for fact in facts - old:
+            self._facts[fact] += 1
+            if self._facts[fact] == 1 and len(fact) == 2:
+                self._changed(fact[0])
+        for fact in old - facts:
+            self._facts[fact] -= 1
+            if not self._facts[fact]:
+                del self._facts[fact]
+                if len(fact) == 2:
+                    self._changed(fact[0])
 
     def _changed(self, node: str) -> None:
         self._generation[node] += 1
@@ -104,7 +112,7 @@ class Share:
 
     def present(self, node: str, tenant: str) -> bool:
         """Whether the tenant is on the node; ``root`` always is."""
-        return tenant == ROOT or (node, tenant) in self._present
+        return tenant == ROOT or (node, tenant) in self._facts
 
     def visible(self, node: str, kind: Kind, obj: Raw) -> bool:
         """Whether an object, with its tenant's annotation, is in the node's share."""
@@ -159,9 +167,9 @@ class Share:
         return self.present(node, tenant) or bool(await self.bound_pods(node, tenant))
 
     async def references(self, node: str, key: Key) -> bool:
-        """Whether a pod bound to the node mentions a ConfigMap, Secret or ServiceAccount."""
-        if (node, key.tenant) not in self._present and not await self.enters(node, key.tenant):
-            return False
+        """Whether a pod bound to the node mentions a ConfigMap, Secret or ServiceAccount; asks the store as ``enters`` does."""
+        if (node, key.tenant, key.namespace, key.resource, key.name) in self._facts:
+            return True
         pods = await self.bound_pods(node, key.tenant, key.namespace)
         return any((key.resource, key.name) in mentions(pod.get("spec") or {}) for pod in pods)
 

@@ -85,6 +85,7 @@ class Scene:
     async def start(self) -> None:
         self.identity.attach(self.server.serve_socket)
         await self.identity.start()
+        self.tasks.append(asyncio.create_task(self.identity.run()))
         await self.server.start()
         self.admin = self.client("admin", PLATFORM_ADMINS, ROOT_URN)
 
@@ -160,7 +161,7 @@ class Scene:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if self.admin is not None:
             await self.admin.close()
-        await self.identity.stop()
+        await self.identity.close()
         await self.server.stop()
         await self.store.close()
         for space in self.spaces.values():

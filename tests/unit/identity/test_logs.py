@@ -46,6 +46,7 @@ async def cluster(world, tmp_path):
     made = Cluster(world, tmp_path)
     made.identity.attach(made.server.serve_socket)
     await made.identity.start()
+    made.tasks.append(asyncio.create_task(made.identity.run()))
     await made.server.start()
     made.client = Client(made.settings("admin", PLATFORM_ADMINS, ROOT_URN))
     await world.pod("acme", "web", "n1", containers=[{"name": "c"}])
@@ -55,7 +56,7 @@ async def cluster(world, tmp_path):
         task.cancel()
     await asyncio.gather(*made.tasks, return_exceptions=True)
     await made.client.close()
-    await made.identity.stop()
+    await made.identity.close()
     await made.server.stop()
 
 
@@ -132,7 +133,7 @@ async def test_the_newest_stream_of_a_node_wins(cluster):
         await stream.write(b"newer")
 
     await cluster.node(older)
-    first = cluster.tasks[0]
+    first = cluster.tasks[-1]
     await cluster.node(newer)
     first.cancel()
     assert await cluster.client.raw("GET", LOG) == b"newer"

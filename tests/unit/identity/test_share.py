@@ -67,6 +67,16 @@ async def test_a_datapath_keeps_the_share_until_it_is_taken_down(running):
     assert not running.share.present("n1", "acme")
 
 
+async def test_an_address_not_yet_freed_keeps_the_share(running):
+    await running.put("addresses.polder.dev", "acme", "kube-system", "default.10.0.0.5", spec={"node": "n1"})
+    await settle()
+    assert running.share.present("n1", "acme")
+    assert await running.share.enters("n1", "acme")
+    await running.store.commit([Delete(Key("addresses.polder.dev", "acme", "kube-system", "default.10.0.0.5"))])
+    await settle()
+    assert not await running.share.enters("n1", "acme")
+
+
 async def test_a_watch_ends_when_a_tenant_arrives_and_only_then(running):
     share = running.share
     share.listed("n1", NETWORKS.resource)
