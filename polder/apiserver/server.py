@@ -18,6 +18,7 @@ from polder.apiserver.dispatch import Dispatcher, Verbs
 from polder.apiserver.hooks import Handler, Parts
 from polder.apiserver.listener import Listener, make_tls_context
 from polder.apiserver.metrics import Metrics
+from polder.apiserver.openapi_paths import OpenApi
 from polder.apiserver.projection import Projected
 from polder.apiserver.reads import Reader
 from polder.apiserver.settings import ServerSettings
@@ -55,10 +56,12 @@ class ApiServer:
 
     def _paths(self, catalog: Catalog) -> Mapping[str, Handler]:
         discovery = Discovery(catalog)
-        system = self._system
+        system, documents = self._system, OpenApi(catalog)
         return {
             "/api": discovery.core,
             "/apis": discovery.groups,
+            "/openapi/v2": documents.v2,
+            "/openapi/v3": documents.v3,
             "/version": system.version,
             "/healthz": system.health,
             "/livez": system.health,

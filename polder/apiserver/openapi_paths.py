@@ -1,0 +1,88 @@
+"""/openapi/v2 and /openapi/v3 of each tenant. Documents are built in a thread, shared by content, and have an ETag.
+
+Source: Kubernetes documentation, "The Kubernetes API: OpenAPI interface definition".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from polder.api import openapi
+from polder.api.crd import CustomVersion
+from polder.api.errors import no_such_path, not_acceptable
+from polder.apiserver.catalog import Catalog
+from polder.apiserver.hooks import Call
+from polder.apiserver.negotiate import JSON, OPENAPI_V2_PROTO, clauses
+
+_PROTO = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""What is answered to a request for ``OPENAPI_V2_PROTO``, whose ``@`` no RFC 9110 media type may have."""
+_OLD_PROTO = "application/com.github.googleapis.gnostic.openapiv2@68f4ded+protobuf"
+
+
+@dataclass(slots=True)
+class OpenApi:
+    """Serves the documents. One is built at a time: building takes memory."""
+
+    catalog: Catalog
+    _building: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def v2(self, call: Call) -> web.StreamResponse:
+        """``/openapi/v2`` as JSON or protobuf. Raises ApiError 406."""
+        if call.info.path.rstrip("/") != "/openapi/v2":
+            raise no_such_path()
+        media = _media_v2(call.request.headers.get("Accept", ""))
+        what = await self._served(call)
+        build = openapi.v2_json if media == JSON else openapi.v2_proto
+        return _answer(call, await self._build(lambda: build(what)), media)
+
+    async def v3(self, call: Call) -> web.StreamResponse:
+        """``/openapi/v3`` and the group versions below it. Raises ApiError 404."""
+        what = await self._served(call)
+        rest = call.info.path.removeprefix("/openapi/v3").strip("/").split("/")
+        if rest == [""]:
+            prefix = call.request.rel_url.raw_path.partition("/openapi/v3")[0]
+            return _answer(call, await self._build(lambda: openapi.v3_index(what, prefix)), JSON)
+        if rest[0] == "api" and len(rest) == 2:
+            group, version = "", rest[1]
+        elif rest[0] == "apis" and len(rest) == 3:
+            group, version = rest[1], rest[2]
+        else:
+            raise no_such_path()
+        body = await self._build(lambda: openapi.v3_json(what, group, version) or b"")
+        if not body:
+            raise no_such_path()
+        return _answer(call, body, JSON)
+
+    async def _served(self, call: Call) -> openapi.Served:
+        found = await self.catalog.all(call.info.tenant)
+        kinds = [r.kind for r in found if r.custom is None]
+        return openapi.served(kinds, [r.custom for r in found if isinstance(r.custom, CustomVersion)])
+
+    async def _build(self, build: Callable[[], bytes]) -> bytes:
+        async with self._building:
+            return await asyncio.to_thread(build)
+
+
+def _media_v2(accept: str) -> str:
+    for clause in clauses(accept):
+        if clause.media in {OPENAPI_V2_PROTO.lower(), _PROTO, _OLD_PROTO}:
+            return _PROTO
+        if clause.media in {JSON, "*/*", "application/*"}:
+            return JSON
+    if accept:
+        raise not_acceptable((JSON, OPENAPI_V2_PROTO))
+    return JSON
+
+
+def _answer(call: Call, body: bytes, media: str) -> web.Response:
+    """The document, or 304 where the caller has it."""
+    tag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
+    headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "no-cache, private"}
+    if call.request.headers.get("If-None-Match") == tag:
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, headers={**headers, "Content-Type": media})
