@@ -20,6 +20,13 @@ from polder.api.openapi_proto import encode_document
 from polder.api.openapi_schemas import Dialect, custom_definition, list_definition, name_of, published
 from polder.api.schemas import EXTRA, META, definitions
 
+PROTO_ACCEPTED: Final = (
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+)
+"""The names under which clients ask for version 2 as protobuf."""
+PROTO_CONTENT_TYPE: Final = PROTO_ACCEPTED[1]
+"""The Content-Type of that answer, always: the first name is none that Go's MIME parser takes."""
 _KEPT: Final = 8
 _TITLE: Final = "Polder"
 _VERSION: Final = "v1.36.0"
@@ -93,7 +100,7 @@ def v2_json(what: Served) -> bytes:
 
 @functools.lru_cache(maxsize=_KEPT)
 def v2_proto(what: Served) -> bytes:
-    """``/openapi/v2`` as ``application/com.github.proto-openapi.spec.v2@v1.0+protobuf``."""
+    """``/openapi/v2`` as protobuf, see PROTO_ACCEPTED and PROTO_CONTENT_TYPE."""
     return encode_document(_document_v2(what))
 
 
