@@ -40,6 +40,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     certificate: str
     key: str
     state: str
+    images: str
+    """The directory of the archives that `polder up` builds: the sandbox's image among them."""
     prefix: str = "polder"
     address: str
     egress_address: str = ""

@@ -95,6 +95,7 @@ class Credentials:
             certificate=str(certificate),
             key=str(key),
             state=str(node.folder),
+            images=str(self.cluster.images),
             prefix=self.cluster.name,
             address=node.address,
             egress_address=node.egress,

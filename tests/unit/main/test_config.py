@@ -14,6 +14,7 @@ AGENT = AgentConfig(
     certificate="c",
     key="k",
     state="s",
+    images="i",
     address="10.1.1.2",
 )
 
@@ -27,7 +28,7 @@ def test_a_dumped_configuration_loads_again(tmp_path: Path) -> None:
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
     path.write_text(dump(AGENT) + "colour: blue\n")
-    with pytest.raises(PermanentError, match="agent.yaml.*colour"):
+    with pytest.raises(PermanentError, match=r"agent\.yaml.*colour"):
         load(path, AgentConfig)
 
 

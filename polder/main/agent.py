@@ -1,0 +1,118 @@
+"""`polder agent`: a node's pods and network, composed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from importlib.metadata import version
+from pathlib import Path
+
+from polder.api.core import Pod
+from polder.base.clock import SystemClock
+from polder.base.ids import EVERY_TENANT, NodeName
+from polder.client.client import Client, ClientSettings
+from polder.client.informer import Informer
+from polder.cni.install import install
+from polder.cni.server import CniServer
+from polder.main.cni import CniAttachments
+from polder.main.config import AgentConfig, load
+from polder.main.daemon import run
+from polder.main.logs import set_up
+from polder.node.admin import AdminServer, Inspection
+from polder.node.agent import Agent, AgentSettings
+from polder.node.entry import Entries
+from polder.node.network import NetworkSettings, NodeNetwork
+from polder.node.stream import ServerStream
+from polder.sdn.apply.linux.kernel import Kernel
+from polder.sdn.apply.linux.spaces import KernelSettings
+from polder.sdn.render.linux.facts import NodeFacts
+from polder.system.net.device import link_mtu
+
+
+def facts_of(config: AgentConfig) -> NodeFacts:
+    """What the network must know of this node. Raises PermanentError."""
+    return NodeFacts(
+        name=config.node,
+        underlay=config.address,
+        egress=config.egress_address or config.address,
+        uplink=config.uplink,
+        mtu=link_mtu(config.uplink),
+        protected=tuple(config.protected),
+        prefix=config.prefix,
+    )
+
+
+def agent_settings(config: AgentConfig) -> AgentSettings:
+    """What running pods needs to know."""
+    return AgentSettings(
+        node=NodeName(config.node),
+        state=Path(config.state),
+        prefix=config.prefix,
+        address=config.address,
+        version=f"v{version('polder')}",
+        images=Path(config.images),
+        cpu=config.cpu,
+        memory=config.memory,
+    )
+
+
+class NodeAgent:
+    """The composition: every part made once, from the configuration."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        state, clock = Path(config.state), SystemClock()
+        where = ClientSettings(config.server, config.authority, config.certificate, config.key)
+        self._client = Client(where)
+        self._pods: Informer[Pod] = Informer(self._client, Pod, EVERY_TENANT, fields=f"spec.nodeName={config.node}")
+        self._kernel = Kernel(KernelSettings(state / "netns", config.prefix))
+        self._network = NodeNetwork(
+            NetworkSettings(facts_of(config), state), self._client, self._kernel, self._pods, clock
+        )
+        settings = agent_settings(config)
+        self._agent = Agent(settings, self._client, self._pods, self._network.prepare, clock)
+        self._stream = ServerStream(where, self._agent.handlers)
+        self._entries = Entries(self._kernel.listen_in, self._stream.open)
+        self._cni = CniServer(state / "agent.sock", CniAttachments(self._network.attachments))
+        self._admin = AdminServer(state / "admin.sock", self._inspect)
+        install(settings.containerd.cni_bin, settings.containerd.cni_conf, state / "agent.sock")
+
+    async def _inspect(self, tenant: str) -> Inspection:
+        found = await self._network.pipeline.inspect(tenant)
+        lines = [f"missing  {line}" for line in found.missing.splitlines()]
+        lines += [f"surplus  {line}" for line in found.surplus.splitlines()]
+        lines += [f"problem  {line}" for line in found.problems]
+        present = tenant in self._network.pipeline.entries()
+        return Inspection(tenant, present, found.topology, found.desired, "\n".join(lines))
+
+    async def _sandboxes(self) -> frozenset[str]:
+        return frozenset(sandbox.id for sandbox in await self._agent.cri.list_sandboxes())
+
+    async def run(self) -> None:
+        """Until cancelled. Pods, containerd and the datapath live on."""
+        await self._cni.start()
+        await self._admin.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pods.run())
+                group.create_task(self._network.run(self._entries.set, self._sandboxes))
+                group.create_task(self._stream.run())
+                group.create_task(self._agent.run())
+        finally:
+            await self._admin.stop()
+            await self._cni.close()
+            await self._entries.close()
+            await self._kernel.close()
+            await self._client.close()
+
+
+async def serve(config: AgentConfig) -> None:
+    """Runs the node until cancelled."""
+    await NodeAgent(config).run()
+
+
+def command(args: argparse.Namespace) -> int:
+    """Runs `polder agent`."""
+    config = load(args.config, AgentConfig)
+    set_up(config.log_format)
+    run(lambda: serve(config))
+    return 0
