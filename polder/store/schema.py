@@ -43,10 +43,8 @@ class StoreFileError(StoreError, PermanentError):
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode whose commits are on the disk when they return."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
+    """A connection in autocommit mode."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
 
 
 def take_lock(path: Path) -> int:
@@ -63,10 +61,13 @@ def take_lock(path: Path) -> int:
 
 
 def prepare(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3.Connection:
-    """Creates the file (mode 0600) or carries it forward, and returns the writer's connection."""
+    """Creates the file (mode 0600) or carries it forward, and returns the writer's connection,
+    whose commits are on the disk when they return.
+    """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = connect(path)
     try:
+        connection.execute("PRAGMA synchronous = FULL")
         _start_log(connection, path)
         _migrate(connection, path, migrations)
     except sqlite3.DatabaseError as error:
