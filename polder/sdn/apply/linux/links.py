@@ -1,5 +1,6 @@
 """Making links as items say, or changing those that are there. Each function is idempotent: run again after a cut at any
-line it ends in the same state. A link gets its owner (ifalias) last, so one without is known to be unfinished.
+line it ends in the same state. A link gets its owner (ifalias) last, a port comes up last; so one that is not finished is
+known (see observe).
 """
 
 from __future__ import annotations
@@ -97,11 +98,9 @@ class Links:
         bridge = space.index(item.bridge)
         there = self._existing(space, item.name, "veth")
         if not item.netns:
-            if not there:
-                raise SpaceError(
-                    f"port {item.name}: the link is gone and no sandbox namespace is given to make it anew"
-                )
-            self._finish_port(space, item, bridge)
+            if not there or not there.up:
+                raise SpaceError(f"port {item.name}: no finished link and no sandbox namespace given to make it in")
+            self._connect(space, item, bridge)
             return
         with open_netns(item.netns) as sandbox:
             inner = self.spaces.socket_in(sandbox)
@@ -111,21 +110,19 @@ class Links:
                     there = None
                 if not there:
                     peer = NewLink(item.interface, item.mac, item.mtu, netns=sandbox.fd, up=False)
-                    self._veth(space, NewLink(item.name, mtu=item.mtu), peer)
+                    self._veth(space, NewLink(item.name, mtu=item.mtu, up=False), peer)
                 self._connect(space, item, bridge)
                 _configure(inner, item)
             finally:
                 inner.close()
-        space.route.call(requests.change_link(space.index(item.name), alias=item.owner))
+        space.route.call(requests.change_link(space.index(item.name), up=True))
 
     def _connect(self, space: OpenSpace, item: PortLink, bridge: int) -> None:
+        """Owner and flags while the link is down: for one that is up the kernel walks all ports of the bridge."""
         at = space.index(item.name)
         more = requests.set_master(bridge) + requests.set_mtu(item.mtu)
-        _all(space.route, [requests.change_link(at, more=more), requests.change_link(at, up=True, port=PORT)])
-
-    def _finish_port(self, space: OpenSpace, item: PortLink, bridge: int) -> None:
-        self._connect(space, item, bridge)
-        space.route.call(requests.change_link(space.index(item.name), alias=item.owner))
+        owned = requests.change_link(at, alias=item.owner)
+        _all(space.route, [owned, requests.change_link(at, more=more), requests.change_link(at, port=PORT)])
 
     def _transit(self, item: Transit) -> None:
         space, node = self.spaces.get(item.space), self.spaces.node
