@@ -50,7 +50,13 @@ def amount(resource: str, quantity: str | int | float) -> int:
 
 def amounts(quantities: Mapping[str, str | int | float] | None) -> dict[str, int]:
     """All of a map of quantities. Raises PermanentError."""
-    return {name: amount(name, quantity) for name, quantity in (quantities or {}).items()}
+    found = {}
+    for name, quantity in (quantities or {}).items():
+        try:
+            found[name] = amount(name, quantity)
+        except PermanentError as error:
+            raise PermanentError(f"{name} {quantity!r}: {error}") from error
+    return found
 
 
 def container_requests(container: Container) -> dict[str, int]:

@@ -41,11 +41,12 @@ class HandClock:
 
 
 class CuttableClient(Client):
-    """A real client; ``cut`` ends it before or after its n-th write from now."""
+    """A real client; ``cut`` ends it before or after its n-th write from now, ``before`` runs before each write."""
 
     writes = 0
     limit: int | None = None
     after = False
+    before: Callable[[str, str], Awaitable[None]] | None = None
 
     def cut(self, at: int | None, *, after: bool = False) -> None:
         self.writes, self.limit, self.after = 0, at, after
@@ -55,6 +56,8 @@ class CuttableClient(Client):
     ) -> bytes:
         if method == "GET":
             return await super().raw(method, path, body, content_type=content_type)
+        if self.before is not None:
+            await self.before(method, path)
         self.writes += 1
         due = self.limit is not None and self.writes >= self.limit
         if due and not self.after:

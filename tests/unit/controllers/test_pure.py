@@ -1,0 +1,192 @@
+"""The pure parts of the controllers."""
+
+from ipaddress import ip_address
+
+import pytest
+
+from polder.api.core import Event, Node, NodeCondition, NodeSpec, NodeStatus, Taint
+from polder.api.extensions import CustomResourceDefinition, DefinitionNames, DefinitionSpec, DefinitionVersion
+from polder.api.meta import Condition, Object, ObjectMeta, OwnerReference
+from polder.api.polder import NetworkSpec
+from polder.base.ids import TenantName
+from polder.base.ref import Ref
+from polder.controllers.conditions import a_few, merged
+from polder.controllers.drain import Remains, conditions
+from polder.controllers.event_expiry import last_seen
+from polder.controllers.gc_feed import resource_of
+from polder.controllers.gc_graph import Graph, Item
+from polder.controllers.node_health import Heartbeats, unknown_conditions, wanted_taints
+from polder.controllers.resources import Discovery, Resource, collection_path, object_path
+from polder.controllers.suspects import Suspects
+from polder.controllers.vni import END, FIRST, candidates, gateway_of
+
+ACME = TenantName("acme")
+
+
+def test_candidates_are_the_network_s_own_and_in_range():
+    first, again, other = list(candidates("a")), list(candidates("a")), list(candidates("b"))
+    assert first == again
+    assert len(set(first)) == len(first)
+    assert not set(first) & set(other)
+    assert all(FIRST <= vni < END for vni in first + other)
+
+
+def test_gateway_is_the_given_or_the_first_or_none():
+    assert gateway_of(NetworkSpec(cidr="10.0.0.0/16")) == "10.0.0.1"
+    assert gateway_of(NetworkSpec(cidr="10.0.0.0/16", gateway="10.0.0.254")) == "10.0.0.254"
+    assert gateway_of(NetworkSpec(cidr="10.0.0.0/16", router="")) == ""
+    assert ip_address(gateway_of(NetworkSpec(cidr="fd00::/64"))).version == 6
+    with pytest.raises(ValueError):
+        gateway_of(NetworkSpec(cidr="10.0.0.0/99"))
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays():
+    have = merged(None, [Condition(type="Ready", status="False", reason="A")], "t1")
+    assert have == [Condition(type="Ready", status="False", reason="A", last_transition_time="t1")]
+    assert merged(have, [Condition(type="Ready", status="False", reason="A")], "t2") is None
+    other = merged(have, [Condition(type="Ready", status="False", reason="B")], "t2")
+    assert other is not None and other[0].last_transition_time == "t1"
+    turned = merged(have, [Condition(type="Ready", status="True", reason="B")], "t2")
+    assert turned is not None and turned[0].last_transition_time == "t2"
+    more = merged(have, [Condition(type="Other", status="True")], "t2")
+    assert more is not None and [c.type for c in more] == ["Ready", "Other"]
+
+
+def test_a_few_names():
+    assert a_few(["b", "a"]) == "a, b"
+    assert a_few("edcba") == "a, b, c and 2 more"
+
+
+def test_silence_is_measured_from_the_last_change_seen():
+    beats = Heartbeats(40)
+    beats.observe("one", "v1", 0)
+    assert not beats.is_late("one", 40)
+    assert beats.is_late("one", 41)
+    beats.observe("one", "v1", 41)
+    assert beats.is_late("one", 42), "the same version is no sign of life"
+    beats.observe("one", "v2", 42)
+    assert not beats.is_late("one", 82)
+    beats.forget("one")
+    assert not beats.is_late("one", 1000)
+
+
+def _node(ready: str | None, *taints: Taint) -> Node:
+    found = [NodeCondition(type="Ready", status=ready, last_heartbeat_time="h")] if ready else None
+    return Node(spec=NodeSpec(taints=list(taints) or None), status=NodeStatus(conditions=found))
+
+
+def test_taints_follow_the_ready_condition_and_leave_others_alone():
+    own = Taint(key="mine", effect="NoSchedule")
+    assert wanted_taints(_node("True", own), "t") is None
+    marked = wanted_taints(_node("Unknown", own), "t")
+    assert marked is not None
+    assert [(t.key, t.effect) for t in marked] == [
+        ("mine", "NoSchedule"),
+        ("node.kubernetes.io/unreachable", "NoSchedule"),
+        ("node.kubernetes.io/unreachable", "NoExecute"),
+    ]
+    assert wanted_taints(_node("Unknown", *marked), "later") is None
+    changed = wanted_taints(_node("False", *marked), "t")
+    assert changed is not None and {t.key for t in changed} == {"mine", "node.kubernetes.io/not-ready"}
+    assert wanted_taints(_node("True", *marked), "t") == [own]
+
+
+def test_a_node_that_said_nothing_yet_becomes_unknown_once():
+    assert [c.type for c in unknown_conditions(_node(None), "t")] == ["Ready"]
+    found = unknown_conditions(_node("True"), "t")
+    assert [(c.type, c.status, c.last_heartbeat_time) for c in found] == [("Ready", "Unknown", "h")]
+    assert unknown_conditions(_node("Unknown"), "t") == []
+
+
+def test_suspicion_needs_time_and_a_thing_that_does_not_change():
+    suspects = Suspects(60)
+    assert suspects.wait("a", "v1", 0) == 60
+    assert suspects.wait("a", "v1", 59) == 1
+    assert suspects.wait("a", "v2", 59) == 60
+    assert suspects.wait("a", "v2", 119) == 0
+    suspects.clear("a")
+    assert suspects.wait("a", "v2", 120) == 60
+
+
+def _item(uid: str, kind: str = "ConfigMap", tenant: TenantName = ACME) -> Item:
+    return Item(Ref(tenant, "default", uid), "v1", kind, uid)
+
+
+def _owned(*uids: str, kind: str = "Pod", block: bool = False) -> ObjectMeta:
+    owners = [
+        OwnerReference(api_version="v1", kind=kind, name=uid, uid=uid, block_owner_deletion=block) for uid in uids
+    ]
+    return ObjectMeta(owner_references=owners or None)
+
+
+def test_the_graph_holds_only_what_has_owners():
+    graph = Graph()
+    for number in range(100):
+        assert not graph.see(_item(f"free-{number}"), ObjectMeta())
+    assert len(graph) == 0
+    assert graph.see(_item("a"), _owned("x", "y", block=True))
+    assert not graph.see(_item("a"), _owned("x", "y", block=True)), "nothing new"
+    assert [d.item.uid for d in graph.dependents("x")] == ["a"]
+    assert graph.dependents("x")[0].blocks("x")
+    assert graph.see(_item("a"), _owned("y"))
+    assert graph.dependents("x") == []
+    assert not graph.see(_item("a"), ObjectMeta())
+    assert len(graph) == 0 and graph.dependents("y") == [] and graph.remove("a") is None
+
+
+def test_what_a_list_lacks_is_missing_of_its_kind_and_tenant_only():
+    graph = Graph()
+    graph.see(_item("a"), _owned("x"))
+    graph.see(_item("b", tenant=TenantName("globex")), _owned("z"))
+    assert graph.missing(None, "v1", "ConfigMap", ["b"]) == {"a"}
+    assert graph.missing(ACME, "v1", "ConfigMap", []) == {"a"}
+    assert graph.missing(ACME, "v1", "Pod", []) == {"x"}
+    assert graph.missing(None, "v1", "Pod", ["x", "z"]) == set()
+    assert graph.missing(None, "v1", "Secret", []) == set()
+
+
+def test_the_words_of_a_namespace_in_deletion():
+    remains = Remains()
+    maps = Resource("", "v1", "configmaps", "ConfigMap", True)
+    remains.add(maps, [Object(metadata=ObjectMeta(finalizers=["a.dev/x"])), Object()])
+    found = {c.type: c for c in conditions(Discovery((), ("a.dev/v1",)), remains)}
+    assert found["NamespaceDeletionDiscoveryFailure"].reason == "DiscoveryFailed"
+    assert found["NamespaceContentRemaining"].message == (
+        "Some resources are remaining: configmaps has 2 resource instances"
+    )
+    assert found["NamespaceFinalizersRemaining"].message == (
+        "Some content in the namespace has finalizers remaining: a.dev/x in 1 resource instances"
+    )
+    clean = conditions(Discovery(()), Remains())
+    assert {c.status for c in clean} == {"False"}
+    assert len(clean) == 5
+
+
+def test_when_an_event_was_last_seen():
+    assert last_seen(Event()) is None
+    assert last_seen(Event(last_timestamp="soon")) is None
+    seen = last_seen(Event(first_timestamp="2026-01-01T00:00:00Z", last_timestamp="2026-01-02T00:00:00Z"))
+    assert seen is not None and seen.day == 2
+    micro = last_seen(Event(event_time="2026-01-03T00:00:00.000001Z"))
+    assert micro is not None and micro.day == 3
+
+
+def test_paths_carry_the_tenant():
+    shops = Resource("acme.dev", "v1", "shops", "Shop", True)
+    assert collection_path(ACME, shops, "a") == "/tenants/acme/apis/acme.dev/v1/namespaces/a/shops"
+    assert collection_path(TenantName("*"), shops) == "/tenants/*/apis/acme.dev/v1/shops"
+    nodes = Resource("", "v1", "nodes", "Node", False)
+    assert object_path(nodes, Ref(TenantName("root"), "", "one")) == "/tenants/root/api/v1/nodes/one"
+
+
+def test_the_stored_version_of_a_definition_if_it_is_served():
+    def definition(*versions: DefinitionVersion) -> CustomResourceDefinition:
+        names = DefinitionNames(plural="shops", kind="Shop")
+        return CustomResourceDefinition(spec=DefinitionSpec(group="a.dev", names=names, versions=list(versions)))
+
+    old = DefinitionVersion(name="v1", served=True)
+    new = DefinitionVersion(name="v2", served=True, storage=True)
+    hidden = DefinitionVersion(name="v3", served=False, storage=True)
+    assert resource_of(definition(old, new)) == Resource("a.dev", "v2", "shops", "Shop", True)
+    assert resource_of(definition(old, hidden)) == Resource("a.dev", "v1", "shops", "Shop", True)
+    assert resource_of(definition(hidden)) is None
