@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from polder.base.errors import PermanentError, RetryableError
+from polder.node.orphans import remove_orphans, remove_traces
 from polder.system import process
 from polder.system.containerd import (
     ContainerdPaths,
@@ -87,7 +88,14 @@ class Supervisor:
         if found is None:
             found = await asyncio.to_thread(self._start)
         self._process = found
-        await self._wait_ready(found)
+        cri = CriClient(self._paths.socket)
+        try:
+            await self._wait_ready(found, cri)
+            await remove_orphans(self._paths, cri)
+        except RuntimeFailureError as error:
+            raise RetryableError(f"containerd answered and then did not: {error}") from error
+        finally:
+            await cri.close()
         self.up.set()
         self.reason = ""
         return found
@@ -119,23 +127,20 @@ class Supervisor:
         process.write_pidfile(self._paths.pidfile, started)
         return started
 
-    async def _wait_ready(self, running: ProcessId) -> None:
-        cri = CriClient(self._paths.socket)
+    async def _wait_ready(self, running: ProcessId, cri: CriClient) -> None:
         end = time.monotonic() + READY_SECONDS
-        try:
-            while True:
-                try:
-                    await cri.version()
-                    return
-                except RuntimeFailureError as error:
-                    if not process.alive(running):
-                        process.reap(running.pid)
-                        raise RetryableError("containerd ended while it started") from error
-                    if time.monotonic() > end:
-                        raise RetryableError(f"containerd does not answer: {error}") from error
-                await asyncio.sleep(0.02)
-        finally:
-            await cri.close()
+        while True:
+            try:
+                # Not answered before containerd has found again what runs.
+                await cri.list_sandboxes()
+                return
+            except RuntimeFailureError as error:
+                if not process.alive(running):
+                    process.reap(running.pid)
+                    raise RetryableError("containerd ended while it started") from error
+                if time.monotonic() > end:
+                    raise RetryableError(f"containerd does not answer: {error}") from error
+            await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
         """Ends containerd alone; containers and their shims go on running."""
@@ -150,4 +155,4 @@ class Supervisor:
         await self.stop()
         for shim in process.find_by_argument("containerd", str(self._paths.base)):
             await process.stop(shim, STOP_SECONDS)
-        await asyncio.to_thread(unmount_below, self._paths.base)
+        await asyncio.to_thread(remove_traces, self._paths)

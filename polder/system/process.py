@@ -156,6 +156,15 @@ def read_pidfile(path: Path) -> ProcessId | None:
         return None
 
 
+def arguments(process: ProcessId) -> list[str]:
+    """A process's command line; empty if it is gone."""
+    try:
+        line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(argument) for argument in line.split(b"\0")]
+
+
 def find_by_argument(program: str, within: str) -> list[ProcessId]:
     """Processes whose program's name starts with ``program`` and one of whose arguments names something below ``within``
     (containerd and its shims carry their state directory's paths).

@@ -143,6 +143,7 @@ class MemoryCluster:
 class NodeKit:
     base: Path
     netns: str
+    paths: ContainerdPaths
     cluster: MemoryCluster
     supervisor: Supervisor
     ctx: Context
@@ -183,7 +184,7 @@ async def node_kit() -> AsyncIterator[NodeKit]:
     supervisor = Supervisor(SupervisorSettings(paths, enter=("nsenter", f"--net=/run/netns/{netns}")))
     cri = CriClient(paths.socket)
     cluster = MemoryCluster()
-    kit = NodeKit(base, netns, cluster, supervisor, _context(base, cri, cluster))
+    kit = NodeKit(base, netns, paths, cluster, supervisor, _context(base, cri, cluster))
     try:
         await supervisor.ensure()
         await ensure_own_images(cri, paths.socket, build_images(base / "images"))

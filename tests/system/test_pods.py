@@ -46,6 +46,16 @@ def log_of(node: NodeKit, pod: Pod, container: str = "main", attempt: int = 0) -
     return "\n".join(line.split(" ", 3)[3] for line in raw.splitlines())
 
 
+def assert_nothing_left(node: NodeKit) -> None:
+    paths = node.paths
+    assert os.listdir(node.ctx.places.pods) == []
+    assert os.listdir(paths.netns) == []
+    assert os.listdir(paths.state / "io.containerd.runtime.v2.task" / "k8s.io") == []
+    assert process.find_by_argument("containerd-shim", str(paths.base)) == []
+    assert node.ctx.cgroups.children(node.ctx.places.cgroup) == set()
+    assert [m for m in observe_mounts() if node.base in m.target.parents] == []
+
+
 async def no_sandbox(node: NodeKit, pod: Pod) -> bool:
     return not await node.ctx.cri.list_sandboxes(pod.metadata.uid)
 
@@ -329,4 +339,4 @@ async def test_containerd_killed_while_pods_start(node: NodeKit) -> None:
     assert [c.state for c in listed] == [ContainerState.RUNNING]
     await remove(node, old, *pods)
     assert await node.ctx.cri.list_sandboxes() == []
-    assert os.listdir(node.ctx.places.pods) == []
+    assert_nothing_left(node)
