@@ -19,7 +19,6 @@ from polder.base.ids import EVERY_TENANT, TenantName
 from polder.base.ref import Ref
 from polder.client import wire
 from polder.client.errors import UnreachableError
-from polder.client.websocket import MESSAGE_LIMIT, WebSocketTransport
 from polder.client.wire import Listing, WatchEvent
 
 __all__ = ["Client", "ClientSettings", "Listing", "WatchEvent"]
@@ -30,8 +29,6 @@ PAGE = 500
 """Objects per request of a list."""
 CALLS = 32
 """Connections for requests; each watch has one of its own beside these."""
-
-HEARTBEAT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +177,6 @@ class Client:
             raise UnreachableError(f"{method} {path}: no answer: {_why(error)}") from error
         wire.raise_for(response.status, answer)
         return answer
-
-    async def websocket(self, path: str) -> WebSocketTransport:
-        """A WebSocket, for a mux; a peer that is gone is noticed within ``HEARTBEAT`` seconds."""
-        try:
-            socket = await self._session(watch=True).ws_connect(
-                self._server + path, heartbeat=HEARTBEAT, max_msg_size=MESSAGE_LIMIT
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise UnreachableError(f"the stream {path} could not be opened: {_why(error)}") from error
-        return WebSocketTransport(socket)
 
     async def close(self) -> None:
         """Ends all connections."""
