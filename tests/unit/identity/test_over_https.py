@@ -1,19 +1,21 @@
-"""pods/log through the real server and a real agent's stream; the log itself is the test's."""
+"""Through the real server over TLS: logs over a real agent's stream (the log is the test's), tokens, closed tenants."""
 
 from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import orjson
 import pytest
 
 from polder.api.errors import ApiError
-from polder.apiserver.authn import NODES, PLATFORM_ADMINS, ROOT_URN
+from polder.apiserver.authn import NODES, PLATFORM_ADMINS, ROOT_URN, TENANT_ADMINS, tenant_urn
 from polder.apiserver.identity import IdentityLayer, IdentitySettings
 from polder.apiserver.logs import check_state, choose_container, parse_options
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
-from polder.client.client import Client, ClientSettings
+from polder.base.ids import TenantName
+from polder.client.client import Client, ClientSettings, tls_context
 from polder.node.stream import ServerStream
 
 LOG = "/tenants/acme/api/v1/namespaces/default/pods/web/log"
@@ -232,3 +234,32 @@ async def test_each_tenant_publishes_its_own_keys(cluster):
         orjson.loads(await cluster.client.raw("GET", f"/tenants/{n}/openid/v1/jwks")) for n in ("acme", "globex")
     ]
     assert acme["keys"][0]["kid"] != globex["keys"][0]["kid"]
+
+
+async def test_a_foreign_tenant_and_a_missing_one_answer_alike_byte_for_byte(cluster):
+    acme = await cluster.world.tenants.get(TenantName("acme"))
+    settings = cluster.settings("admin-of-acme", TENANT_ADMINS, tenant_urn(acme.name, acme.uid))
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls_context(settings)))
+    pods = "/api/v1/namespaces/default/pods"
+    asked = [(method, path) for method in ("GET", "POST", "PUT", "PATCH", "DELETE") for path in (
+        pods, f"{pods}/web", f"{pods}/web/log", "/apis/example.com/v1/widgets", "/api", "/apis", "/openapi/v3",
+        "/healthz", "/version", "/nonsense", "/", f"{pods}?watch=true&timeoutSeconds=1", "/api/v1/namespaces/default/secrets/x",
+    )]  # fmt: skip
+
+    async def answers(tenant):
+        found = []
+        for method, path in asked:
+            url = f"{settings.server}/tenants/{tenant}{path}"
+            async with session.request(method, url, data=b"{}", headers={"Content-Type": "application/json"}) as answer:
+                headers = {k: v for k, v in answer.headers.items() if k not in {"Audit-Id", "Date"}}
+                body = (await answer.read()).replace(tenant.encode(), b"TENANT")
+                found.append((method, path, answer.status, headers, body))
+        return found
+
+    try:
+        foreign, missing, own = [await answers(name) for name in ("globex", "nobody", "acme")]
+    finally:
+        await session.close()
+    assert foreign == missing
+    assert {status for _, _, status, _, _ in foreign} == {403}
+    assert {status for _, _, status, _, _ in own} > {200, 404}, "the question is one that an open tenant answers"
