@@ -135,9 +135,11 @@ async def test_the_newest_stream_of_a_node_wins(cluster):
         await stream.write(b"newer")
 
     await cluster.node(older)
-    first = cluster.tasks[-1]
+    first, link = cluster.tasks[-1], cluster.identity.streams._links["n1"]
     await cluster.node(newer)
-    first.cancel()
+    done, _ = await asyncio.wait({link.running}, timeout=5)
+    first.cancel()  # or it dials again and is the newest
+    assert done, "the server ends the older one"
     assert await cluster.client.raw("GET", LOG) == b"newer"
     assert cluster.identity.streams.nodes == {"n1"}
 
