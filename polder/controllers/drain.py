@@ -64,56 +64,54 @@ async def _empty(client: Client, tenant: TenantName, namespace: str, resource: R
     return await list_objects(client, tenant, resource, namespace)
 
 
+_WORDS = (
+    (
+        "NamespaceDeletionDiscoveryFailure",
+        ("DiscoveryFailed", "ResourcesDiscovered", "All resources successfully discovered"),
+    ),
+    (
+        "NamespaceDeletionGroupVersionParsingFailure",
+        ("GroupVersionParsingFailed", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+    ),
+    (
+        "NamespaceDeletionContentFailure",
+        ("ContentDeletionFailed", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+    ),
+    (
+        "NamespaceContentRemaining",
+        ("SomeResourcesRemain", "ContentRemoved", "All content successfully removed"),
+    ),
+    (
+        "NamespaceFinalizersRemaining",
+        ("SomeFinalizersRemain", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+    ),
+)
+"""Type, and the reason with trouble, the reason without, the message without."""
+
+
 def conditions(discovery: Discovery, remains: Remains) -> list[Condition]:
     """The five conditions of a namespace in deletion, worded as upstream."""
-    found = "Discovery failed for some groups, " + f"{len(discovery.failed)} failing: {', '.join(discovery.failed)}"
-    return [
-        _condition(
-            "NamespaceDeletionDiscoveryFailure",
-            found if discovery.failed else "",
-            ("DiscoveryFailed", "ResourcesDiscovered", "All resources successfully discovered"),
+    failed = discovery.failed
+    troubles = (
+        f"Discovery failed for some groups, {len(failed)} failing: {', '.join(failed)}" if failed else "",
+        "",  # every group version that discovery names can be parsed
+        "; ".join(remains.errors),
+        _remaining("Some resources are remaining: ", "{name} has {count} resource instances", remains.objects),
+        _remaining(
+            "Some content in the namespace has finalizers remaining: ",
+            "{name} in {count} resource instances",
+            remains.finalizers,
         ),
-        _condition(
-            "NamespaceDeletionGroupVersionParsingFailure",
-            "",
-            ("GroupVersionParsingFailed", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
-        ),
-        _condition(
-            "NamespaceDeletionContentFailure",
-            "; ".join(remains.errors),
-            (
-                "ContentDeletionFailed",
-                "ContentDeleted",
-                "All content successfully deleted, may be waiting on finalization",
-            ),
-        ),
-        _condition(
-            "NamespaceContentRemaining",
-            _remaining(
-                remains.objects, "Some resources are remaining: ", "{name} has {count} resource instances", sep=", "
-            ),
-            ("SomeResourcesRemain", "ContentRemoved", "All content successfully removed"),
-        ),
-        _condition(
-            "NamespaceFinalizersRemaining",
-            _remaining(
-                remains.finalizers,
-                "Some content in the namespace has finalizers remaining: ",
-                "{name} in {count} resource instances",
-                sep=", ",
-            ),
-            ("SomeFinalizersRemain", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
-        ),
-    ]
+    )
+    return [_condition(name, trouble, words) for (name, words), trouble in zip(_WORDS, troubles, strict=True)]
 
 
-def _remaining(counts: Mapping[str, int], before: str, form: str, sep: str) -> str:
+def _remaining(before: str, form: str, counts: Mapping[str, int]) -> str:
     parts = [form.format(name=name, count=count) for name, count in sorted(counts.items())]
-    return before + sep.join(parts) if parts else ""
+    return before + ", ".join(parts) if parts else ""
 
 
 def _condition(name: str, trouble: str, words: tuple[str, str, str]) -> Condition:
-    """``words``: the reason with trouble, the reason without, the message without."""
     bad, good, message = words
     if trouble:
         return Condition(type=name, status="True", reason=bad, message=trouble)

@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 RETRY = 2.0
 PAUSE = 0.05
 """Seconds between two collections of custom objects."""
-ROUND = 5.0
-"""Seconds that a round takes at least."""
 
 
 def item_of(kind: Kind | Resource, obj: Object) -> Item:
@@ -94,11 +92,16 @@ class CustomRound:
     """Goes round the custom collections of all tenants."""
 
     def __init__(
-        self, client: Client, collector: GarbageCollector, definitions: Informer[CustomResourceDefinition]
+        self,
+        client: Client,
+        collector: GarbageCollector,
+        definitions: Informer[CustomResourceDefinition],
+        period: float,
     ) -> None:
         self._client = client
         self._collector = collector
         self._definitions = definitions
+        self._period = period
 
     async def run(self) -> None:
         """Goes round until cancelled."""
@@ -107,7 +110,7 @@ class CustomRound:
             for definition in self._definitions.values():
                 await self._look(definition)
                 await asyncio.sleep(PAUSE)
-            await asyncio.sleep(ROUND)
+            await asyncio.sleep(self._period)
 
     async def _look(self, definition: CustomResourceDefinition) -> None:
         tenant = ref_of(definition).tenant

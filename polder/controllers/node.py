@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
-from polder.api.core import Node
+from polder.api.core import Node, NodeCondition
 from polder.api.discovery import Lease
 from polder.api.errors import ApiError
 from polder.base.clock import stamp
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
 from polder.client.client import Client
-from polder.controllers.node_health import Heartbeats, unknown_conditions, wanted_taints
+from polder.controllers.node_health import Heartbeats, overwritten, still_unknown, unknown_conditions, wanted_taints
 from polder.controllers.settings import ControllerSettings
 
 LEASES = "kube-node-lease"
@@ -29,6 +29,7 @@ class NodeController:
         self._clock = settings.clock
         self._heartbeats = Heartbeats(settings.node_grace)
         self._tick = settings.node_tick
+        self._said: dict[str, list[NodeCondition]] = {}
 
     def see(self, lease: Lease) -> None:
         """A Lease as the watch shows it: a sign of life if it changed."""
@@ -42,10 +43,13 @@ class NodeController:
         except ApiError as error:
             if error.is_not_found:
                 self._heartbeats.forget(ref.name)
+                self._said.pop(ref.name, None)
                 return None
             raise
         if await self._is_silent(ref.name):
             node = await self._mark_silent(ref, node)
+        elif ref.name in self._said:
+            node = await self._restore(ref, node)
         await self._taint(ref, node)
         return self._tick
 
@@ -72,6 +76,18 @@ class NodeController:
         conditions = unknown_conditions(node, stamp(self._clock.now()))
         if not conditions:
             return node
+        self._said[ref.name] = overwritten(node, conditions)
+        return await self._write(ref, node, conditions)
+
+    async def _restore(self, ref: Ref, node: Node) -> Node:
+        """The lease moves again: what the agent said last holds again, for an agent writes only what changes."""
+        conditions = still_unknown(node, self._said[ref.name])
+        if conditions:
+            node = await self._write(ref, node, conditions)
+        del self._said[ref.name]
+        return node
+
+    async def _write(self, ref: Ref, node: Node, conditions: list[NodeCondition]) -> Node:
         patch = {
             "metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
             "status": {"conditions": msgspec.to_builtins(conditions)},

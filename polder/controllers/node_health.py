@@ -70,6 +70,18 @@ def unknown_conditions(node: Node, at: str) -> list[NodeCondition]:
     return out
 
 
+def overwritten(node: Node, written: list[NodeCondition]) -> list[NodeCondition]:
+    """What the agent itself had said in place of the conditions that are written over it."""
+    types = {c.type for c in written}
+    return [c for c in node.status.conditions or [] if c.type in types and c.reason != UNKNOWN_REASON]
+
+
+def still_unknown(node: Node, said: list[NodeCondition]) -> list[NodeCondition]:
+    """Of what the agent had said, the conditions that it has not written anew since."""
+    ours = {c.type for c in node.status.conditions or [] if c.reason == UNKNOWN_REASON}
+    return [c for c in said if c.type in ours]
+
+
 def wanted_taints(node: Node, at: str) -> list[Taint] | None:
     """The node's taints as its Ready condition asks for them; None: they are right as they are."""
     status = next((c.status for c in node.status.conditions or [] if c.type == "Ready"), "Unknown")

@@ -68,6 +68,7 @@ async def run_controllers(client: Client, settings: ControllerSettings) -> None:
             group.create_task(runner.run())
         for kind in FED:
             group.create_task(Feed(client, runners.collector, kind).run())
-        group.create_task(CustomRound(client, runners.collector, caches.definitions).run())
+        custom = CustomRound(client, runners.collector, caches.definitions, settings.custom_round)
+        group.create_task(custom.run())
         group.create_task(EventExpiry(client, settings.clock, settings).run())
         group.create_task(_sweep(wiring, settings.sweep_period))
