@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,3 +179,84 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 @pytest.fixture
 async def admin(running: Running) -> Api:
     return running.admin()
+
+
+@dataclass
+class Done:
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Kubectl:
+    """One kubectl with one credential; its caches and its HOME are its own."""
+
+    path: str
+    home: Path
+    kubeconfig: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *args: str, stdin: bool = False) -> Any:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig)}
+        return asyncio.create_subprocess_exec(
+            self.path,
+            *args,
+            env={**environment, **self.environment},
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def run(self, *args: str, stdin: str = "") -> Done:
+        process = await self.start(*args, stdin=bool(stdin))
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode() or None), 60)
+        return Done(process.returncode, out.decode(), err.decode())
+
+    async def __call__(self, *args: str, stdin: str = "") -> str:
+        done = await self.run(*args, stdin=stdin)
+        assert done.code == 0, (args, done)
+        return done.out
+
+    async def json(self, *args: str) -> Any:
+        return json.loads(await self(*args, "-o", "json"))
+
+    async def apply(self, *objects: Any) -> str:
+        return await self("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
+    async def refused(self, *args: str, stdin: str = "") -> str:
+        done = await self.run(*args, stdin=stdin)
+        assert done.code != 0, (args, done)
+        return done.err
+
+
+@pytest.fixture(scope="session")
+def kubectl_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The kubectl of the PATH, and Debian's (1.20), taken from the archive where the machine's is another."""
+    found = shutil.which("kubectl")
+    assert found, "kubectl is missing: make setup installs it"
+    return {"path": found, "debian": str(_debian_kubectl(Path(__file__).parents[2] / ".venv" / "debian-kubectl"))}
+
+
+def _debian_kubectl(where: Path) -> Path:
+    binary = where / "usr" / "bin" / "kubectl"
+    if not binary.exists():
+        where.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "download", "kubernetes-client"], cwd=where, check=True, capture_output=True)
+        (package,) = where.glob("*.deb")
+        subprocess.run(["dpkg-deb", "-x", package, where], check=True, capture_output=True)
+        package.unlink()
+    return binary
+
+
+@pytest.fixture(params=["path", "debian"])
+def kubectl_path(request: pytest.FixtureRequest, kubectl_paths: dict[str, str]) -> str:
+    return kubectl_paths[request.param]
+
+
+@pytest.fixture
+async def kubectl(running: Running, kubectl_path: str, tmp_path: Path) -> Kubectl:
+    """As the platform's administrator."""
+    return Kubectl(kubectl_path, tmp_path, running.kubeconfig(running.admin_leaf()))
