@@ -1,0 +1,66 @@
+"""Statuses are written newest first, once, and to the right pod."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from polder.api.core import Pod, PodStatus
+from polder.api.errors import conflict
+from polder.api.kinds import kind_of
+from polder.node.pods.ports import Cluster
+from polder.node.pods.reporter import Reporter
+from tests.unit.node.podkit import pod
+
+
+class SlowCluster:
+    """Takes statuses when let; may fail."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.let = asyncio.Event()
+        self.failures: list[Exception] = []
+
+    async def write_status(self, held: Pod, status: PodStatus) -> None:
+        await self.let.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.written.append(status.phase)
+
+
+async def test_only_the_newest_is_written() -> None:
+    cluster = SlowCluster()
+    reporter = Reporter(cast(Cluster, cluster))
+    for phase in ("Pending", "Running", "Succeeded"):
+        reporter.report(pod(), PodStatus(phase=phase, reason="x"))
+        await asyncio.sleep(0)
+    cluster.let.set()
+    await reporter.flush()
+    assert cluster.written == ["Pending", "Succeeded"]
+    reporter.report(pod(), PodStatus(phase="Succeeded", reason="x"))
+    await reporter.flush()
+    assert cluster.written == ["Pending", "Succeeded"], "an equal one is not written again"
+
+
+async def test_what_the_server_shows_already_is_not_written() -> None:
+    cluster = SlowCluster()
+    cluster.let.set()
+    reporter = Reporter(cast(Cluster, cluster))
+    reporter.report(pod(), pod().status)
+    await reporter.flush()
+    assert cluster.written == []
+
+
+async def test_a_server_that_is_away_is_waited_for_and_another_pod_is_not_written() -> None:
+    cluster = SlowCluster()
+    cluster.let.set()
+    cluster.failures = [ConnectionError("away")]
+    reporter = Reporter(cast(Cluster, cluster))
+    reporter.report(pod(), PodStatus(phase="Running"))
+    await reporter.flush()
+    assert cluster.written == ["Running"]
+    cluster.failures = [conflict(kind_of(Pod), "p")]
+    reporter.report(pod(), PodStatus(phase="Failed"))
+    await reporter.flush()
+    assert cluster.written == ["Running"]
+    await reporter.close()
