@@ -72,6 +72,8 @@ class CniServer:
             await writer.drain()
         except (ConnectionError, OSError) as error:
             log.info("a CNI caller left: %s", error)
+        except asyncio.CancelledError:
+            pass  # the agent stops; the caller is told by the broken connection and tries again
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError, OSError):

@@ -156,6 +156,10 @@ class Attachments:
         if missing:
             raise PermanentError(f"Port {_ref(part)}: the kernel lacks {'; '.join(missing)}")
 
+    def knows(self, pod_uid: str) -> bool:
+        """Whether a sandbox of the pod could be attached: the pod, or its Port, has been seen."""
+        return bool(self._parts.cache.ports_of_pod(pod_uid)) or self._parts.cache.pod_of_uid(pod_uid) is not None
+
     def addresses(self, sandbox: Sandbox) -> tuple[str, ...]:
         """What a sandbox has, with prefix length; nothing where it is not attached."""
         part = self._parts.pipeline.sandbox_of(sandbox.container, sandbox.interface)

@@ -4,10 +4,12 @@ taken. No lock and no allocator exists: each node starts its search at a place o
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
+from weakref import WeakValueDictionary
 
 from polder.api.core import Pod
 from polder.api.errors import ApiError
@@ -73,6 +75,7 @@ class Ipam:
         self._node = node
         self._used = used
         self._next: dict[Ref, int] = {}
+        self._locks: WeakValueDictionary[Ref, asyncio.Lock] = WeakValueDictionary()
 
     async def ensure_port(self, pod: Pod, network: Network, interface: str = "eth0") -> Port:
         """The Port of one interface of a pod, with its addresses claimed."""
@@ -98,8 +101,9 @@ class Ipam:
         )
         annotations = pod.metadata.annotations or {}
         static, mac = annotations.get(ADDRESS_ANNOTATION, ""), annotations.get(MAC_ANNOTATION, "")
-        found = await self._create(at.tenant, port)
-        return await self._complete(found, network, static, mac)
+        async with self._lock(Ref(at.tenant, at.namespace, name)):
+            found = await self._create(at.tenant, port)
+            return await self._complete(found, network, static, mac)
 
     async def ensure_router_address(self, tenant: TenantName) -> Port:
         """The transit Port of a tenant's router on this node."""
@@ -113,8 +117,9 @@ class Ipam:
                 network=f"{TRANSIT.namespace}/{TRANSIT.name}", node=self._node, router_of=tenant, interface="up"
             ),
         )
-        found = await self._create(ROOT, port)
-        return await self._complete(found, await self._client.get(Network, TRANSIT), "", "")
+        async with self._lock(Ref(ROOT, SYSTEM_NAMESPACE, port.metadata.name)):
+            found = await self._create(ROOT, port)
+            return await self._complete(found, await self._client.get(Network, TRANSIT), "", "")
 
     async def release(self, port: Port) -> None:
         """Let a Port go that is in deletion and whose link is gone, then its addresses, which others may claim from here on."""
@@ -128,6 +133,13 @@ class Ipam:
                 raise
         for claim in claims_of(port):
             await self._free(claim, port)
+
+    def _lock(self, ref: Ref) -> asyncio.Lock:
+        """One call at a time completes a Port; others of this node wait for it instead of meeting it at the server."""
+        lock = self._locks.get(ref)
+        if lock is None:
+            lock = self._locks[ref] = asyncio.Lock()
+        return lock
 
     async def _create(self, tenant: TenantName, port: Port) -> Port:
         ref = Ref(tenant, port.metadata.namespace, port.metadata.name)

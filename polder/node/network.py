@@ -35,6 +35,7 @@ from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.pipeline import KernelPort, Pipeline
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.saved import SavedTopology
+from polder.sdn.topology import types as topology
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ T = TypeVar("T", bound=Object)
 ENTRY_PORT = 443
 PREPARE_PATIENCE = 15.0
 """Seconds that a pod's start waits for its tenant's router and network on this node."""
-LINGER = 30.0
-"""Seconds that a router stays after the tenant's last pod left: the next pod often follows."""
 COLLECT_EVERY = 60.0
 """Seconds between looks for attachments whose sandbox is gone (containerd 1.6 never asks for it)."""
 
@@ -56,10 +55,13 @@ ListSandboxes = Callable[[], Awaitable[frozenset[str]]]
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """``state`` is the node's state directory."""
+    """``state`` is the node's state directory. ``linger`` is for how many seconds a router stays after the tenant's last pod
+    left: the next pod often follows.
+    """
 
     facts: NodeFacts
     state: Path
+    linger: float = 30.0
 
 
 class Followed(Protocol):
@@ -88,6 +90,7 @@ class NodeNetwork:
         clock: Clock | None = None,
     ) -> None:
         self._facts = settings.facts
+        self._linger = settings.linger
         self._client = client
         self._pods = pods
         self._clock = clock or SystemClock()
@@ -149,8 +152,9 @@ class NodeNetwork:
         try:
             network = await self._network_of(pod)
             tenant = tenant_of(pod.metadata)
-            router = await self._ipam.ensure_router_address(tenant)
-            self.pipeline.put(Port, ref_of(router), router)
+            if not self._has_router(tenant):
+                router = await self._ipam.ensure_router_address(tenant)
+                self.pipeline.put(Port, ref_of(router), router)
             port = await self._ipam.ensure_port(pod, network)
             self.pipeline.put(Port, ref_of(port), port)
         except ApiError as error:
@@ -159,6 +163,10 @@ class NodeNetwork:
         keys = [Key(Concern.ROUTER, router_ref(tenant)), Key(Concern.NETWORK, ref_of(network))]
         await self.pipeline.settle(keys, timeout=PREPARE_PATIENCE)
         return port
+
+    def _has_router(self, tenant: TenantName) -> bool:
+        part = self.pipeline.part(Key(Concern.ROUTER, router_ref(tenant)))
+        return isinstance(part, topology.Router) and bool(part.address_on(self._facts.name))
 
     async def _network_of(self, pod: Pod) -> Network:
         """The network that the pod names, else its namespace, else the tenant's default."""
@@ -193,25 +201,25 @@ class NodeNetwork:
 
     def _pod_changed(self, ref: Ref, old: Pod | None, new: Pod | None) -> None:
         if new is None and old is not None:
-            self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), LINGER)
+            self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), self._linger)
 
     def _port_changed(self, ref: Ref, old: Port | None, new: Port | None) -> None:
         port = new or old
         if port is None or port.spec.node != self._facts.name:
             return
         if new is None and not port.spec.router_of:
-            self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), LINGER)
+            self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), self._linger)
         elif new is not None and port.spec.router_of:
-            self._tenants.add_after(ref, LINGER)
+            self._tenants.add_after(ref, self._linger)
 
     async def _reconcile_router(self, ref: Ref) -> float | None:
         """Let a router's address go when its tenant has no pod and no port here. A pod that comes meanwhile waits for it."""
         port = self._ports.get(ref)
         if port is None or port.metadata.deletion_timestamp is not None or not self.pipeline.synced:
-            return None if self.pipeline.synced else LINGER
+            return None if self.pipeline.synced else self._linger
         tenant = TenantName(port.spec.router_of)
         if not self._pods.synced:
-            return LINGER
+            return self._linger
         if self._pods.by_index("tenant", tenant) or self._has_ports(tenant):
             return None
         meta = port.metadata

@@ -195,6 +195,10 @@ class Pipeline:
         found = await self._kernel.observe(self._wanted.all_items())
         return dump(wanted - found).splitlines()
 
+    def wanted(self) -> frozenset[Item]:
+        """Everything that should stand on this node."""
+        return self._wanted.all_items()
+
     def sandbox_of(self, container: str, interface: str) -> Port | None:
         """The port of this node that a sandbox uses."""
         return next((p for p in self.attached() if (p.sandbox, p.interface) == (container, interface)), None)
@@ -228,6 +232,12 @@ class Pipeline:
 
     async def run(self) -> None:
         """Until cancelled: bring the kernel to what is wanted, and look from time to time whether it still is."""
+        try:
+            await self._run()
+        finally:
+            self._saved.close()
+
+    async def _run(self) -> None:
         while True:
             try:
                 await self._turn()

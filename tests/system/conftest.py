@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.lab import Lab
+from tests.system.site import Site
 
 
 @pytest.fixture
@@ -19,3 +20,15 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield room
     finally:
         await room.close()
+
+
+@pytest.fixture
+async def site(tmp_path: Path, lab: Lab) -> AsyncIterator[Site]:
+    """A server, the lab's machines as nodes with their agents' network, the tenant acme."""
+    place = Site(tmp_path, lab)
+    try:
+        await place.start()
+        await place.tenant("acme")
+        yield place
+    finally:
+        await place.close()
