@@ -163,7 +163,6 @@ DISABLED = (
 
 def render_config(paths: ContainerdPaths, facts: HostFacts) -> str:
     """The configuration, version 2 as containerd 1.6 reads it."""
-    cri = 'plugins."io.containerd.grpc.v1.cri"'
     return f"""version = 2
 root = {_text(paths.root)}
 state = {_text(paths.state)}
@@ -181,7 +180,12 @@ level = "info"
 [plugins."io.containerd.internal.v1.opt"]
 path = {_text(paths.base / "opt")}
 
-[{cri}]
+{_render_cri(paths, facts)}"""
+
+
+def _render_cri(paths: ContainerdPaths, facts: HostFacts) -> str:
+    cri = 'plugins."io.containerd.grpc.v1.cri"'
+    return f"""[{cri}]
 sandbox_image = {_text(PAUSE_IMAGE)}
 disable_tcp_service = true
 stream_server_address = "127.0.0.1"
