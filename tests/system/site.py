@@ -237,10 +237,10 @@ class Site:
 
     async def prepared(self, tenant: str, name: str, node: str, **annotations: str) -> Sandbox:
         pod = await self.pod(tenant, name, node, **annotations)
-        await until(lambda: self._prepare(pod, node), what=f"pod {name} is prepared")
+        await until(lambda: self.prepare(pod, node), what=f"pod {name} is prepared")
         return self.sandbox(pod)
 
-    async def _prepare(self, pod: Pod, node: str) -> bool:
+    async def prepare(self, pod: Pod, node: str) -> bool:
         try:
             await self.nodes[node].live.prepare(pod)
         except RetryableError:
