@@ -55,6 +55,8 @@ class Caches:
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
         self.pods.add_index("uid", lambda pod: [pod.metadata.uid])
         self.ports.add_index("node", lambda port: [port.spec.node])
+        self.ports.add_index("router", lambda port: [port.spec.router_of] if port.spec.router_of else [])
+        self.segments.add_index("network", lambda segment: [segment.spec.network_uid])
         self.ports.add_index("pod", lambda port: [port.spec.pod_uid] if port.spec.pod_uid else [])
         self.addresses.add_index("port", lambda address: [port_of(address)])
 
@@ -65,6 +67,10 @@ class Caches:
     async def wait_synced(self) -> None:
         """Returns when every cache has had its first list."""
         await asyncio.gather(*(informer.wait_synced() for informer in self.all()))
+
+    def router_ports(self, tenant: TenantName) -> list[Ref]:
+        """The Ports that a tenant's router has in root."""
+        return [ref_of(port) for port in self.ports.by_index("router", tenant)]
 
     def has_node(self, name: str) -> bool:
         """Whether the Node exists."""

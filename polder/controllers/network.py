@@ -100,12 +100,26 @@ class NetworkController:
             said = _condition("False", reason, f"the network is being deleted and waits for its {what}: {names}")
             await self._say(network, network.status.vni, network.status.gateway, said)
             return self._settings.recheck
-        for segment in (await self._client.list(Segment, ROOT)).items:
-            if segment.spec.network_uid == network.metadata.uid:
-                await self._client.delete(Segment, ref_of(segment), uid=segment.metadata.uid)
+        await self._give_up(network)
         kept = [f for f in network.metadata.finalizers or [] if f != NETWORK_FINALIZER]
         await patch_metadata(self._client, NETWORKS, ref, network, {"finalizers": kept or None})
         return None
+
+    async def _give_up(self, network: Network) -> None:
+        """Deletes the network's claim: the one that it settled on, or one that was not written down yet. What else a change
+        of the order of candidates may have left is the SegmentController's.
+        """
+        vnis = [network.status.vni] if network.status.vni else candidates(network.metadata.uid)
+        for vni in vnis:
+            try:
+                segment = await self._client.get(Segment, Ref(ROOT, "", segment_name(vni)))
+            except ApiError as error:
+                if error.is_not_found:
+                    return
+                raise
+            if segment.spec.network_uid == network.metadata.uid:
+                await self._client.delete(Segment, ref_of(segment), uid=segment.metadata.uid)
+                return
 
     async def _say(self, network: Network, vni: int, gateway: str, condition: Condition) -> None:
         said = merged(network.status.conditions, [condition], stamp(self._settings.clock.now()))

@@ -56,7 +56,7 @@ async def _sweep(wiring: Wiring, period: float) -> None:
 async def run_controllers(client: Client, settings: ControllerSettings) -> None:
     """Runs until cancelled. The client's identity is a component's."""
     caches = Caches(client)
-    runners = Runners(client, settings)
+    runners = Runners(client, settings, caches)
     wiring = Wiring(caches, runners, settings.root_ca)
     async with asyncio.TaskGroup() as group:
         for informer in caches.all():

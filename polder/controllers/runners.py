@@ -7,6 +7,7 @@ from typing import Any
 
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.controllers.caches import Caches
 from polder.controllers.gc import GarbageCollector
 from polder.controllers.gc_graph import Item
 from polder.controllers.missing import MissingNodes
@@ -25,13 +26,14 @@ from polder.loop.runner import Runner
 class Runners:
     """One queue for each reconciler, over all tenants; queues take turns between tenants."""
 
-    def __init__(self, client: Client, settings: ControllerSettings) -> None:
+    def __init__(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         clock = settings.clock
         missing = MissingNodes(client, clock, settings.missing_node_grace)
         ports = PortSweeper(client, missing, clock, settings.orphan_grace)
         addresses = AddressSweeper(client, clock, settings.orphan_grace)
         self.health = NodeController(client, settings)
-        self.tenants: Runner[Ref] = Runner("tenants", TenantController(client, settings).reconcile, 4)
+        tenants = TenantController(client, settings, caches.router_ports)
+        self.tenants: Runner[Ref] = Runner("tenants", tenants.reconcile, 4)
         self.namespaces: Runner[Ref] = Runner("namespaces", NamespaceController(client, settings).reconcile, 4)
         self.contents: Runner[Ref] = Runner(
             "namespace contents", NamespaceContentController(client, settings).reconcile, 2

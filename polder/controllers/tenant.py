@@ -7,15 +7,15 @@ and are cleared. Finalizers of Polder's own stand for something on a node and ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from polder.api.core import Pod
+from polder.api.core import Namespace, Pod
 from polder.api.errors import ApiError
 from polder.api.kinds import PLATFORM_ONLY, kind_of
 from polder.api.meta import Condition, Object, ref_of
-from polder.api.polder import GROUP, TENANT_FINALIZER, Address, Port, Segment, Tenant
+from polder.api.polder import GROUP, TENANT_FINALIZER, Address, Port, Tenant
 from polder.base.clock import stamp
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
@@ -33,6 +33,7 @@ from polder.controllers.resources import (
 from polder.controllers.settings import ControllerSettings
 
 CONDITION = "Deletion"
+PORTS = Resource.of(kind_of(Port))
 TENANTS = Resource.of(kind_of(Tenant))
 NAMESPACES = "namespaces"
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
@@ -50,11 +51,16 @@ class Remaining(Exception):  # noqa: N818  no error: a step that is not finished
 
 
 class TenantController:
-    """Reconciles Tenants of root; key: the Tenant's reference."""
+    """Reconciles Tenants of root; key: the Tenant's reference. ``router_ports`` says where to look for the Ports that a
+    tenant's router has in root; one that it misses is the sweeper's, for its tenant does not exist then.
+    """
 
-    def __init__(self, client: Client, settings: ControllerSettings) -> None:
+    def __init__(
+        self, client: Client, settings: ControllerSettings, router_ports: Callable[[TenantName], Iterable[Ref]]
+    ) -> None:
         self._client = client
         self._settings = settings
+        self._router_ports = router_ports
 
     async def reconcile(self, ref: Ref) -> float | None:
         """One step towards the tenant being gone. The seconds until the next look, None when there is nothing left."""
@@ -88,7 +94,6 @@ class TenantController:
         discovery = await discover(self._client, name)
         await self._contents(name, discovery)
         await self._definitions(name, discovery)
-        await self._segments(name)
 
     async def _pods(self, name: TenantName) -> None:
         pods = (await self._client.list(Pod, name)).items
@@ -99,14 +104,21 @@ class TenantController:
     async def _ports(self, name: TenantName) -> None:
         """The tenant's own ports, and its router's on the nodes, which are root's."""
         ports = (await self._client.list(Port, name)).items
-        routers = [p for p in (await self._client.list(Port, ROOT)).items if p.spec.router_of == name]
-        for port in (*ports, *routers):
-            if port.metadata.deletion_timestamp is None:
-                await self._client.delete(Port, ref_of(port), uid=port.metadata.uid)
-        left = (await self._client.list(Port, name)).items
+        await self._delete(PORTS, name, ports)
+        left = (await self._client.list(Port, name)).items if ports else []
         _none_left("PortsRemain", "waiting for nodes to remove the links of ports", left)
-        left = [p for p in (await self._client.list(Port, ROOT)).items if p.spec.router_of == name]
+        routers = [p for p in [await self._port(ref) for ref in self._router_ports(name)] if p is not None]
+        await self._delete(PORTS, ROOT, routers)
+        left = [p for p in [await self._port(ref_of(port)) for port in routers] if p is not None]
         _none_left("RouterRemains", "waiting for nodes to remove the tenant's router: ports", left)
+
+    async def _port(self, ref: Ref) -> Port | None:
+        try:
+            return await self._client.get(Port, ref)
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
 
     async def _addresses(self, name: TenantName) -> None:
         """No pod and no port is left and none can be made, so nothing holds an address."""
@@ -119,8 +131,10 @@ class TenantController:
         if discovery.failed:
             raise Remaining("DiscoveryFailed", f"cannot see what is left of {', '.join(discovery.failed)}")
         by_name = {r.name: r for r in discovery.resources}
-        namespaces = await list_objects(self._client, name, by_name[NAMESPACES])
+        namespaces = (await self._client.list(Namespace, name)).items
         await self._delete(by_name[NAMESPACES], name, namespaces, clear=False)
+        if namespaces and not any(_is_stuck(n) for n in namespaces):
+            raise Remaining("NamespacesRemain", f"deleting namespaces {a_few(n.metadata.name for n in namespaces)}")
         living = {n.metadata.name for n in namespaces}
         left: list[str] = []
         for resource in discovery.resources:
@@ -132,9 +146,8 @@ class TenantController:
             await self._delete(resource, name, loose)
             if found:
                 left.append(f"{len(found)} {resource.name}")
-        left += [f"namespace {n}" for n in living]
-        if left:
-            raise Remaining("ContentRemains", f"deleting {a_few(left, 6)}")
+        if left or living:
+            raise Remaining("ContentRemains", f"deleting {a_few([*left, *(f'namespace {n}' for n in living)], 6)}")
 
     async def _definitions(self, name: TenantName, discovery: Discovery) -> None:
         for resource in discovery.resources:
@@ -142,12 +155,6 @@ class TenantController:
                 await self._delete(resource, name, await list_objects(self._client, name, resource))
                 left = await list_objects(self._client, name, resource)
                 _none_left("DefinitionsRemain", "deleting custom resource definitions", left)
-
-    async def _segments(self, name: TenantName) -> None:
-        """The networks are gone; identifiers that one of them did not give back go with the tenant."""
-        for segment in (await self._client.list(Segment, ROOT)).items:
-            if segment.spec.tenant == name:
-                await self._client.delete(Segment, ref_of(segment), uid=segment.metadata.uid)
 
     async def _delete(
         self, resource: Resource, name: TenantName, objects: Iterable[Object], *, clear: bool = True
@@ -185,3 +192,10 @@ def _none_left(reason: str, doing: str, objects: Iterable[Object]) -> None:
     names = [f"{o.metadata.namespace}/{o.metadata.name}".lstrip("/") for o in objects]
     if names:
         raise Remaining(reason, f"{doing}: {a_few(names)} ({len(names)} left)")
+
+
+def _is_stuck(namespace: Namespace) -> bool:
+    """Whether something in a namespace has finalizers that keep it."""
+    return any(
+        c.type == "NamespaceFinalizersRemaining" and c.status == "True" for c in namespace.status.conditions or []
+    )

@@ -66,9 +66,8 @@ class Wiring:
 
     def _tenant(self, ref: Ref, _old: Tenant | None, new: Tenant | None) -> None:
         if new is None:
-            for port in self._caches.ports.values():
-                if port.spec.router_of == ref.name:
-                    self._runners.ports.add(ref_of(port))
+            for port in self._caches.router_ports(TenantName(ref.name)):
+                self._runners.ports.add(port)
             return
         if new.metadata.deletion_timestamp or TENANT_FINALIZER not in (new.metadata.finalizers or ()):
             self._runners.tenants.add(ref)
@@ -127,8 +126,8 @@ class Wiring:
     def _network(self, ref: Ref, old: Network | None, new: Network | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self._left(ref)
-            if old.status.vni:
-                self._runners.segments.add(root_ref(segment_name(old.status.vni)))
+            for segment in self._caches.segments.by_index("network", old.metadata.uid):
+                self._runners.segments.add(ref_of(segment))
         if new is not None and not is_settled(new, self._holder(new.status.vni)):
             self._runners.networks.add(ref)
 

@@ -204,7 +204,7 @@ async def reconcile_all(client: CuttableClient, tenant: TenantName) -> None:
         (Network, NetworkController(client, SETTINGS).reconcile),
         (Namespace, NamespaceController(client, SETTINGS).reconcile),
     ]
-    steps = [(Ref(ROOT, "", tenant), TenantController(client, SETTINGS).reconcile)]
+    steps = [(Ref(ROOT, "", tenant), TenantController(client, SETTINGS, lambda _: ()).reconcile)]
     for kind, reconcile in parts:
         found = (await client.list(kind, tenant)).items
         steps += [(Ref(tenant, o.metadata.namespace, o.metadata.name), reconcile) for o in found]
