@@ -125,8 +125,12 @@ class Listener:
         """Ends all connections, after at most ``grace`` seconds for requests that run."""
         self.stop_accepting()
         if self._server is not None:
+            transports = [c.transport for c in self._server.connections if c.transport is not None]
             self._server.pre_shutdown()
             await self._server.shutdown(grace)
+            for transport in transports:
+                transport.abort()  # a peer that does not read would hold it open
+            await asyncio.sleep(0)
 
 
 def connection_of(request: web.BaseRequest) -> Connection:

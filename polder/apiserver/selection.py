@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
-from polder.api.selectors import FieldMatcher, LabelMatcher, parse_fields, parse_labels
+from polder.api.selectors import FieldMatcher, FieldRequirement, LabelMatcher, parse_fields, parse_labels
 from polder.apiserver.catalog import Resource
 from polder.apiserver.hooks import Call, Share
 from polder.apiserver.types import Role
@@ -40,6 +40,8 @@ def selection_of(call: Call, resource: Resource, share: Share | None) -> Selecti
     """The selectors of a request. Raises ApiError 400."""
     labels = parse_labels(call.query.get("labelSelector", ""))
     fields = parse_fields(resource.kind, call.query.get("fieldSelector", ""))
+    if call.info.name:  # the older form of a watch, of one object by its path
+        fields = FieldMatcher((*fields.requirements, FieldRequirement("metadata.name", call.info.name)))
     if call.who.role is Role.NODE and call.info.tenant == EVERY_TENANT and share is not None:
         return Selection(resource.kind, labels, fields, share, call.who.node)
     return Selection(resource.kind, labels, fields)

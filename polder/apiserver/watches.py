@@ -34,6 +34,7 @@ from polder.store.protocol import Batch, Change, ChangeType, CompactedError, Fut
 log = logging.getLogger(__name__)
 
 STALL_LIMIT = 60.0
+UNREAD_LIMIT = 64 * 1024
 SHORTEST, LONGEST = 1800.0, 3600.0
 """Seconds that a watch lives when the client names no time: random between these, so that not all end at once."""
 _SHARED = 1024
@@ -138,6 +139,12 @@ class _Stream:
         async with asyncio.timeout(STALL_LIMIT):
             await writer.drain()
 
+    def end(self) -> None:
+        """Cuts off a client that did not read what it got: waiting for it would hold its buffer."""
+        transport = self.request.transport
+        if transport is not None and transport.get_write_buffer_size() > UNREAD_LIMIT:
+            transport.abort()
+
     def bookmark(self) -> None:
         """Tells how far the watch has come."""
         if self.bookmarks and self.position:
@@ -203,6 +210,7 @@ class Watches:
         except (TimeoutError, ConnectionError):
             log.debug("watch of %s ended", plan.prefix.resource)
         finally:
+            stream.end()
             self._ends.discard(end)
             forget()
             if moved is not None:

@@ -37,7 +37,7 @@ from polder.base.clock import Clock
 from polder.base.ids import EVERY_TENANT
 from polder.store.protocol import ConflictError, Delete, Entry, Key, Put, Store
 
-ATTEMPTS = 8
+ATTEMPTS = 16
 APPLY_PATCH = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
 _SERIAL = frozenset({"networks.polder.dev", "customresourcedefinitions.apiextensions.k8s.io"})
 """Kinds whose objects constrain each other: their writes go one at a time in a tenant."""
@@ -187,15 +187,26 @@ class Writer:
         renderer = renderer_of(call, resource)
         key = key_of(call, resource)
         async with self.serial(resource, call.info.tenant):
-            for attempt in range(ATTEMPTS):
-                try:
-                    entry, warnings = await self._change_once(call, resource, key, wanted)
-                    break
-                except ConflictError as lost:
-                    if not retry or attempt == ATTEMPTS - 1:
-                        raise conflict(resource.kind, key.name) from lost
+            try:
+                entry, warnings = await self._change_once(call, resource, key, wanted)
+            except ConflictError as lost:
+                if not retry:
+                    raise conflict(resource.kind, key.name) from lost
+                entry, warnings = await self._change_again(call, resource, key, wanted)
         body = renderer.one(entry, self.clock.now())
         return json_answer(body, media=renderer.accepted.media, warnings=warnings)
+
+    async def _change_again(
+        self, call: Call, resource: Resource, key: Key, wanted: Change
+    ) -> tuple[Entry, tuple[str, ...]]:
+        """Those who lost a race queue, so that each of many loses to newcomers only."""
+        async with self.locks.of(f"{key}"):
+            for _ in range(ATTEMPTS):
+                try:
+                    return await self._change_once(call, resource, key, wanted)
+                except ConflictError:
+                    continue
+        raise conflict(resource.kind, key.name)
 
     async def _change_once(
         self, call: Call, resource: Resource, key: Key, wanted: Change
