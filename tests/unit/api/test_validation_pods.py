@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polder.api.unsupported import unsupported
+from tests.unit.api.kit import Raw, made, pod, refused, refused_update
+
+
+def test_a_plain_pod_is_valid() -> None:
+    assert refused("pods", pod()) == []
+
+
+@pytest.mark.parametrize(
+    ("container", "sentence"),
+    [
+        ({"image": ""}, "spec.containers[0].image: Required value"),
+        ({"name": ""}, "spec.containers[0].name: Required value"),
+        ({"name": "A"}, 'spec.containers[0].name: Invalid value: "A": a lowercase RFC 1123 label'),
+        ({"image": " x"}, "spec.containers[0].image: Invalid value: \" x\": must not have leading or trailing whitespace"),
+        ({"imagePullPolicy": "Maybe"},
+         'spec.containers[0].imagePullPolicy: Unsupported value: "Maybe": supported values: "Always", "IfNotPresent", '
+         '"Never"'),
+        ({"ports": [{"containerPort": 70000}]},
+         "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"),
+        ({"ports": [{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]},
+         'spec.containers[0].ports[1].name: Duplicate value: "a"'),
+        ({"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
+         'spec.containers[0].env[0].valueFrom: Invalid value: "": may not be specified when `value` is not empty'),
+        ({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.secret"}}}]},
+         "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Unsupported value"),
+        ({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}}]},
+         "spec.containers[0].env[0].valueFrom.secretKeyRef.key: Required value"),
+        ({"envFrom": [{}]}, "spec.containers[0].envFrom[0]: Invalid value"),
+        ({"volumeMounts": [{"name": "v", "mountPath": "/x"}]},
+         'spec.containers[0].volumeMounts[0].name: Not found: "v"'),
+        ({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}},
+         'spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1'),
+        ({"resources": {"limits": {"cpu": "-1"}}},
+         'spec.containers[0].resources.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0'),
+        ({"resources": {"limits": {"speed": "1"}}}, "spec.containers[0].resources.limits[speed]: Invalid value"),
+        ({"securityContext": {"runAsUser": -1}}, "spec.containers[0].securityContext.runAsUser: Invalid value: -1"),
+        ({"terminationMessagePolicy": "Never"}, "spec.containers[0].terminationMessagePolicy: Unsupported value"),
+    ],
+)  # fmt: skip
+def test_containers_are_checked(container: Raw, sentence: str) -> None:
+    assert any(found.startswith(sentence) for found in refused("pods", pod(container=container)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"containers": []}, "spec.containers: Required value"),
+        ({"initContainers": [{"name": "web", "image": "x"}]}, 'spec.containers[0].name: Duplicate value: "web"'),
+        ({"restartPolicy": "Sometimes"},
+         'spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"'),
+        ({"dnsPolicy": "Whatever"}, "spec.dnsPolicy: Unsupported value"),
+        ({"hostname": "a.b"}, "spec.hostname: Invalid value"),
+        ({"activeDeadlineSeconds": 0},
+         "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
+        ({"terminationGracePeriodSeconds": -1}, "spec.terminationGracePeriodSeconds: Invalid value: -1"),
+        ({"nodeSelector": {"a b": "c"}}, "spec.nodeSelector: Invalid value"),
+        ({"tolerations": [{"operator": "Equal"}]}, "spec.tolerations[0].operator: Invalid value"),
+        ({"tolerations": [{"key": "a", "operator": "Like"}]}, "spec.tolerations[0].operator: Unsupported value"),
+        ({"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]}, "spec.tolerations[0].operator: Invalid"),
+        ({"tolerations": [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}]},
+         "spec.tolerations[0].effect: Invalid value"),
+        ({"volumes": [{"name": "v"}, {"name": "v"}]}, 'spec.volumes[1].name: Duplicate value: "v"'),
+        ({"volumes": [{"name": "v", "emptyDir": {}, "secret": {"secretName": "s"}}]},
+         "spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type"),
+        ({"volumes": [{"name": "v", "secret": {}}]}, "spec.volumes[0].secret.secretName: Required value"),
+        ({"volumes": [{"name": "v", "configMap": {"name": "c", "defaultMode": 512}}]},
+         "spec.volumes[0].configMap.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal)"),
+        ({"volumes": [{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": "../x"}]}}]},
+         "spec.volumes[0].configMap.items[0].path: Invalid value: \"../x\": must not contain '..'"),
+        ({"volumes": [{"name": "v", "projected": {"sources": [
+            {"serviceAccountToken": {"path": "t", "expirationSeconds": 5}}]}}]},
+         "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 5"),
+        ({"hostAliases": [{"ip": "nope", "hostnames": ["a"]}]}, "spec.hostAliases[0].ip: Invalid value"),
+    ],
+)  # fmt: skip
+def test_pod_specs_are_checked(spec: Raw, sentence: str) -> None:
+    assert any(found.startswith(sentence) for found in refused("pods", pod(spec)))
+
+
+@pytest.mark.parametrize(
+    ("annotations", "good"),
+    [
+        ({"polder.dev/address": "10.0.0.5", "polder.dev/mac": "0a:58:0a:00:00:05", "polder.dev/network": "a/b"}, True),
+        ({"polder.dev/address": "10.0.0.5/24"}, False),
+        ({"polder.dev/address": "fd00::1"}, False),
+        ({"polder.dev/address": ""}, False),
+        ({"polder.dev/mac": "0A:58:0a:00:00:05"}, False),
+        ({"polder.dev/mac": "01:00:5e:00:00:01"}, False),
+        ({"polder.dev/mac": "00:00:00:00:00:00"}, False),
+        ({"polder.dev/network": "b"}, False),
+        ({"polder.dev/network": "a/b/c"}, False),
+    ],
+)
+def test_static_addresses_are_checked(annotations: Raw, good: bool) -> None:
+    assert (refused("pods", pod(annotations=annotations)) == []) is good
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def changed(spec: Raw | None = None, container: Raw | None = None, **meta: Any) -> list[str]:
+    old = pod({"tolerations": [{"key": "a"}], "activeDeadlineSeconds": 60})
+    new = pod({"tolerations": [{"key": "a"}], "activeDeadlineSeconds": 60, **(spec or {})}, container, **meta)
+    return refused_update("pods", new, old)
+
+
+def test_images_deadlines_tolerations_and_labels_may_change() -> None:
+    assert changed(container={"image": "nginx:2", "imagePullPolicy": "IfNotPresent"}) == []
+    assert changed({"activeDeadlineSeconds": 30}) == []
+    assert changed({"tolerations": [{"key": "a"}, {"key": "b"}]}) == []
+    assert changed(labels={"a": "b"}) == []
+
+
+def test_nothing_else_of_a_pod_changes() -> None:
+    assert changed({"nodeName": "n"})[0].startswith("spec: Forbidden: pod updates may not change fields other than")
+    assert changed({"nodeName": "n"})[0].endswith("changed: spec.nodeName")
+    assert changed(container={"command": ["x"]})[0].endswith("changed: spec.containers")
+    assert changed({"activeDeadlineSeconds": 90})[0].endswith("must be less than or equal to previous value")
+    assert "existing toleration" in changed({"tolerations": []})[0]
+    more = [{"name": "web", "image": "nginx:1"}, {"name": "b", "image": "x"}]
+    assert changed({"containers": more}) == ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+    assert "field is immutable" in changed(annotations={"polder.dev/address": "10.0.0.5"})[0]
+
+
+# --- what is not there ------------------------------------------------------------------------------------------------
+
+
+def missing(spec: Raw | None = None, container: Raw | None = None, *, root: bool = False) -> list[str]:
+    return [str(error) for error in unsupported(made("pods", pod(spec, container)), root)]
+
+
+def test_a_plain_pod_asks_for_nothing_special() -> None:
+    assert missing() == []
+    assert missing({"affinity": {}, "os": {"name": "linux"}, "hostUsers": True, "hostNetwork": False}) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "container", "field"),
+    [
+        ({"runtimeClassName": "x"}, {}, "spec.runtimeClassName"),
+        ({"affinity": {"nodeAffinity": {}}}, {}, "spec.affinity"),
+        ({"topologySpreadConstraints": [{"maxSkew": 1}]}, {}, "spec.topologySpreadConstraints"),
+        ({"readinessGates": [{"conditionType": "x"}]}, {}, "spec.readinessGates"),
+        ({"imagePullSecrets": [{"name": "x"}]}, {}, "spec.imagePullSecrets"),
+        ({"dnsConfig": {"nameservers": ["1.1.1.1"]}}, {}, "spec.dnsConfig"),
+        ({"volumes": [{"name": "v", "nfs": {"server": "a", "path": "/"}}]}, {}, "spec.volumes[0].nfs"),
+        ({"initContainers": [{"name": "i", "image": "x", "restartPolicy": "Always"}]}, {},
+         "spec.initContainers[0].restartPolicy"),
+        ({"securityContext": {"sysctls": [{"name": "a", "value": "b"}]}}, {}, "spec.securityContext.sysctls"),
+        ({}, {"livenessProbe": {"tcpSocket": {"port": 1}}}, "spec.containers[0].livenessProbe"),
+        ({}, {"readinessProbe": {"tcpSocket": {"port": 1}}}, "spec.containers[0].readinessProbe"),
+        ({}, {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "spec.containers[0].lifecycle"),
+        ({}, {"ports": [{"containerPort": 1, "hostPort": 1}]}, "spec.containers[0].ports[0].hostPort"),
+        ({}, {"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
+         "spec.containers[0].securityContext.seccompProfile"),
+    ],
+)  # fmt: skip
+def test_what_polder_does_not_do_is_refused_for_everybody(spec: Raw, container: Raw, field: str) -> None:
+    for root in (True, False):
+        assert [found.partition(":")[0] for found in missing(spec, container, root=root)] == [field]
+        assert missing(spec, container, root=root)[0].endswith("is not supported by this version of Polder")
+
+
+@pytest.mark.parametrize(
+    ("spec", "container", "field"),
+    [
+        ({"hostNetwork": True}, {}, "spec.hostNetwork"),
+        ({"hostPID": True}, {}, "spec.hostPID"),
+        ({"hostIPC": True}, {}, "spec.hostIPC"),
+        ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, {}, "spec.volumes[0].hostPath"),
+        ({}, {"securityContext": {"privileged": True}}, "spec.containers[0].securityContext.privileged"),
+        ({}, {"securityContext": {"capabilities": {"add": ["CAP_SYS_ADMIN"]}}},
+         "spec.containers[0].securityContext.capabilities.add[0]"),
+        ({}, {"securityContext": {"capabilities": {"add": ["ALL"]}}},
+         "spec.containers[0].securityContext.capabilities.add[0]"),
+    ],
+)  # fmt: skip
+def test_what_reaches_out_of_a_tenant_is_for_the_platform(spec: Raw, container: Raw, field: str) -> None:
+    assert [found.partition(":")[0] for found in missing(spec, container)] == [field]
+    assert missing(spec, container, root=True) == []
