@@ -244,12 +244,13 @@ class Event(Object, frozen=True, kw_only=True):
     involved_object: ObjectReference = ObjectReference()
     reason: str = ""
     message: str = ""
-    type: str = "Normal"
+    type: str = ""
+    """Normal or Warning. (No default: what equals a default is left out on the wire, and nobody fills this in.)"""
     source: EventSource = EventSource()
     first_timestamp: str | None = None
     last_timestamp: str | None = None
     event_time: str | None = None
-    count: int = 1
+    count: int = 0
     reporting_component: str = ""
     reporting_instance: str = ""
     action: str = ""

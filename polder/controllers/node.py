@@ -15,7 +15,14 @@ from polder.base.clock import stamp
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
 from polder.client.client import Client
-from polder.controllers.node_health import Heartbeats, overwritten, still_unknown, unknown_conditions, wanted_taints
+from polder.controllers.node_health import (
+    Heartbeats,
+    overwritten,
+    still_unknown,
+    unknown_conditions,
+    wanted_taints,
+    whole,
+)
 from polder.controllers.settings import ControllerSettings
 
 LEASES = "kube-node-lease"
@@ -90,7 +97,7 @@ class NodeController:
     async def _write(self, ref: Ref, node: Node, conditions: list[NodeCondition]) -> Node:
         patch = {
             "metadata": {"uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version},
-            "status": {"conditions": msgspec.to_builtins(conditions)},
+            "status": {"conditions": [whole(condition) for condition in conditions]},
         }
         return await self._client.patch(Node, ref, patch, how="strategic", subresource="status")
 

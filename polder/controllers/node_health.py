@@ -82,6 +82,18 @@ def still_unknown(node: Node, said: list[NodeCondition]) -> list[NodeCondition]:
     return [c for c in said if c.type in ours]
 
 
+def whole(condition: NodeCondition) -> dict[str, str | None]:
+    """Every field of a condition: in a strategic merge, one that is left out would keep its old value."""
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "lastHeartbeatTime": condition.last_heartbeat_time,
+        "lastTransitionTime": condition.last_transition_time,
+    }
+
+
 def wanted_taints(node: Node, at: str) -> list[Taint] | None:
     """The node's taints as its Ready condition asks for them; None: they are right as they are."""
     status = next((c.status for c in node.status.conditions or [] if c.type == "Ready"), "Unknown")

@@ -273,3 +273,18 @@ async def test_old_events_are_deleted_and_young_ones_stay(client: CuttableClient
     expiry = EventExpiry(client, clock, ControllerSettings(root_ca=""))
     assert await expiry.expire() == 1
     assert [e.reason for e in await events_of(client, ACME)] == ["Young"]
+
+
+async def test_an_event_says_all_that_people_read(client: CuttableClient) -> None:
+    import json
+
+    await add_tenant(client, ACME)
+    recorder = Recorder(client, "test", SystemClock())
+    task = asyncio.ensure_future(recorder.run())
+    recorder.event(await client.create(ACME, pod("web")), "Normal", "Why", "because")
+    await until(lambda: events_of(client, ACME))
+    (raw,) = json.loads(await client.raw("GET", "/tenants/acme/api/v1/namespaces/default/events"))["items"]
+    assert (raw["type"], raw["count"], raw["reason"], raw["message"]) == ("Normal", 1, "Why", "because")
+    assert raw["firstTimestamp"] and raw["lastTimestamp"] and raw["source"]["component"] == "test"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -176,7 +176,7 @@ def test_paths_carry_the_tenant():
     assert collection_path(ACME, shops, "a") == "/tenants/acme/apis/acme.dev/v1/namespaces/a/shops"
     assert collection_path(TenantName("*"), shops) == "/tenants/*/apis/acme.dev/v1/shops"
     nodes = Resource("", "v1", "nodes", "Node", False)
-    assert object_path(nodes, Ref(TenantName("root"), "", "one")) == "/tenants/root/api/v1/nodes/one"
+    assert object_path(nodes, Ref(ACME, "", "one")) == "/tenants/acme/api/v1/nodes/one"
 
 
 def test_the_stored_version_of_a_definition_if_it_is_served():
