@@ -12,6 +12,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from polder.api.errors import bad_request, internal
+from polder.apiserver.answers import error_answer
 from polder.apiserver.settings import ServerSettings
 from polder.apiserver.types import Connection
 from polder.base.ids import TenantName
@@ -66,6 +68,22 @@ class ServerConnection(RequestHandler):
         for callback in tuple(self._lost_callbacks):
             callback()
         super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP request gets a Status too; the connection ends with it."""
+        log.info("request from %s cannot be read: %s", request.remote, message or exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        first = (message or str(exc) or "not HTTP").strip().partition("\n")[0]
+        answer = error_answer(bad_request(first) if 400 <= status < 500 else internal("the request failed"))
+        answer.force_close()
+        return answer
 
     def on_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back once when the connection is lost; the answer takes the callback back."""

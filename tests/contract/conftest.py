@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -47,7 +48,7 @@ class Api:
     prefix: str = ""
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        data = body if isinstance(body, bytes | io.BytesIO | None) else json.dumps(body).encode()
         sent = {k.replace("_", "-"): v for k, v in headers.items()}
         if data is not None and "Content-Type" not in sent:
             sent["Content-Type"] = "application/json"
