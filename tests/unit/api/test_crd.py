@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from polder.api.crd import accepted_status, is_established, to_kinds, to_versions
+from polder.api.errors import invalid
+from tests.unit.api.kit import Raw, made, refused, refused_update
+
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+NOW = "2026-01-01T00:00:00Z"
+SPEC_SCHEMA: Raw = {
+    "type": "object",
+    "required": ["cronSpec"],
+    "properties": {
+        "cronSpec": {"type": "string", "pattern": r"^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$"},
+        "replicas": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1},
+        "mode": {"type": "string", "enum": ["a", "b"]},
+        "port": {"x-kubernetes-int-or-string": True},
+        "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        "note": {"type": "string", "nullable": True},
+        "hosts": {
+            "type": "array",
+            "maxItems": 2,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+            "items": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "ip": {"type": "string", "format": "ipv4"}},
+            },
+        },
+    },
+}
+
+
+def crd(schema: Raw | None = None, **version: Any) -> Raw:
+    root = {"type": "object", "properties": {"spec": schema or SPEC_SCHEMA, "status": {"type": "object"}}}
+    one = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": root}, **version}
+    return {
+        "metadata": {"name": "crontabs.stable.example.com"},
+        "spec": {
+            "group": "stable.example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "crontabs", "kind": "CronTab", "shortNames": ["ct"]},
+            "versions": [one],
+        },
+    }
+
+
+def changed(path: str, value: Any) -> Raw:
+    found = copy.deepcopy(crd())
+    *parents, last = path.split(".")
+    at: Any = found
+    for part in parents:
+        at = at[int(part)] if part.isdigit() else at[part]
+    at[last] = value
+    return found
+
+
+def test_the_example_of_the_documentation_is_taken_and_defaulted() -> None:
+    assert refused(CRDS, crd()) == []
+    names = made(CRDS, crd())["spec"]["names"]
+    assert (names["singular"], names["listKind"]) == ("crontab", "CronTabList")
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (changed("metadata.name", "x.example.com"), 'must be spec.names.plural+"."+spec.group'),
+        (changed("spec.group", "nodots"), "should be a domain with at least one dot"),
+        (changed("spec.group", "polder.dev"), "spec.group: Forbidden: group polder.dev is Polder's own"),
+        (changed("spec.group", "x.k8s.io"), 'must have approval annotation "api-approved.kubernetes.io"'),
+        (changed("spec.scope", "Global"), 'spec.scope: Unsupported value: "Global"'),
+        (changed("spec.versions", []), "spec.versions: Required value"),
+        (changed("spec.names.plural", "CronTabs"), "must be lower case"),
+        (changed("spec.versions.0.storage", False), "must have exactly one version marked as storage version"),
+        (changed("spec.versions.0.schema", {}), "spec.versions[0].schema.openAPIV3Schema: Required value"),
+        (changed("spec.versions.0.subresources", {"scale": {"specReplicasPath": ".a", "statusReplicasPath": ".b"}}),
+         "spec.versions[0].subresources.scale: Forbidden: the scale subresource is not supported by this version"),
+        (changed("spec.conversion", {"strategy": "Webhook"}), "spec.conversion.strategy: Forbidden: conversion by webhook"),
+        (changed("spec.versions.0.selectableFields", [{"jsonPath": ".spec.a"}]), "selectableFields: Forbidden"),
+        (changed("spec.versions.0.additionalPrinterColumns", [{"name": "A", "type": "text", "jsonPath": ".a"}]),
+         'additionalPrinterColumns[0].type: Unsupported value: "text"'),
+        (changed("spec.versions.0.additionalPrinterColumns", [{"name": "A", "type": "string", "jsonPath": ".a[?x]"}]),
+         "additionalPrinterColumns[0].jsonPath: Invalid value"),
+    ],
+)  # fmt: skip
+def test_definitions_are_checked(body: Raw, sentence: str) -> None:
+    assert any(sentence in found for found in refused(CRDS, body)), refused(CRDS, body)
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        ({"properties": {"a": {"type": "string"}}}, "properties[spec].type: Required value: must not be empty for"),
+        ({"type": "object", "properties": {"a": {}}}, "properties[a].type: Required value"),
+        ({"type": "text"}, 'type: Unsupported value: "text"'),
+        ({"type": "array"}, "items: Required value"),
+        ({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "string"}},
+         "additionalProperties: Forbidden: additionalProperties and properties are mutual exclusive"),
+        ({"type": "object", "x-kubernetes-validations": [{"rule": "true"}]},
+         "x-kubernetes-validations: Forbidden: rules in CEL (x-kubernetes-validations) are not supported"),
+        ({"type": "object", "allOf": [{"x-kubernetes-validations": [{"rule": "true"}]}]},
+         "allOf[0].x-kubernetes-validations: Forbidden"),
+        ({"type": "object", "anyOf": [{"properties": {"a": {"type": "string"}}}]},
+         "anyOf[0].properties[a].type: Forbidden: must be empty to be structural"),
+        ({"type": "string", "pattern": "("}, "pattern: Invalid value"),
+        ({"type": "string", "pattern": "(?=x)"}, "pattern: Invalid value"),
+        ({"type": "integer", "default": "x"}, "default: Invalid value"),
+        ({"type": "object", "properties": {"a": {"type": "string"}}, "default": {"b": 1}}, "must not have unknown fields"),
+        ({"$ref": "#/definitions/x"}, "$ref: Forbidden"),
+        ({"type": "array", "uniqueItems": True, "items": {"type": "string"}}, "uniqueItems: Forbidden"),
+    ],
+)  # fmt: skip
+def test_schemas_must_be_structural(schema: Raw, sentence: str) -> None:
+    found = refused(CRDS, crd(schema))
+    assert any(sentence in one for one in found), found
+    assert all(one.startswith("spec.versions[0].schema.openAPIV3Schema.properties[spec]") for one in found)
+
+
+def test_names_and_scope_stay_and_stored_versions_are_kept() -> None:
+    old = {**crd(), "status": {"storedVersions": ["v1"]}}
+    assert refused_update(CRDS, changed("spec.scope", "Cluster"), old)[-1] == (
+        'spec.scope: Invalid value: "Cluster": field is immutable'
+    )
+    renamed = changed("spec.versions.0.name", "v2")
+    assert "status.storedVersions[0]" in refused_update(CRDS, renamed, old)[-1]
+
+
+def test_a_definition_is_established_unless_a_name_is_taken() -> None:
+    one = made(CRDS, crd())
+    status = accepted_status(one, [one], NOW)
+    assert is_established({"status": status})
+    assert status["storedVersions"] == ["v1"]
+    assert status["acceptedNames"]["kind"] == "CronTab"
+    rival = made(CRDS, crd())
+    rival["metadata"]["name"] = "others.stable.example.com"
+    rival["spec"]["names"] = {**rival["spec"]["names"], "plural": "others", "singular": "other"}
+    clash = accepted_status(rival, [one], NOW)
+    assert not is_established({"status": clash})
+    assert clash["conditions"][0]["message"] == '"ct" is already in use'
+
+
+def test_an_unchanged_condition_keeps_its_time() -> None:
+    one = made(CRDS, crd())
+    one["status"] = accepted_status(one, [], NOW)
+    again = accepted_status(one, [], "2027-01-01T00:00:00Z")
+    assert {c["lastTransitionTime"] for c in again["conditions"]} == {NOW}
+
+
+def test_served_versions_become_kinds() -> None:
+    body = made(CRDS, crd(subresources={"status": {}}))
+    body["spec"]["versions"].append({**body["spec"]["versions"][0], "name": "v2", "served": False, "storage": False})
+    [kind] = to_kinds(body)
+    assert (kind.resource, kind.version, kind.kind, kind.short, kind.subresources) == (
+        "crontabs.stable.example.com", "v1", "CronTab", ("ct",), ("status",),
+    )  # fmt: skip
+
+
+def test_equal_schemas_are_one_object_in_memory() -> None:
+    assert to_versions(made(CRDS, crd()))[0].schema is to_versions(made(CRDS, crd()))[0].schema
+
+
+# --- objects ----------------------------------------------------------------------------------------------------------
+
+[VERSION] = to_versions(made(CRDS, crd()))
+
+
+def obj(**spec: Any) -> Raw:
+    return {
+        "apiVersion": "stable.example.com/v1",
+        "kind": "CronTab",
+        "metadata": {"name": "a", "labels": {"x": "y"}},
+        "spec": {"cronSpec": "* * * * */5", **spec},
+    }
+
+
+def test_objects_are_pruned_and_defaulted() -> None:
+    given = {**obj(foo=1, open={"any": {"thing": 1}}, hosts=[{"name": "a", "extra": 1}]), "bar": 1}
+    before = copy.deepcopy(given)
+    found, unknown = VERSION.prune(given)
+    assert given == before
+    assert unknown == ("spec.foo", "spec.hosts[0].extra", "bar")
+    assert found == obj(open={"any": {"thing": 1}}, hosts=[{"name": "a"}], replicas=1)
+
+
+def test_null_counts_as_absent_where_a_default_stands() -> None:
+    assert VERSION.prune(obj(replicas=None))[0]["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"cronSpec": "often"}, 'spec.cronSpec: Invalid value: "often": spec.cronSpec in body should match \''),
+        ({"cronSpec": 5}, 'spec.cronSpec: Invalid value: 5: spec.cronSpec in body must be of type string: "integer"'),
+        (
+            {"replicas": 0},
+            "spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1",
+        ),
+        ({"replicas": 11}, "should be less than or equal to 10"),
+        ({"replicas": 1.5}, 'spec.replicas in body must be of type integer: "number"'),
+        ({"mode": "c"}, 'spec.mode: Unsupported value: "c": supported values: "a", "b"'),
+        ({"port": True}, 'spec.port in body must be of type integer,string: "boolean"'),
+        ({"labels": {"a": 1}}, 'spec.labels.a in body must be of type string: "integer"'),
+        ({"hosts": [{"ip": "x"}]}, "spec.hosts[0].ip in body must be of type ipv4"),
+        ({"hosts": [{}, {}, {}]}, "spec.hosts: Too many: 3: must have at most 2 items"),
+        ({"hosts": [{"name": "a"}, {"name": "a"}]}, 'spec.hosts[1]: Duplicate value: {"name":"a"}'),
+    ],
+)
+def test_objects_are_validated_in_upstreams_words(spec: Raw, sentence: str) -> None:
+    [error] = VERSION.validate(VERSION.prune(obj(**spec))[0], None)
+    assert sentence in str(error)
+
+
+def test_sound_objects_are_taken_and_missing_fields_named() -> None:
+    assert VERSION.validate(obj(port="http", replicas=3, note=None, mode="a"), None) == []
+    error = invalid(VERSION.kind, "a", VERSION.validate({**obj(), "spec": {}}, None))
+    assert error.message == 'CronTab.stable.example.com "a" is invalid: spec.cronSpec: Required value'
+
+
+def test_a_tenants_pattern_cannot_stall_the_server() -> None:
+    [version] = to_versions(
+        made(CRDS, crd({"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}))
+    )
+    found = version.validate({"metadata": {"name": "x"}, "spec": {"a": "a" * 20_000 + "!"}}, None)
+    assert len(found) == 1, "answered in linear time"
+
+
+def test_junctors_narrow() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+        "oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+        "not": {"properties": {"a": {"enum": [7]}}, "required": ["a"]},
+    }
+    [version] = to_versions(made(CRDS, crd(schema)))
+
+    def sentences(**spec: int) -> list[str]:
+        return [str(e) for e in version.validate({"metadata": {"name": "x"}, "spec": spec}, None)]
+
+    assert sentences(a=1) == []
+    assert "one and only one schema (oneOf). Found 2 valid" in sentences(a=1, b=1)[0]
+    assert "Found none valid" in sentences()[0]
+    assert "must not validate the schema (not)" in sentences(a=7)[0]
