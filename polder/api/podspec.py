@@ -226,7 +226,7 @@ class ProjectedSource(Struct, frozen=True, kw_only=True):
     secret: SecretProjection | None = None
     config_map: ConfigMapVolume | None = None
     service_account_token: TokenProjection | None = None
-    downward_api: DownwardVolume | None = None
+    downward_api: DownwardVolume | None = msgspec.field(default=None, name="downwardAPI")
 
 
 class ProjectedVolume(Struct, frozen=True, kw_only=True):
@@ -245,7 +245,7 @@ class Volume(Struct, frozen=True, kw_only=True):
     config_map: ConfigMapVolume | None = None
     secret: SecretVolume | None = None
     projected: ProjectedVolume | None = None
-    downward_api: DownwardVolume | None = None
+    downward_api: DownwardVolume | None = msgspec.field(default=None, name="downwardAPI")
 
 
 class Toleration(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from polder.api.descriptions import FIELDS
 from polder.api.kinds import BUILT_IN, Kind
 from polder.api.meta import Object, Raw
 
@@ -130,6 +131,8 @@ def _own() -> dict[str, msgspec.Raw]:
         if name in ("ObjectMeta", "OwnerReference"):
             continue
         tidy = _tidy(part, prefix)
+        for field_name, text in FIELDS.get(name, {}).items():
+            tidy["properties"][field_name]["description"] = text
         kind = next((kind for kind in kinds if kind.kind == name), None)
         if kind is not None:
             entry = {"group": kind.group, "kind": kind.kind, "version": kind.version}

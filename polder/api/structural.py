@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final
 
-import jsonschema_rs
 import orjson
 
 from polder.api import quantity
@@ -31,6 +30,8 @@ _JUNCTORS: Final = ("allOf", "anyOf", "oneOf")
 @functools.lru_cache(maxsize=512)
 def pattern_matcher(pattern: str) -> Callable[[str], bool]:
     """Whether a text contains the pattern (RE2's syntax, linear time). Raises ValueError on a broken pattern."""
+    import jsonschema_rs
+
     try:
         options = jsonschema_rs.RegexOptions()
         found = jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=options)

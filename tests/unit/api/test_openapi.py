@@ -122,3 +122,15 @@ def test_a_part_that_is_not_served_is_absent() -> None:
     document = orjson.loads(v2_json(small))
     assert "io.k8s.api.core.v1.Pod" not in document["definitions"]
     assert "/api/v1/pods" not in document["paths"]
+
+
+def test_every_field_of_our_own_kinds_is_explained(v2: Raw) -> None:
+    shared = {"conditions", "apiVersion", "kind", "metadata", "spec", "status"}
+    for name, definition in v2["definitions"].items():
+        if name.startswith("dev.polder.") and not name.endswith(("List", ".Condition")):
+            silent = [
+                key
+                for key, part in definition["properties"].items()
+                if key not in shared and not part.get("description")
+            ]
+            assert silent == [], name

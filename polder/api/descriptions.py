@@ -1,0 +1,56 @@
+"""What ``kubectl explain`` says of the fields of polder.dev's kinds; the types keep to code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FIELDS: Final[dict[str, dict[str, str]]] = {
+    "TenantSpec": {
+        "podCidr": "IPv4 prefix of the network kube-system/default. Never changes.",
+        "serviceCidr": "IPv4 prefix of the addresses of services, apart from podCidr. Never changes.",
+    },
+    "TenantStatus": {"phase": "Active, or Terminating while the contents go."},
+    "NetworkSpec": {
+        "cidr": "IPv4 prefix of the pods' addresses, apart from the router's other networks and from the services. "
+        "Never changes.",
+        "gateway": "The router's address in the network, on every node; the first of the prefix when empty. "
+        "Never changes.",
+        "router": "default, or empty for an isolated network without gateway. Never changes.",
+        "mtu": "Bytes of the largest packet, 576 to 9000; 0 takes what the nodes can carry.",
+    },
+    "NetworkStatus": {
+        "vni": "The VXLAN network identifier; 0 until one is claimed.",
+        "gateway": "The address of the gateway in use.",
+    },
+    "SegmentSpec": {
+        "vni": "The VXLAN network identifier, 1 to 16777215.",
+        "tenant": "Whose network it is.",
+        "network": "The network as namespace/name.",
+        "networkUid": "The UID of the network.",
+    },
+    "RouterSpec": {"serviceCidr": "IPv4 prefix of the addresses of the tenant's services."},
+    "PortSpec": {
+        "network": "The network as namespace/name, of the same tenant.",
+        "node": "Where the pod runs.",
+        "pod": "The name of the pod.",
+        "podUid": "The UID of the pod.",
+        "interface": "The name of the interface in the pod.",
+        "addresses": "IPv4 addresses without prefix length.",
+        "mac": "The MAC address of the interface.",
+        "routerOf": "For a router's port of the transit network: the tenant whose router it is.",
+    },
+    "PortStatus": {
+        "sandbox": "The sandbox that uses the port.",
+        "netns": "The path of the pod's network namespace.",
+        "link": "The name of the port's link in the router's namespace.",
+        "phase": "How far the port is.",
+    },
+    "AddressSpec": {
+        "network": "The network that the address is from.",
+        "address": "The address that is claimed.",
+        "port": "The port that holds it, as namespace/name.",
+        "podUid": "The UID of the pod.",
+        "node": "Where the port is.",
+    },
+}
+"""Type, then field as on the wire."""
