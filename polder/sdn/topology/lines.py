@@ -68,7 +68,7 @@ def _is_default(item: Field[Any], content: Any) -> bool:
 
 
 def _encode(content: Any) -> str:
-    return json.dumps(_plain(content), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(_plain(content), ensure_ascii=True, separators=(",", ":"))
 
 
 def _plain(content: Any) -> Any:
