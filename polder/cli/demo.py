@@ -106,7 +106,8 @@ async def _pair(scene: Scene, source: Place, target: Place) -> Row:
 
 
 async def _fetch(scene: Scene, source: Place, url: str) -> str:
-    return (await scene.execute(source, ["wget", "-q", "-T", "2", "-O", "-", url])).strip()
+    # busybox's own -T crashes in Debian's static build
+    return (await scene.execute(source, ["timeout", "2", "wget", "-q", "-O", "-", url])).strip()
 
 
 async def host_rows(scene: Scene, standing: Iterable[Place]) -> list[Row]:
@@ -158,7 +159,7 @@ async def in_cluster_rows(scene: Scene, standing: Iterable[Place]) -> list[Row]:
     standing = list(standing)
     rows = []
     script = (
-        f'wget -q -T 5 -O - --no-check-certificate --header "Authorization: Bearer $(cat {TOKEN})" '
+        f'timeout 5 wget -q -O - --no-check-certificate --header "Authorization: Bearer $(cat {TOKEN})" '
         "https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/api/v1/namespaces/default/pods"
     )
     for source in (p for p in standing if p.name == "client"):

@@ -23,8 +23,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     """Host names and addresses that the serving certificate carries, besides the listening ones."""
     store: str
     pki: str
-    pod_cidr: str = "10.0.0.0/16"
-    service_cidr: str = "10.96.0.0/16"
+    pod_cidr: str = "10.1.0.0/16"
+    service_cidr: str = "10.97.0.0/16"
+    """The platform's own ranges; a tenant's may be the same."""
     token_file: str = ""
     log_format: str = "text"
 

@@ -107,7 +107,8 @@ def command(args: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise PermanentError("polder down removes namespaces and links: run it as root")
     out = Output()
-    if read_record(args.state / "cluster.json") is None:
+    record = read_record(args.state / "cluster.json")
+    if record is None or not record.running:
         out.line(f"no cluster runs from {args.state}; nothing to stop")
     else:
         asyncio.run(stop_cluster(cluster_of(args.state), out))

@@ -15,12 +15,15 @@ FORWARD = "net/ipv4/ip_forward"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What was there before and who we are, written before anything is changed, so that it can be undone."""
+    """Who we are, and while we run what was there before: written before anything is changed, so that it can be undone.
+    After `down` the choices stay, so that the next `up` brings the same cluster back.
+    """
 
     name: str
     subnet: str
     port: int
     nodes: int
+    running: bool = True
     sysctls: dict[str, str] = {}
 
 
@@ -35,7 +38,7 @@ def read_record(path: Path) -> Record | None:
 def cluster_of(state: Path) -> Cluster:
     """The cluster that was started with this state directory. Raises PermanentError if there is none."""
     record = read_record(state / "cluster.json")
-    if record is None:
+    if record is None or not record.running:
         raise PermanentError(f"no cluster in {state}: start one with `polder up`, or name its --state")
     return Cluster(state=state, name=record.name, subnet=record.subnet, port=record.port, nodes=record.nodes)
 
@@ -123,12 +126,14 @@ table inet {table} {{
         netns.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Undoes `ensure` and forgets the record."""
+        """Undoes `ensure`."""
         if succeeds("ip", "link", "show", self.cluster.bridge):
             run("ip", "link", "del", self.cluster.bridge)
         if succeeds("nft", "list", "table", "inet", self._table):
             run("nft", "delete", "table", "inet", self._table)
         record = read_record(self.cluster.record)
-        for path, value in (record.sysctls if record else {}).items():
+        if record is None:
+            return
+        for path, value in record.sysctls.items():
             write_sysctl(path, value)
-        self.cluster.record.unlink(missing_ok=True)
+        write_record(self.cluster.record, msgspec.structs.replace(record, running=False, sysctls={}))

@@ -5,23 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 
-from polder.apiserver.authn import COMPONENTS, Authenticator, parse_static_tokens
-from polder.apiserver.authz import Authorizer
-from polder.apiserver.bootstrap import Bootstrap
-from polder.apiserver.entry import Contexts, Entry
-from polder.apiserver.hooks import Parts
-from polder.apiserver.logs import Logs
-from polder.apiserver.noderules import NodeRules
+from polder.apiserver.authn import COMPONENTS, parse_static_tokens
+from polder.apiserver.identity import IdentityLayer, IdentitySettings
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
-from polder.apiserver.share import Share
-from polder.apiserver.stream import NodeStreams
-from polder.apiserver.tenancy import Tenancy, Tenants
-from polder.apiserver.tokens import Tokens
 from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
 from polder.client.client import Client, ClientSettings
@@ -32,6 +22,7 @@ from polder.main.daemon import run
 from polder.main.logs import set_up
 from polder.scheduler.run import run_scheduler
 from polder.scheduler.settings import SchedulerSettings
+from polder.store.compactor import keep_compacted
 from polder.store.protocol import Store
 from polder.store.sqlite import open_sqlite
 from polder.system.pki import Pki, ensure_pki
@@ -66,20 +57,18 @@ class Server:
 
     def __init__(self, config: ServerConfig, store: Store) -> None:
         self._config = config
+        self._store = store
         self._where = listening(config)
         self._pki = ensure_pki(Path(config.pki))
-        self._clock = SystemClock()
-        self._store = store
-        self._tenants = Tenants(store, config.pod_cidr, config.service_cidr)
-        self._tokens = Tokens(store, self._tenants, self._clock)
-        self._share = Share(store)
-        self._bootstrap = Bootstrap(self._clock, self._pki.serving_ca.read_text())
-        entry = Entry(Contexts(self._pki, self._clock), self._tenants, self._share, self._serve_socket)
-        self._streams = NodeStreams({"api": entry.handle})
-        self._api = ApiServer(self._settings(), store, self._parts(), self._clock)
+        self._root_ca = self._pki.serving_ca.read_text()
+        clock = SystemClock()
+        self._identity = IdentityLayer(self._identity_settings(), store, self._pki, clock)
+        self._api = ApiServer(self._settings(), store, self._identity.parts, clock)
+        self._identity.attach(self._api.serve_socket)
 
-    async def _serve_socket(self, *args: object) -> None:
-        await self._api.serve_socket(*args)  # type: ignore[arg-type]  # the entry is made before the server it enters
+    def _identity_settings(self) -> IdentitySettings:
+        static = parse_static_tokens(Path(self._config.token_file).read_text()) if self._config.token_file else {}
+        return IdentitySettings(self._config.pod_cidr, self._config.service_cidr, static)
 
     def _settings(self) -> ServerSettings:
         """Renews the serving certificate: its names follow the configuration."""
@@ -88,22 +77,6 @@ class Server:
         self._pki.issue_serving(self._config.names, addresses).write(certificate, key)
         return ServerSettings(certificate, key, self._pki.clients_ca, hosts=self._where.hosts, port=self._where.port)
 
-    def _parts(self) -> Parts:
-        static = {}
-        if self._config.token_file:
-            static = parse_static_tokens(Path(self._config.token_file).read_text())
-        rules = NodeRules(self._store, self._share)
-        return Parts(
-            authenticator=Authenticator(self._tenants, self._tokens, self._clock, static),
-            authorizer=Authorizer(rules),
-            tenancy=Tenancy(self._tenants, self._share),
-            bootstrap=self._bootstrap,
-            share=self._share,
-            checking=(rules,),
-            subresources={("pods", "log"): Logs(self._store, self._streams).serve},
-            paths={"/polder/v1/stream": self._streams.serve},
-        )
-
     def _client(self, name: str) -> Client:
         certificate, key = component_credentials(self._pki, name)
         server = f"https://{self._where.hosts[0]}:{self._where.port}"
@@ -111,26 +84,20 @@ class Server:
 
     async def run(self) -> None:
         """Serves until cancelled."""
-        await self._bootstrap.ensure_root(self._store, self._tenants)
-        share = asyncio.ensure_future(self._share.run())
+        await self._identity.start()
         await self._api.start()
         clients = {name: self._client(name) for name in ("controllers", "scheduler")}
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_forever(share))
-                settings = ControllerSettings(root_ca=self._pki.serving_ca.read_text())
-                group.create_task(run_controllers(clients["controllers"], settings))
+                group.create_task(self._identity.run())
+                group.create_task(keep_compacted(self._store))
+                group.create_task(run_controllers(clients["controllers"], ControllerSettings(self._root_ca)))
                 group.create_task(run_scheduler(clients["scheduler"], SchedulerSettings()))
         finally:
-            share.cancel()
             for client in clients.values():
                 await client.close()
-            await self._streams.close()
+            await self._identity.close()
             await self._api.stop()
-
-
-async def _forever(task: Awaitable[None]) -> None:
-    await task
 
 
 def component_credentials(pki: Pki, name: str) -> tuple[Path, Path]:

@@ -32,14 +32,16 @@ def chosen(args: argparse.Namespace) -> Cluster:
     """The cluster asked for: as it stands, or as the arguments say. Raises PermanentError if these differ."""
     asked = {k: v for k in ("name", "subnet", "port", "nodes") if (v := getattr(args, k)) is not None}
     record = read_record(args.state / "cluster.json")
-    if record is not None:
+    if record is not None and record.running:
         for field, value in asked.items():
             if getattr(record, field) != value:
                 raise PermanentError(
                     f"--{field} {value}: the cluster in {args.state} was started with {getattr(record, field)}; "
                     "run `polder down` first"
                 )
-        asked = {"name": record.name, "subnet": record.subnet, "port": record.port, "nodes": record.nodes}
+    if record is not None:
+        before = {"name": record.name, "subnet": record.subnet, "port": record.port, "nodes": record.nodes}
+        asked = before | asked
     cluster = Cluster(state=args.state, **asked)
     cluster.check()
     return cluster

@@ -41,7 +41,7 @@ def ran(cluster: Cluster, tenant: str) -> dict[str, tuple[str, int]]:
 def serving(cluster: Cluster, tenant: str, node: str, address: str) -> bool:
     """Whether the pod answers inside its tenant's network, asked from the router's namespace of a node."""
     netns = cluster.netns(node, tenant)
-    command = ["nsenter", f"--net={netns}", "busybox", "wget", "-q", "-T", "2", "-O", "-", f"http://{address}/"]
+    command = ["nsenter", f"--net={netns}", "timeout", "2", "busybox", "wget", "-q", "-O", "-", f"http://{address}/"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "up"
 
 
