@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Hashable
 from typing import Any
 
 import orjson
@@ -20,7 +22,19 @@ _YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 
 class _PlainLoader(yaml.CSafeLoader):
-    """YAML as JSON knows it: no dates, no merge keys, no aliases."""
+    """YAML as JSON knows it: no dates, no merge keys, no aliases, keys that are text and stand once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Makes each key text before it can meet an equal one of another type."""
+        found: dict[Hashable, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a scalar", key_node.start_mark)
+            key = _json_key(self.construct_object(key_node, deep=deep))
+            if key in found:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key} stands twice", key_node.start_mark)
+            found[key] = self.construct_object(value_node, deep=True)
+        return found
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -93,7 +107,7 @@ def _parse_json(body: bytes) -> Any:
 def _parse_yaml(body: bytes) -> Any:
     try:
         _scan_yaml(body)
-        return _json_keys(yaml.load(body, Loader=_PlainLoader))  # noqa: S506 - a subclass of the safe loader
+        return _plain(yaml.load(body, Loader=_PlainLoader))  # noqa: S506 - a subclass of the safe loader
     except yaml.MarkedYAMLError as problem:
         where = ""
         if problem.problem_mark is not None:
@@ -118,13 +132,15 @@ def _scan_yaml(body: bytes) -> None:
             raise bad_request(f"line {line}: the body is nested more than {DEPTH_LIMIT} levels deep")
 
 
-def _json_keys(value: Any) -> Any:
-    """Keys become text, as in JSON; what JSON cannot hold is refused."""
-    if isinstance(value, dict):
-        return {_json_key(k): _json_keys(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_json_keys(v) for v in value]
-    if value is None or isinstance(value, str | int | float | bool):
+def _plain(value: Any) -> Any:
+    """The value itself; what JSON cannot hold is refused."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _plain(inner)
+    if (
+        value is None
+        or isinstance(value, str | int | dict | list)
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
         return value
     raise bad_request(f"error decoding the body as YAML: a value of type {type(value).__name__} has no JSON form")
 

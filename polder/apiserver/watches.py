@@ -203,9 +203,13 @@ class Watches:
 
         self._ends.add(end)
         forget = on_lost(call.request, end)
-        moved = asyncio.ensure_future(_moved(share, plan.selection, stream, end)) if share is not None else None
+        moved = None
         try:
             async with scope:
+                if plan.initial:
+                    await self._send_initial(plan, stream)
+                if share is not None:
+                    moved = asyncio.ensure_future(_moved(share, plan.selection, stream, end))
                 await self._run(plan, stream)
         except (TimeoutError, ConnectionError):
             log.debug("watch of %s ended", plan.prefix.resource)
@@ -232,8 +236,6 @@ class Watches:
 
     async def _run(self, plan: _Plan, stream: _Stream) -> None:
         try:
-            if plan.initial:
-                await self._send_initial(plan, stream)
             changes = self._store.watch(plan.prefix, stream.position)
             try:
                 await self._follow(changes, plan.selection, stream)
@@ -246,6 +248,8 @@ class Watches:
 
     async def _send_initial(self, plan: _Plan, stream: _Stream) -> None:
         """Everything that is there, as ADDED events."""
+        if plan.selection.share is not None:
+            plan.selection.share.listed(plan.selection.node, plan.prefix.resource)
         found = await self._reader.find(plan.prefix, Window(), plan.selection, stream.renderer)
         now = self._reader.clock.now()
         for number, entry in enumerate(found.entries, 1):

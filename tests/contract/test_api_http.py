@@ -60,7 +60,7 @@ async def test_bodies_that_cannot_be_read(admin: Any, running: Any) -> None:
         (b"\x00", "YAML"),
         (b"a: b: c", "line 1"),
         (b"- x", "array"),
-        (b"? [a]\n: b", "line 1"),
+        (b"? [a]\n: b", "scalar"),
     ):
         refused = await admin.post(MAPS, body, Content_Type="application/yaml")
         assert is_status(refused, 400, "BadRequest") and said in refused.json["message"], (body[:30], refused.body)

@@ -1,0 +1,92 @@
+"""A node's view over all tenants: its pods, the tenants present on it, and 410 when that changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+TENANTS = "/apis/polder.dev/v1alpha1/tenants"
+PODS = "/api/v1/namespaces/default/pods"
+NETS = "/apis/polder.dev/v1alpha1/networks"
+
+
+async def bind(admin: Any, tenant: str, name: str, node: str) -> None:
+    made = await admin.at(tenant).post(
+        PODS, {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    )
+    assert made.status == 201, made.body
+    target = {"metadata": {"name": name}, "target": {"kind": "Node", "name": node}}
+    assert (await admin.at(tenant).post(f"{PODS}/{name}/binding", target)).status == 201
+
+
+async def tenants_of(api: Any, path: str) -> list[str]:
+    found = await api.at("*").get(path)
+    assert found.status == 200, found.body
+    return sorted({o["metadata"]["annotations"]["polder.dev/tenant"] for o in found.json["items"]})
+
+
+async def test_a_node_sees_its_share(admin: Any, running: Any) -> None:
+    for name in ("acme", "globex"):
+        await admin.post(TENANTS, {"metadata": {"name": name}})
+    await bind(admin, "acme", "here", "n1")
+    await bind(admin, "globex", "there", "n2")
+    await asyncio.sleep(0.1)
+    node = running.node("n1")
+    assert await tenants_of(node, "/api/v1/pods") == ["acme"]
+    assert await tenants_of(node, NETS) == ["acme", "root"]
+    assert (await node.get(TENANTS)).status in {200, 403}
+    assert (await node.at("*").get("/api/v1/secrets")).status == 403
+    assert (await node.at("globex").get(f"{PODS}/there")).status == 403
+    assert (await node.at("acme").get(f"{PODS}/here")).status == 200
+    status = await node.at("acme").patch(f"{PODS}/here/status", {"status": {"phase": "Running"}})
+    assert status.status == 200, status.body
+
+
+async def test_the_watch_ends_when_a_tenant_arrives(admin: Any, running: Any) -> None:
+    for name in ("acme", "globex"):
+        await admin.post(TENANTS, {"metadata": {"name": name}})
+    await bind(admin, "acme", "here", "n1")
+    await asyncio.sleep(0.1)
+    node = running.node("n1")
+    listed = (await node.at("*").get(NETS)).json
+    path = f"{NETS}?watch=1&resourceVersion={listed['metadata']['resourceVersion']}"
+    async with node.at("*").watch(path) as stream:
+        await asyncio.sleep(0.1)
+        await bind(admin, "globex", "new", "n1")
+        said = json.loads(await asyncio.wait_for(stream.content.readline(), 5))
+        assert (said["type"], said["object"]["code"]) == ("ERROR", 410)
+        assert await asyncio.wait_for(stream.content.readline(), 5) == b""
+    assert await tenants_of(node, NETS) == ["acme", "globex", "root"]
+
+
+async def test_pods_appear_when_they_are_bound(admin: Any, running: Any) -> None:
+    await admin.post(TENANTS, {"metadata": {"name": "acme"}})
+    node = running.node("n1")
+    listed = (await node.at("*").get("/api/v1/pods")).json
+    path = f"/api/v1/pods?watch=1&resourceVersion={listed['metadata']['resourceVersion']}"
+    async with node.at("*").watch(path) as stream:
+        await bind(admin, "acme", "mine", "n1")
+        await bind(admin, "acme", "other", "n2")
+        first = json.loads(await asyncio.wait_for(stream.content.readline(), 5))
+        assert (first["type"], first["object"]["metadata"]["name"]) == ("ADDED", "mine")
+        assert first["object"]["metadata"]["annotations"]["polder.dev/tenant"] == "acme"
+        await admin.at("acme").delete(f"{PODS}/other", {"gracePeriodSeconds": 0})
+        await admin.at("acme").delete(f"{PODS}/mine", {"gracePeriodSeconds": 0})
+        last = json.loads(await asyncio.wait_for(stream.content.readline(), 5))
+        assert (last["type"], last["object"]["metadata"]["name"]) == ("DELETED", "mine")
+
+
+async def test_tenants_see_nodes_and_cannot_touch_them(admin: Any, running: Any) -> None:
+    await admin.post(TENANTS, {"metadata": {"name": "acme"}})
+    node = {
+        "metadata": {"name": "n1"},
+        "status": {"capacity": {"cpu": "3", "memory": "9Gi"}, "images": [{"names": ["x"]}]},
+    }
+    assert (await admin.post("/api/v1/nodes", node)).status == 201
+    acme = await running.tenant_admin("acme")
+    (seen,) = (await acme.get("/api/v1/nodes")).json["items"]
+    assert seen["status"]["capacity"]["cpu"] == "3" and "images" not in seen["status"]
+    assert (await acme.post("/api/v1/nodes", {"metadata": {"name": "n2"}})).status == 403
+    assert (await admin.at("acme").post("/api/v1/nodes", {"metadata": {"name": "n2"}})).status == 405
+    assert (await admin.at("acme").delete("/api/v1/nodes/n1")).status == 405
