@@ -1,5 +1,11 @@
 """The images that the project builds itself: ``toolbox`` from Debian's static busybox, ``pause`` from a few lines of C.
 
+The toolbox also holds Debian's ``openssl`` with its libraries, since busybox's own TLS client offers no signature
+algorithm that a server of today takes; busybox's ``wget`` runs ``openssl s_client`` for https where it finds it:
+``SSL_CERT_FILE=…/ca.crt wget --header "Authorization: Bearer $(cat …/token)" https://$KUBERNETES_SERVICE_HOST/…``
+(with a port after the host it compares the certificate with both and fails; ``--no-check-certificate`` instead of the
+file trusts anybody; its option ``-T`` crashes, so write ``timeout 5 wget``).
+
 Pure Python and deterministic: the same inputs give the same bytes. The archives are in the format of ``docker save``
 (manifest.json, a configuration, layers), which containerd imports.
 """
@@ -11,6 +17,7 @@ import hashlib
 import io
 import json
 import platform
+import re
 import shutil
 import subprocess
 import tarfile
@@ -110,12 +117,26 @@ def _busybox() -> tuple[bytes, list[str]]:
     return content, sorted(path for path in listed.stdout.split() if Path(path).name != "busybox")
 
 
+_LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
+
+
+def _dynamic(program: str) -> list[Entry]:
+    """A program of this machine and the libraries that it loads; nothing where it is not installed."""
+    found = shutil.which(program, path=SEARCH_PATH)
+    if found is None:
+        return []
+    listed = subprocess.run(["ldd", found], capture_output=True, text=True, check=True, env={"PATH": SEARCH_PATH})
+    paths = [found, *sorted(set(_LIBRARY.findall(listed.stdout)))]
+    folders = sorted({str(parent)[1:] for path in paths for parent in Path(path).parents if parent != Path("/")})
+    return [*[Entry(path) for path in folders], *[Entry(path[1:], Path(path).read_bytes()) for path in paths]]
+
+
 USERS = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 GROUPS = b"root:x:0:\nnobody:x:65534:\n"
 
 
 def toolbox() -> Image:
-    """sh, ping, nc, wget (https too), httpd, arp, arping, ip and the rest of Debian's static busybox."""
+    """sh, ping, nc, wget, httpd, arp, arping, ip and the rest of Debian's static busybox, and openssl for wget's https."""
     program, applets = _busybox()
     folders = [
         "bin",
@@ -137,6 +158,7 @@ def toolbox() -> Image:
     for path in applets:
         folder = str(Path(path).parent)
         entries.append(Entry(path if folder in folders else f"bin/{Path(path).name}", link="/bin/busybox"))
+    entries += [entry for entry in _dynamic("openssl") if entry.path not in folders]
     entries += [
         Entry("etc/passwd", USERS, mode=0o644),
         Entry("etc/group", GROUPS, mode=0o644),

@@ -31,6 +31,8 @@ LEASE_SECONDS = 40
 LEASE_EVERY = 10.0
 LOOK_EVERY = 2.0
 """Seconds between looks at the runtime; what changed is written at once."""
+UNREADY_LOOK_EVERY = 0.2
+"""Likewise while the node is not ready: pods wait for it."""
 WRITE_EVERY = 300.0
 """Seconds after which an unchanged status is written again, with a new heartbeat."""
 
@@ -83,7 +85,8 @@ class NodeReporter:
                     written, at = print_, self._clock.monotonic()
                 except (PolderError, OSError) as error:
                     log.info("the node's status was not written: %s", error)
-            await asyncio.sleep(LOOK_EVERY)
+            ready = any(c.type == "Ready" and c.status == "True" for c in status.conditions or [])
+            await asyncio.sleep(LOOK_EVERY if ready else UNREADY_LOOK_EVERY)
 
     async def _write(self, status: NodeStatus) -> None:
         try:

@@ -38,7 +38,20 @@ def test_the_toolbox_has_its_tools() -> None:
         links = {m.linkname for m in files if m.issym()}
     assert links == {"/bin/busybox"}
     applets = {Path(name).name for name in names}
-    assert {"sh", "ping", "nc", "wget", "ssl_client", "httpd", "arp", "arping", "ip", "sleep", "passwd"} <= applets
+    assert {
+        "sh",
+        "ping",
+        "nc",
+        "wget",
+        "ssl_client",
+        "httpd",
+        "arp",
+        "arping",
+        "ip",
+        "sleep",
+        "passwd",
+        "openssl",
+    } <= applets
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
