@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from polder.apiserver.admit import standard_chain
 from polder.apiserver.catalog import Catalog
+from polder.apiserver.compaction import Compaction
 from polder.apiserver.crdcleanup import CrdCleanup
 from polder.apiserver.crdregistry import CrdRegistry
 from polder.apiserver.deletes import Deleter
@@ -46,7 +47,8 @@ class ApiServer:
         writer = Writer(store, clock, standard_chain(store, parts, clock), settings)
         deleter = Deleter(writer, reader)
         self._cleanup = CrdCleanup(deleter)
-        self._cleaning: asyncio.Task[None] | None = None
+        self._compaction = Compaction(store, clock, settings.history, settings.compact_interval)
+        self._chores: list[asyncio.Task[None]] = []
         self._watches = Watches(store, reader, clock, settings.bookmark_interval)
         subresources = Subresources(writer, parts.subresources)
         verbs = Verbs(reader, writer, deleter, self._watches, subresources)
@@ -75,7 +77,10 @@ class ApiServer:
         self.port = self._settings.port
         for host in self._settings.hosts:
             self.port = await self._listener.start(host, self.port, context)
-        self._cleaning = asyncio.create_task(self._cleanup.run(), name="definitions' cleanup")
+        for chore in (self._cleanup.run(), self._compaction.run()):
+            task = asyncio.create_task(chore)
+            task.add_done_callback(_report)
+            self._chores.append(task)
         log.info("API server listens on %s port %d", " and ".join(self._settings.hosts), self.port)
 
     async def serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
@@ -87,7 +92,13 @@ class ApiServer:
         self._system.stopping = True
         self._listener.stop_accepting()
         self._watches.end_all()
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-            await asyncio.gather(self._cleaning, return_exceptions=True)
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         await self._listener.stop(self._settings.stop_timeout)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A chore runs as long as the server: an end of its own is a defect."""
+    if not task.cancelled() and (problem := task.exception()) is not None:
+        log.error("a chore of the API server ended", exc_info=problem)

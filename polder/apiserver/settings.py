@@ -14,7 +14,8 @@ class ServerSettings:
     """Where the server listens and with what. Times in seconds.
 
     ``client_ca`` is a bundle of authorities whose client certificates are looked at; one that is shown and does not
-    verify ends the handshake. ``port`` 0 takes a free one, the same for all ``hosts``.
+    verify ends the handshake. ``port`` 0 takes a free one, the same for all ``hosts``. Changes are kept for ``history``
+    seconds at least, for watches and later pages of lists.
     """
 
     certificate: Path
@@ -26,4 +27,6 @@ class ServerSettings:
     body_limit: int = BODY_LIMIT
     read_timeout: float = 60.0
     stop_timeout: float = 5.0
+    history: float = 300.0
+    compact_interval: float = 60.0
     git_version: str = "v1.36.0+polder"

@@ -144,7 +144,8 @@ class Writer:
             except ConflictError as taken_key:
                 if taken_key.key == key:
                     raise already_exists(resource.kind, name) from taken_key
-                raise conflict(resource.kind, name, f"{taken_key}") from taken_key
+                other = f"{taken_key.key.resource} {taken_key.key.name}"
+                raise conflict(resource.kind, name, f"{other}, which is made along with it, is there") from taken_key
         return Entry(key, value, revision), tuple(context.warnings)
 
     async def _admit(self, context: AdmissionContext) -> None:
