@@ -45,6 +45,8 @@ class _Walk:
                 if not isinstance(value, dict):
                     raise _mismatch(value, owner, path, f"map[string]{_go(schema.items)}")
                 return self.map(schema, value, path, owner)
+            case Shape.OR_BOOLEAN if schema.items is not None:
+                return value if isinstance(value, bool) else self.value(schema.items, value, path, owner)
             case Shape.ANY:
                 return value
         return _scalar(schema.shape, value, path, owner)
@@ -101,7 +103,7 @@ def _zero(schema: Schema) -> Any:
             return False
         case Shape.QUANTITY:
             return "0"
-        case Shape.ANY | Shape.TIME | Shape.MICRO_TIME:
+        case Shape.ANY | Shape.TIME | Shape.MICRO_TIME | Shape.OR_BOOLEAN:
             return None
     return 0
 

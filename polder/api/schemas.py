@@ -29,6 +29,7 @@ _PACKAGES: Final = {
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
     "polder.dev": "dev.polder",
 }
+_JSON_SCHEMA: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1"
 EXTRA: Final = ("io.k8s.api.core.v1.Binding", "io.k8s.api.authentication.v1.TokenRequest")
 """Definitions of bodies that are no stored kind."""
@@ -50,12 +51,13 @@ class Shape(Enum):
     TIME = "v1.Time"
     MICRO_TIME = "v1.MicroTime"
     BYTES = "[]uint8"
+    OR_BOOLEAN = "v1.JSONSchemaPropsOrBool"
     ANY = "any"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schema:
-    """One type. ``name`` is Go's name of a struct; ``items`` is what a list or map holds."""
+    """One type. ``name`` is Go's name of a struct; ``items`` is what a list or map holds, or what stands beside a boolean."""
 
     shape: Shape
     name: str = ""
@@ -170,6 +172,10 @@ class _Compiler:
     def named(self, name: str) -> Schema:
         if (found := self.done.get(name)) is not None:
             return found
+        if name == f"{_JSON_SCHEMA}OrArray":
+            return self.named(_JSON_SCHEMA)
+        if name == f"{_JSON_SCHEMA}OrBool":
+            return Schema(Shape.OR_BOOLEAN, items=self.named(_JSON_SCHEMA))
         raw: Raw = msgspec.json.decode(self.raw[name])
         properties = raw.get("properties")
         if not properties:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from polder.api.crd import accepted_status, is_established, to_kinds, to_versions
-from polder.api.errors import invalid
+from polder.api.errors import ApiError, invalid
 from tests.unit.api.kit import Raw, made, refused, refused_update
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
@@ -245,3 +245,50 @@ def test_junctors_narrow() -> None:
     assert "one and only one schema (oneOf). Found 2 valid" in sentences(a=1, b=1)[0]
     assert "Found none valid" in sentences()[0]
     assert "must not validate the schema (not)" in sentences(a=7)[0]
+
+
+@pytest.mark.parametrize(
+    "broken", [{"type": 5}, {"properties": [1]}, {"pattern": 3}, {"allOf": "x"}, {"maximum": "a"}, "x"]
+)
+def test_schemas_of_items_have_the_form_of_schemas(broken: Any) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array", "items": broken}}}
+    with pytest.raises(ApiError) as refused_form:
+        made(CRDS, crd(schema))
+    assert refused_form.value.code == 400
+
+
+def test_a_list_of_schemas_and_booleans_are_told_apart() -> None:
+    with pytest.raises(ApiError, match="cannot unmarshal array"):
+        made(CRDS, crd({"type": "array", "items": [{"type": "string"}]}))
+    assert refused(CRDS, crd({"type": "object", "additionalProperties": True})) == []
+
+
+JUNK = [
+    None,
+    True,
+    0,
+    -1,
+    2**63,
+    1e308,
+    "",
+    "x",
+    "* * * * *",
+    [],
+    {},
+    [None],
+    [[1]],
+    {"a": None},
+    {"name": 1},
+    [{"name": []}],
+]
+
+
+def test_any_object_of_a_custom_kind_is_taken_or_refused() -> None:
+    for key in SPEC_SCHEMA["properties"]:
+        for value in JUNK:
+            found, _ = VERSION.prune(obj(**{key: value}))
+            for error in VERSION.validate(found, None):
+                assert str(error).startswith("spec.")
+    for value in JUNK:
+        found, _ = VERSION.prune({**obj(), "spec": value, "status": value})
+        VERSION.validate(found, None)
