@@ -52,6 +52,8 @@ def _choices(spec: Raw) -> Iterator[FieldError]:
             yield (_SPEC / name).required()
         elif value not in supported:
             yield (_SPEC / name).not_supported(value, supported)
+    if spec.get("dnsPolicy") == "None" and not spec.get("dnsConfig"):
+        yield (_SPEC / "dnsConfig").required("must provide `dnsConfig` when `dnsPolicy` is None")
 
 
 def _names(spec: Raw) -> Iterator[FieldError]:

@@ -56,6 +56,7 @@ def test_containers_are_checked(container: Raw, sentence: str) -> None:
         ({"restartPolicy": "Sometimes"},
          'spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"'),
         ({"dnsPolicy": "Whatever"}, "spec.dnsPolicy: Unsupported value"),
+        ({"dnsPolicy": "None"}, "spec.dnsConfig: Required value"),
         ({"hostname": "a.b"}, "spec.hostname: Invalid value"),
         ({"activeDeadlineSeconds": 0},
          "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
