@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from polder.api.core import Pod, ServiceAccount
-from polder.api.errors import forbidden, invalid
+from polder.api.errors import Field, forbidden, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.unsupported import unsupported
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.objectmeta import generate_name
 from polder.apiserver.objects import decode_entry
+from polder.apiserver.types import Role
 from polder.base.ids import ROOT
 from polder.store.protocol import Key, Store
 
@@ -27,6 +28,7 @@ TOKEN_VOLUME: Final = "kube-api-access-"  # noqa: S105 - the beginning of a name
 TOKEN_SECONDS: Final = 3607
 UNREACHABLE_SECONDS: Final = 300
 FILE_MODE: Final = 0o644
+_PLACED: Final = frozenset({Role.TENANT_ADMIN, Role.SERVICE_ACCOUNT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,11 @@ class UnsupportedPods:
         if not context.concerns(PODS.resource, "create"):
             return
         assert context.obj is not None
-        if problems := unsupported(context.obj, context.tenant == ROOT):
+        problems = unsupported(context.obj, context.tenant == ROOT)
+        if context.who.role in _PLACED and context.obj["spec"].get("nodeName"):
+            field = Field("spec") / "nodeName"
+            problems.append(field.forbidden("the scheduler chooses the node of a tenant's pod; use nodeSelector"))
+        if problems:
             raise invalid(PODS, context.name, problems)
 
 

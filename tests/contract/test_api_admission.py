@@ -109,6 +109,18 @@ async def test_what_pods_may_not_ask_for(admin: Any) -> None:
         assert (await admin.post(PODS, pod(f"yes-{len(str(more))}", **more))).status == 201, more
 
 
+async def test_tenants_do_not_choose_nodes(admin: Any, running: Any) -> None:
+    await admin.post(TENANTS, {"metadata": {"name": "acme"}})
+    acme = await running.tenant_admin("acme")
+    assert field_of(await acme.post(PODS, pod(nodeName="n1"))) == "spec.nodeName"
+    assert (await acme.post(PODS, pod())).status == 201
+    binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}}
+    assert (await acme.post(f"{PODS}/p/binding", binding)).status == 403
+    assert (await acme.post("/api/v1/namespaces/default/bindings", binding)).status == 403
+    assert (await acme.patch(f"{PODS}/p", {"spec": {"nodeName": "n1"}})).status == 422
+    assert (await admin.at("acme").post(PODS, pod("q", nodeName="n1"))).status == 201
+
+
 async def test_a_tenant_is_whole_at_once(admin: Any, running: Any) -> None:
     assert (await admin.post(TENANTS, {"metadata": {"name": "acme"}})).status == 201
     acme = await running.tenant_admin("acme")
