@@ -60,6 +60,15 @@ async def no_sandbox(node: NodeKit, pod: Pod) -> bool:
     return not await node.ctx.cri.list_sandboxes(pod.metadata.uid)
 
 
+async def says(node: NodeKit, pod: Pod, lines: int) -> None:
+    path = node.ctx.places.log_directory(pod) / "main" / "0.log"
+
+    async def enough() -> bool:
+        return path.exists() and len(path.read_text().splitlines()) >= lines
+
+    await eventually(enough)
+
+
 async def remove(node: NodeKit, *pods: Pod) -> None:
     for pod in pods:
         node.cluster.delete(pod)
@@ -160,7 +169,7 @@ async def test_init_containers_run_in_order_and_volumes_are_shared(node: NodeKit
     running = await node.cluster.until(pod, phase("Running"))
     assert running is not None
     assert [s.ready for s in running.status.init_container_statuses or []] == [True, True]
-    await asyncio.sleep(0.3)
+    await says(node, pod, 3)
     lines = log_of(node, pod).splitlines()
     assert lines[:2] == ["first", "second"]
     assert lines[2].split()[:2] == ["tmpfs", "1024"]
@@ -197,7 +206,7 @@ async def test_environment_files_and_identity(node: NodeKit) -> None:
     pod = node.cluster.apply(make_pod("env", "", volumes=volumes, container=container))
     running = await node.cluster.until(pod, phase("Running"))
     assert running is not None
-    await asyncio.sleep(0.3)
+    await says(node, pod, 10)
     assert log_of(node, pod).splitlines()[:8] == [
         "env-value-$(NONE)-$(POD) hush 10.96.0.1:443",
         running.status.pod_ip,
@@ -264,7 +273,7 @@ async def test_containers_are_confined(node: NodeKit) -> None:
     security = {"runAsUser": 1000, "allowPrivilegeEscalation": False}
     pod = node.cluster.apply(make_pod("confined", script, container={"securityContext": security}))
     await node.cluster.until(pod, phase("Running"))
-    await asyncio.sleep(0.3)
+    await says(node, pod, 7)
     said = log_of(node, pod)
     assert "NoNewPrivs:\t1" in said
     assert "Seccomp:\t2" in said

@@ -53,6 +53,10 @@ class Places:
         """The pod's /etc/hosts."""
         return self.pods / uid / "etc-hosts"
 
+    def sub_paths(self, uid: str) -> Path:
+        """Where subPaths of the pod's volumes are bound."""
+        return self.pods / uid / "subpaths"
+
     def message(self, uid: str, container: str, attempt: int) -> Path:
         """Where a container's last words go."""
         return self.pods / uid / "containers" / container / str(attempt)
@@ -80,8 +84,8 @@ def hostname(pod: Pod) -> str:
     return (pod.spec.hostname or pod.metadata.name)[:HOSTNAME_LENGTH].rstrip("-.")
 
 
-def hosts_file(pod: Pod, addresses: Sequence[str], domain: str) -> str:
-    """The contents of /etc/hosts."""
+def hosts_file(pod: Pod, addresses: Sequence[str], domain: str, api: str = "") -> str:
+    """The contents of /etc/hosts. ``api``: the address of the tenant's ``kubernetes`` service, where no DNS tells it."""
     lines = [
         "# Written by Polder.",
         "127.0.0.1\tlocalhost",
@@ -94,6 +98,9 @@ def hosts_file(pod: Pod, addresses: Sequence[str], domain: str) -> str:
     for address in addresses:
         full = f"{own}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{domain}" if pod.spec.subdomain else ""
         lines.append("\t".join(part for part in (address, full, own) if part))
+    if api:
+        names = [f"kubernetes.default.svc.{domain}", "kubernetes.default.svc", "kubernetes.default"]
+        lines.append("\t".join([api, *names]))
     lines += ["\t".join([str(a.get("ip", "")), *a.get("hostnames", [])]) for a in pod.spec.host_aliases or []]
     return "\n".join(lines) + "\n"
 
@@ -149,12 +156,12 @@ class Inputs:
     attempt: int
     image: ImageInfo
     env: Mapping[str, str]
-    volumes: Mapping[str, Path]
+    mounts: Sequence[BindMount]
     node_memory: int
 
 
 def container_config(pod: Pod, container: Container, inputs: Inputs, places: Places) -> ContainerConfig:
-    """One container. Raises PermanentError for mounts that name no volume and images that insist on root."""
+    """One container. Raises PermanentError for an image that runs as root though the pod forbids it."""
     uid, policy = pod.metadata.uid, container.termination_message_policy
     return ContainerConfig(
         name=container.name,
@@ -166,7 +173,7 @@ def container_config(pod: Pod, container: Container, inputs: Inputs, places: Pla
         working_dir=container.working_dir,
         env=tuple(inputs.env.items()),
         mounts=[
-            *_volume_mounts(pod, container, inputs.volumes),
+            *inputs.mounts,
             BindMount("/etc/hosts", str(places.hosts(uid))),
             BindMount(container.termination_message_path, str(places.message(uid, container.name, inputs.attempt))),
         ],
@@ -183,26 +190,6 @@ def container_config(pod: Pod, container: Container, inputs: Inputs, places: Pla
         stdin_once=container.stdin_once,
         tty=container.tty,
     )
-
-
-def _volume_mounts(pod: Pod, container: Container, volumes: Mapping[str, Path]) -> list[BindMount]:
-    found = []
-    for mount in container.volume_mounts or []:
-        if mount.name not in volumes:
-            raise PermanentError(f"container {container.name} of pod {pod.metadata.name}: no volume {mount.name!r}")
-        source = volumes[mount.name]
-        if mount.sub_path:
-            source = _inside(source, mount.sub_path, container.name)
-        found.append(BindMount(mount.mount_path, str(source), mount.read_only))
-    return found
-
-
-def _inside(volume: Path, sub_path: str, container: str) -> Path:
-    """A path inside a volume whose links may be the tenant's: refused where it leads out."""
-    wanted = (volume / sub_path).resolve()
-    if volume.resolve() not in [wanted, *wanted.parents]:
-        raise PermanentError(f"container {container}: subPath {sub_path!r} leads out of its volume")
-    return wanted
 
 
 def _security(pod: Pod, container: Container, image: ImageInfo) -> Security:

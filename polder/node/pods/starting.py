@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from polder.api.core import ConfigMap, Pod, Secret
+from polder.api.core import ConfigMap, Pod, Secret, Service
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError, PolderError
@@ -17,6 +17,7 @@ from polder.node.pods import configs, environment
 from polder.node.pods.context import Context
 from polder.node.pods.ports import NORMAL, WARNING
 from polder.node.pods.resources import pod_limits
+from polder.node.volumes.mounting import bind_mounts
 from polder.system.cri_types import RuntimeFailureError
 
 
@@ -40,7 +41,6 @@ class Sandbox:
 
 async def start_sandbox(ctx: Context, pod: Pod, attempt: int) -> Sandbox:
     """Makes the pod's sandbox, with network. Raises StartError."""
-    uid = pod.metadata.uid
     config = configs.sandbox_config(pod, attempt, ctx.places, ctx.resolver)
     async with ctx.starts:
         await asyncio.to_thread(_prepare_host, ctx, pod)
@@ -52,9 +52,6 @@ async def start_sandbox(ctx: Context, pod: Pod, attempt: int) -> Sandbox:
             if not error.away:
                 ctx.recorder.event(pod, WARNING, "FailedCreatePodSandBox", message)
             raise StartError("ContainerCreating", message, 1.0) from error
-    addresses = (ctx.machine.host_ip,) if pod.spec.host_network else addresses
-    text = configs.hosts_file(pod, addresses, ctx.resolver.domain)
-    await asyncio.to_thread(ctx.places.hosts(uid).write_text, text)
     return Sandbox(found, attempt, addresses)
 
 
@@ -101,9 +98,11 @@ async def start_container(ctx: Context, start: Start) -> None:
         sources = await _sources(ctx, pod, container)
         around = ctx.machine.around(pod, start.sandbox.addresses)
         env = environment.environment(pod, container, sources, around)
-        inputs = configs.Inputs(start.attempt, image, env, start.volumes, ctx.machine.memory)
+        area = ctx.places.sub_paths(pod.metadata.uid)
+        mounts = await asyncio.to_thread(bind_mounts, pod, container, start.volumes, area)
+        inputs = configs.Inputs(start.attempt, image, env, mounts, ctx.machine.memory)
         config = configs.container_config(pod, container, inputs, ctx.places)
-        await asyncio.to_thread(_prepare_files, ctx, start)
+        await asyncio.to_thread(_prepare_files, ctx, start, sources.kubernetes)
     except ImageError as error:
         raise StartError(error.reason, str(error), error.after) from error
     except PermanentError as error:
@@ -127,14 +126,13 @@ async def start_container(ctx: Context, start: Start) -> None:
     say(NORMAL, "Started", f"Started container {container.name}")
 
 
-def _prepare_files(ctx: Context, start: Start) -> None:
-    """The file for the container's last words; its own user, whoever that is, writes it."""
-    path = ctx.places.message(start.pod.metadata.uid, start.container.name, start.attempt)
+def _prepare_files(ctx: Context, start: Start, kubernetes: Service | None) -> None:
+    """/etc/hosts, and the file for the container's last words, which its own user, whoever that is, writes."""
+    uid = start.pod.metadata.uid
+    api = kubernetes.spec.cluster_ip if kubernetes is not None and not ctx.resolver.servers else ""
+    addresses = start.sandbox.addresses or (ctx.machine.host_ip,)
+    ctx.places.hosts(uid).write_text(configs.hosts_file(start.pod, addresses, ctx.resolver.domain, api))
+    path = ctx.places.message(uid, start.container.name, start.attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     path.chmod(0o666)
-    for mount in start.container.volume_mounts or []:
-        if mount.sub_path and mount.name in start.volumes:
-            target = start.volumes[mount.name] / mount.sub_path
-            if not target.exists():
-                target.mkdir(parents=True)

@@ -155,14 +155,13 @@ PLACES = configs.Places(Path("/s/pods"), Path("/s/logs"), "polder/n1")
 
 def container_of(spec: dict[str, Any], around: dict[str, Any] | None = None) -> Any:
     whole = pod({"containers": [{"name": "a", "image": "i:1", **spec}], **(around or {})})
-    inputs = configs.Inputs(2, IMAGE, {"X": "1"}, {"v": Path("/s/pods/u-1/volumes/empty-dir/v")}, 1 << 30)
+    mounts = [BindMount("/v", "/s/pods/u-1/volumes/empty-dir/v", True)]
+    inputs = configs.Inputs(2, IMAGE, {"X": "1"}, mounts, 1 << 30)
     return configs.container_config(whole, whole.spec.containers[0], inputs, PLACES)
 
 
 def test_a_container_as_the_runtime_gets_it() -> None:
-    made = container_of(
-        {"command": ["$(X)"], "args": ["$$(X)"], "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True}]}
-    )
+    made = container_of({"command": ["$(X)"], "args": ["$$(X)"]})
     assert (made.command, made.args, made.log_path, made.attempt) == (["1"], ["$(X)"], "a/2.log", 2)
     assert BindMount("/v", "/s/pods/u-1/volumes/empty-dir/v", True) in made.mounts
     assert BindMount("/etc/hosts", "/s/pods/u-1/etc-hosts") in made.mounts
@@ -178,19 +177,10 @@ def test_root_is_refused_where_the_pod_says_so() -> None:
     assert made.security.user == 5
 
 
-def test_a_mount_needs_its_volume() -> None:
-    with pytest.raises(PermanentError, match="no volume 'w'"):
-        container_of({"volumeMounts": [{"name": "w", "mountPath": "/w"}]})
-
-
-def test_a_sub_path_stays_in_its_volume(tmp_path: Path) -> None:
-    (tmp_path / "v").mkdir()
-    (tmp_path / "v" / "link").symlink_to("/etc")
-    whole = pod({"containers": [{"name": "a", "image": "i:1", "volumeMounts": [
-        {"name": "v", "mountPath": "/v", "subPath": "link"}]}]})  # fmt: skip
-    inputs = configs.Inputs(0, IMAGE, {}, {"v": tmp_path / "v"}, 1)
-    with pytest.raises(PermanentError, match="leads out"):
-        configs.container_config(whole, whole.spec.containers[0], inputs, PLACES)
+def test_hosts_name_the_pod_and_the_api_where_no_dns_does() -> None:
+    text = configs.hosts_file(pod({"subdomain": "s", "hostname": "h"}), ["10.0.0.5"], "cluster.local", "10.96.0.1")
+    assert "10.0.0.5\th.s.ns.svc.cluster.local\th\n" in text
+    assert "10.96.0.1\tkubernetes.default.svc.cluster.local\tkubernetes.default.svc\tkubernetes.default\n" in text
 
 
 def test_a_sandbox_carries_tenant_and_uid() -> None:
