@@ -7,6 +7,7 @@ them through patches, so that nothing of what they hold is lost.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -18,6 +19,9 @@ from polder.api.meta import Object, Raw, Struct
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.client.errors import BadAnswerError
+
+S = TypeVar("S", bound=Struct)
 
 MERGE_PATCH = "application/merge-patch+json"
 PAGE = 500
@@ -105,9 +109,21 @@ def object_path(resource: Resource, ref: Ref) -> str:
     return f"{collection_path(ref.tenant, resource, ref.namespace)}/{quote(ref.name)}"
 
 
+def _decode(body: bytes, kind: type[S], path: str) -> S:
+    """Raises BadAnswerError."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise BadAnswerError(f"the server's answer to GET {path} is no {kind.__name__.strip('_')}: {error}") from error
+
+
+async def _get(client: Client, path: str, kind: type[S]) -> S:
+    return _decode(await client.raw("GET", path), kind, path)
+
+
 async def discover(client: Client, tenant: TenantName) -> Discovery:
     """Every resource of the tenant that can be listed and deleted. Raises ApiError if the groups cannot be read."""
-    groups = msgspec.json.decode(await client.raw("GET", f"/tenants/{tenant}/apis"), type=_ApiGroupList)
+    groups = await _get(client, f"/tenants/{tenant}/apis", _ApiGroupList)
     preferred = [g.preferred_version or g.versions[0] for g in groups.groups or [] if g.preferred_version or g.versions]
     found: list[Resource] = []
     failed: list[str] = []
@@ -123,8 +139,7 @@ async def serves(client: Client, tenant: TenantName, group_version: str) -> list
     """The resources of one group version that can be listed and deleted. Raises ApiError."""
     group, _, version = group_version.rpartition("/")
     root = "apis" if group else "api"
-    answer = await client.raw("GET", f"/tenants/{tenant}/{root}/{group_version}")
-    listed = msgspec.json.decode(answer, type=_ApiResourceList)
+    listed = await _get(client, f"/tenants/{tenant}/{root}/{group_version}", _ApiResourceList)
     return [
         Resource(group, version, r.name, r.kind, r.namespaced)
         for r in listed.resources or []
@@ -140,7 +155,7 @@ async def list_objects(client: Client, tenant: TenantName, resource: Resource, n
     while True:
         query = f"?limit={PAGE}" + (f"&continue={quote(after, safe='')}" if after else "")
         try:
-            page = msgspec.json.decode(await client.raw("GET", path + query), type=_PartialList)
+            page = await _get(client, path + query, _PartialList)
         except ApiError as error:
             if error.is_not_found:
                 return []
@@ -154,7 +169,7 @@ async def list_objects(client: Client, tenant: TenantName, resource: Resource, n
 async def get_object(client: Client, resource: Resource, ref: Ref) -> Object | None:
     """One object's metadata, read from the server; None if it does not exist. Raises ApiError."""
     try:
-        return msgspec.json.decode(await client.raw("GET", object_path(resource, ref)), type=Object)
+        return await _get(client, object_path(resource, ref), Object)
     except ApiError as error:
         if error.is_not_found:
             return None

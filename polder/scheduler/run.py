@@ -94,7 +94,9 @@ class Scheduler:
             return
         timeout = None if at is None else max(0.0, at - self._clock.monotonic())
         try:
-            await asyncio.wait_for(self._wake.wait(), timeout)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with what it waits for.
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
         except TimeoutError:
             pass  # a back-off ended
         self._wake.clear()

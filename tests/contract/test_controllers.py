@@ -18,6 +18,7 @@ from polder.controllers.run import run_controllers
 from polder.controllers.settings import ControllerSettings
 from polder.scheduler.run import run_scheduler
 from polder.scheduler.settings import SchedulerSettings
+from polder.store.protocol import Delete, Key
 from tests.contract.controlled import (
     ACME,
     GLOBEX,
@@ -101,6 +102,30 @@ async def test_tenant_goes_with_everything_and_waits_for_its_links(client: Cutta
     assert (await client.list(Pod, ACME)).items == []
     assert (await client.list(Address, ACME)).items == []
     assert [c.metadata.name for c in (await client.list(ConfigMap, ACME, "default")).items] == ["kube-root-ca.crt"]
+
+
+async def test_nothing_of_a_tenant_stays_in_the_store_even_if_it_was_half_gone(
+    client: CuttableClient, running: Any
+) -> None:
+    for tenant in (ACME, GLOBEX):
+        await add_tenant(client, tenant)
+    await client.create(ACME, Namespace(metadata=ObjectMeta(name="shop")))
+    await client.create(ACME, ConfigMap(metadata=ObjectMeta(name="x", namespace="shop", finalizers=["a.dev/never"])))
+    await running.store.commit(
+        [Delete(Key("namespaces", "acme", "", "shop")), Delete(Key("namespaces", "acme", "", "default"))]
+    )
+    before = await rows(running, "globex")
+    await client.delete(Tenant, Ref(ROOT, "", "acme"))
+    await until(lambda: gone(client, Tenant, Ref(ROOT, "", "acme")))
+    assert await rows(running, "acme") == set()
+    assert await rows(running, "globex") == before
+    segments = [s.spec.tenant for s in (await client.list(Segment, ROOT)).items]
+    assert "acme" not in segments and "globex" in segments
+
+
+async def rows(running: Any, tenant: str) -> set[tuple[str, str, str]]:
+    """Everything that the store holds of a tenant, what the server keeps for itself included."""
+    return {(k.resource, k.namespace, k.name) for k in running.store._keys if k.tenant == tenant}
 
 
 async def bound(client: CuttableClient, ref: Ref) -> str:
