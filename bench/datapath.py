@@ -48,20 +48,20 @@ class Comparison:
     theirs: Way
 
 
-def _enter(host: Host, *command: str) -> list[str]:
-    return ["nsenter", f"--net={host.path}", *command]
+def _enter(host: Host, cpu: int, *command: str) -> list[str]:
+    return ["taskset", "-c", str(cpu), "nsenter", f"--net={host.path}", *command]
 
 
 def stream(way: Way, _: Path) -> float:
     """Gbit/s of one TCP stream."""
     server = subprocess.Popen(
-        _enter(way.server, "iperf3", "-s", "-1", "-p", str(PORT), "--forceflush"), stdout=subprocess.PIPE, text=True
+        _enter(way.server, 1, "iperf3", "-s", "-1", "-p", str(PORT), "--forceflush"), stdout=subprocess.PIPE, text=True
     )
     try:
         assert server.stdout is not None
         while "listening" not in server.stdout.readline():
             assert server.poll() is None, "iperf3 did not start"
-        command = _enter(way.client, "iperf3", "-c", way.address, "-p", str(PORT), "-t", str(SECONDS), "-J")
+        command = _enter(way.client, 0, "iperf3", "-c", way.address, "-p", str(PORT), "-t", str(SECONDS), "-J")
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
         return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e9
     finally:
@@ -70,17 +70,43 @@ def stream(way: Way, _: Path) -> float:
 
 
 def trips(way: Way, program: Path) -> float:
-    """Round trips per second of one byte over TCP."""
-    server = subprocess.Popen(_enter(way.server, str(program), "server", "5202"), stdout=subprocess.PIPE, text=True)
+    """Round trips per second of one byte over TCP, as two programs have them: each on its CPU, woken by the packet."""
+    return _trips(way, program, 0)
+
+
+def trips_on_one_cpu(way: Way, program: Path) -> float:
+    """The same with both ends on one CPU: nobody is woken, so that what is left is the datapath alone."""
+    return _trips(way, program, 1)
+
+
+def _trips(way: Way, program: Path, cpu: int) -> float:
+    server = subprocess.Popen(_enter(way.server, 1, str(program), "server", "5202"), stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
-        command = _enter(way.client, str(program), "client", way.address, "5202", str(TRIPS))
+        command = _enter(way.client, cpu, str(program), "client", way.address, "5202", str(TRIPS))
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
         return 1e9 / float(done.stdout)
     finally:
         server.kill()
         server.communicate()
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured; ``judged`` against the goal."""
+
+    what: str
+    unit: str
+    take: Callable[[Way, Path], float]
+    judged: bool
+
+
+MEASURES = (
+    Measure("one TCP stream", "Gbit/s", stream, True),
+    Measure("round trips of one byte over TCP", "/s", trips, True),
+    Measure("the same, both ends on one CPU", "/s", trips_on_one_cpu, False),
+)
 
 
 def _plain(lab: Lab, node: str, pods: dict[str, str]) -> None:
@@ -142,14 +168,14 @@ def _compare(one: Comparison, measure: Callable[[Way, Path], float], program: Pa
     return ours[1:], theirs[1:]
 
 
-def _result(one: Comparison, what: str, unit: str, figures: tuple[list[float], list[float]]) -> Result:
-    ours, theirs = figures
+def _result(one: Comparison, kind: Measure, program: Path) -> Result:
+    ours, theirs = _compare(one, kind.take, program)
     ratio, low, high = ratio_interval(ours, theirs)
+    goal = (f"interval ≥ {GOAL}", low >= GOAL) if kind.judged else ("", None)
     return Result(
-        f"{what}, {one.what}, Polder / {one.peer}",
-        f"{median(ours):,.1f} / {median(theirs):,.1f} {unit}: ratio {ratio:.2f} ({low:.2f} to {high:.2f}, n={len(ours)})",
-        f"interval ≥ {GOAL}",
-        low >= GOAL,
+        f"{kind.what}, {one.what}, Polder / {one.peer}",
+        f"{median(ours):,.1f} / {median(theirs):,.1f} {kind.unit}: ratio {ratio:.2f} ({low:.2f} to {high:.2f}, n={len(ours)})",
+        *goal,
     )
 
 
@@ -161,10 +187,7 @@ async def _measure(directory: Path) -> list[Result]:
     found: list[Result] = []
     try:
         for one in await _build(lab):
-            figures = await asyncio.to_thread(_compare, one, stream, program)
-            found.append(_result(one, "one TCP stream", "Gbit/s", figures))
-            rounds = await asyncio.to_thread(_compare, one, trips, program)
-            found.append(_result(one, "round trips of one byte over TCP", "/s", rounds))
+            found += [await asyncio.to_thread(_result, one, kind, program) for kind in MEASURES]
     finally:
         await lab.close()
     return found
