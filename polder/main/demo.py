@@ -19,7 +19,7 @@ from polder.main.hostnet import cluster_of
 from polder.main.outside import Outside
 from polder.system.cri import CriClient
 
-AT_ONCE = 8
+AT_ONCE = 16
 """Commands in pods at one time: more only make a small machine slow enough to miss their time limits."""
 
 

@@ -18,7 +18,9 @@ from polder.main.cluster import Cluster, NodePlan
 from polder.main.hostnet import HostNetwork, cluster_of, read_record
 from polder.main.outside import Outside
 from polder.main.up import agent_daemon, server_daemon
+from polder.node.orphans import remove_traces, shim_sockets
 from polder.system.cgroups import Cgroups
+from polder.system.containerd import ContainerdPaths
 from polder.system.cri import CriClient
 from polder.system.cri_types import RuntimeFailureError
 from polder.system.mounts import unmount_below
@@ -33,15 +35,18 @@ PARALLEL = 8
 
 async def stop_node(node: NodePlan) -> None:
     """Agent, pods, containerd, and whatever of them does not end by itself."""
+    paths = ContainerdPaths(node.folder / "containerd", node.folder / "cni" / "bin", node.folder / "cni" / "conf")
+    sockets = shim_sockets(paths)
     agent = agent_daemon(node).running()
     if agent is not None:
         await stop(agent, GRACE)
-    containerd = read_pidfile(node.folder / "containerd" / "pid")
+    containerd = read_pidfile(paths.pidfile)
     if containerd is not None and alive(containerd):
-        await _stop_pods(node.folder / "containerd" / "sock")
+        await _stop_pods(paths.socket)
         await stop(containerd, GRACE)
     await _kill(find_by_argument("containerd", str(node.folder)))
-    for pidfile in (agent_daemon(node).pidfile, node.folder / "containerd" / "pid"):
+    await asyncio.to_thread(remove_traces, paths, sockets)
+    for pidfile in (agent_daemon(node).pidfile, paths.pidfile):
         pidfile.unlink(missing_ok=True)
 
 

@@ -22,7 +22,6 @@ from polder.main.daemon import run
 from polder.main.logs import set_up
 from polder.scheduler.run import run_scheduler
 from polder.scheduler.settings import SchedulerSettings
-from polder.store.compactor import keep_compacted
 from polder.store.protocol import Store
 from polder.store.sqlite import open_sqlite
 from polder.system.pki import Pki, ensure_pki
@@ -57,7 +56,6 @@ class Server:
 
     def __init__(self, config: ServerConfig, store: Store) -> None:
         self._config = config
-        self._store = store
         self._where = listening(config)
         self._pki = ensure_pki(Path(config.pki))
         self._root_ca = self._pki.serving_ca.read_text()
@@ -90,7 +88,6 @@ class Server:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._identity.run())
-                group.create_task(keep_compacted(self._store))
                 group.create_task(run_controllers(clients["controllers"], ControllerSettings(self._root_ca)))
                 group.create_task(run_scheduler(clients["scheduler"], SchedulerSettings()))
         finally:

@@ -9,10 +9,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from polder.api.core import Node
 from polder.api.errors import ApiError
+from polder.base.clock import stamp
 from polder.base.errors import PermanentError, PolderError, RetryableError
 from polder.base.ids import ROOT
 from polder.cli.output import Output
@@ -124,10 +127,11 @@ async def _server_ready(client: Client) -> bool:
     return True
 
 
-async def _node_ready(client: Client, name: str) -> bool:
+async def _node_ready(client: Client, name: str, since: str) -> bool:
+    """Whether the node is ready by a heartbeat not older than ``since``: an earlier agent's word does not count."""
     nodes = {node.metadata.name: node for node in (await client.list(Node, ROOT)).items}
     conditions = nodes[name].status.conditions or [] if name in nodes else []
-    return any(c.type == "Ready" and c.status == "True" for c in conditions)
+    return any(c.type == "Ready" and c.status == "True" and (c.last_heartbeat_time or "") >= since for c in conditions)
 
 
 async def start(cluster: Cluster, out: Output) -> None:
@@ -162,8 +166,9 @@ async def _start_nodes(cluster: Cluster, credentials: Credentials, client: Clien
     for node in cluster.all_nodes():
         credentials.write_agent_config(node)
         daemon = agent_daemon(node)
+        since = "" if daemon.running() else stamp(datetime.now(UTC))
         daemon.ensure()
-        waits.append(wait_for(daemon, node.name, lambda name=node.name: _node_ready(client, name)))  # type: ignore[misc]  # a default argument binds the loop's value
+        waits.append(wait_for(daemon, node.name, partial(_node_ready, client, node.name, since)))
     await asyncio.gather(*waits)
 
 
