@@ -10,7 +10,9 @@ import asyncio
 import logging
 import shutil
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from polder.system.mounts import unmount, unmount_below
 log = logging.getLogger(__name__)
 
 SECONDS = 20
+SETTLED = 10.0
+"""Seconds after which a socket that nobody listens on is nobody's."""
 SHARED = (Path("/run/containerd/s"), Path("/run/containerd"))
 """Where shims of every containerd on the machine put their sockets; no setting changes that in containerd 1.6."""
 
@@ -108,18 +112,48 @@ def _remove_socket(bundle: Path) -> None:
         address = (bundle / "address").read_text().strip()
     except OSError:
         return  # it had none yet, or its shim is one that took it away itself
-    socket = Path(address.removeprefix("unix://"))
-    if socket.parent == SHARED[0]:
-        socket.unlink(missing_ok=True)
+    place = Path(address.removeprefix("unix://"))
+    if place.parent == SHARED[0]:
+        place.unlink(missing_ok=True)
 
 
-def remove_traces(paths: ContainerdPaths) -> None:
-    """When containerd and all shims are gone for good: sockets outside the state directory, and all mounts in it."""
+def shim_sockets(paths: ContainerdPaths) -> list[Path]:
+    """The sockets of all shims that run now, for ``remove_traces`` when they do no more."""
+    found = []
     for bundle in _bundles(paths):
-        _remove_socket(bundle)
+        try:
+            found.append(Path((bundle / "address").read_text().strip().removeprefix("unix://")))
+        except OSError:
+            continue  # it has none yet
+    return [place for place in found if place.parent == SHARED[0]]
+
+
+def remove_traces(paths: ContainerdPaths, sockets: Iterable[Path] = ()) -> None:
+    """When containerd and all shims are gone for good: sockets outside the state directory, and all mounts in it.
+
+    Shims that were killed leave their sockets. Which those are that nobody listens on is seen, whoever's they were.
+    """
     unmount_below(paths.base)
-    for directory in SHARED:
+    for place in sockets:
+        place.unlink(missing_ok=True)
+    for entry in _entries(SHARED[0]):
+        if _is_abandoned(entry):
+            entry.unlink(missing_ok=True)
+    for directory in (SHARED[0], SHARED[1] / "fifo", SHARED[1]):
         try:
             directory.rmdir()
         except OSError:
-            return  # another containerd uses it, or it is gone
+            continue  # another containerd uses it, or it is gone
+
+
+def _is_abandoned(entry: Path) -> bool:
+    try:
+        if time.time() - entry.stat().st_mtime < SETTLED:
+            return False  # its owner may be about to listen
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(entry))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from polder.base.errors import PermanentError, RetryableError
-from polder.node.orphans import remove_orphans, remove_traces
+from polder.node.orphans import remove_orphans, remove_traces, shim_sockets
 from polder.system import process
 from polder.system.containerd import (
     ContainerdPaths,
@@ -152,7 +152,8 @@ class Supervisor:
 
     async def destroy(self) -> None:
         """Ends containerd, whatever still runs under its shims, and takes away its mounts. Files stay."""
+        sockets = shim_sockets(self._paths)
         await self.stop()
         for shim in process.find_by_argument("containerd", str(self._paths.base)):
             await process.stop(shim, STOP_SECONDS)
-        await asyncio.to_thread(remove_traces, self._paths)
+        await asyncio.to_thread(remove_traces, self._paths, sockets)
