@@ -14,12 +14,13 @@ from polder.api.polder import Tenant
 from polder.base.errors import RetryableError
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
-from polder.cli.demo_objects import TENANTS, Place, places, pod, tenant
+from polder.cli.demo_objects import NAMES, TENANTS, Place, places, pod, tenant
 from polder.cli.output import Output
 from polder.client.client import Client
 
 NO_REACH = "no reach"
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105  # a path, not a secret
+FETCH = "timeout 2 wget -q -O -"  # busybox's own -T crashes in Debian's static build
 NOWHERE = TenantName("no-such-tenant")
 
 Exec = Callable[[Place, Sequence[str]], Awaitable[str]]
@@ -97,33 +98,33 @@ async def pod_rows(scene: Scene, standing: Iterable[Place]) -> list[Row]:
 
 
 async def _pair(scene: Scene, source: Place, target: Place) -> Row:
-    answer = await _fetch(scene, source, f"http://{target.address}/")
-    ping = await scene.execute(source, ["ping", "-c", "1", "-W", "1", target.address])
-    pinged = "1 packets received" in ping
-    reached = answer == str(target) and pinged
+    """By HTTP, where the answer says who gave it, and by ICMP."""
+    script = f"{FETCH} http://{target.address}/; ping -c 1 -W 1 {target.address}"
+    answer, _, pinged = (await scene.execute(source, ["sh", "-c", script])).partition("PING")
+    reached = answer.strip() == str(target) and "1 packets received" in pinged
     expected = "reach" if source.tenant == target.tenant else NO_REACH
     return Row("pod", str(source), f"{target} ({target.address})", expected, "reach" if reached else NO_REACH)
 
 
-async def _fetch(scene: Scene, source: Place, url: str) -> str:
-    # busybox's own -T crashes in Debian's static build
-    return (await scene.execute(source, ["timeout", "2", "wget", "-q", "-O", "-", url])).strip()
-
-
 async def host_rows(scene: Scene, standing: Iterable[Place]) -> list[Row]:
     """No pod reaches a node, the host or the API server's own address; each reaches the outside."""
-    rows = []
-    for source in (p for p in standing if p.name == "client"):
-        for name, (address, port) in scene.hosts.items():
-            opened = await scene.execute(
-                source, ["sh", "-c", f"nc -w 1 {address} {port} </dev/null && echo open || ping -c1 -W1 {address}"]
-            )
-            seen = "reach" if "open" in opened or "1 packets received" in opened else NO_REACH
-            rows.append(Row("host", str(source), f"{name} ({address})", NO_REACH, seen))
-        answer = await _fetch(scene, source, f"http://{scene.outside}/")
-        seen = "reach" if answer == "outside" else NO_REACH
-        rows.append(Row("egress", str(source), f"outside ({scene.outside})", "reach", seen))
-    return rows
+    sources = [place for place in standing if place.name == "client"]
+    tries = [_host(scene, source, name) for source in sources for name in scene.hosts]
+    return list(await asyncio.gather(*tries, *(_egress(scene, source) for source in sources)))
+
+
+async def _host(scene: Scene, source: Place, name: str) -> Row:
+    address, port = scene.hosts[name]
+    script = f"nc -w 1 {address} {port} </dev/null && echo open || ping -c 1 -W 1 {address}"
+    opened = await scene.execute(source, ["sh", "-c", script])
+    seen = "reach" if "open" in opened or "1 packets received" in opened else NO_REACH
+    return Row("host", str(source), f"{name} ({address})", NO_REACH, seen)
+
+
+async def _egress(scene: Scene, source: Place) -> Row:
+    answer = await scene.execute(source, ["sh", "-c", f"{FETCH} http://{scene.outside}/"])
+    seen = "reach" if answer.strip() == "outside" else NO_REACH
+    return Row("egress", str(source), f"outside ({scene.outside})", "reach", seen)
 
 
 async def api_rows(scene: Scene) -> list[Row]:
@@ -142,8 +143,7 @@ async def api_rows(scene: Scene) -> list[Row]:
 
 
 async def _names(client: Client, path: str) -> str:
-    items = orjson.loads(await client.raw("GET", path))["items"]
-    return ",".join(sorted(item["metadata"]["name"] for item in items))
+    return _pod_names(await client.raw("GET", path))
 
 
 async def _answer(client: Client, owner: TenantName) -> str:
@@ -169,12 +169,13 @@ async def in_cluster_rows(scene: Scene, standing: Iterable[Place]) -> list[Row]:
     return rows
 
 
-def _pod_names(printed: str) -> str:
+def _pod_names(printed: str | bytes) -> str:
+    """The demo's pods in a list, of whichever tenant; pods that a user added are left out."""
     try:
         items = orjson.loads(printed)["items"]
     except (orjson.JSONDecodeError, KeyError):
         return "no answer"
-    return ",".join(sorted(item["metadata"]["name"] for item in items))
+    return ",".join(sorted(name for item in items if (name := item["metadata"]["name"]) in NAMES))
 
 
 async def run(scene: Scene, out: Output, *, json: bool) -> bool:

@@ -13,6 +13,8 @@ from polder.base.ids import TenantName
 TENANTS = (TenantName("acme"), TenantName("globex"))
 CIDR = "10.0.0.0/16"
 IMAGE = "toolbox"
+NAMES = frozenset({"web", "client", *(f"only-{name}" for name in TENANTS)})
+"""Every pod of the demo, in whichever tenant."""
 SERVE = 'echo "$WHO" > /www/index.html && exec httpd -f -p 80 -h /www'
 
 
