@@ -27,29 +27,21 @@ PROTECTED = frozenset({"default", SYSTEM_NAMESPACE, "kube-public", "kube-node-le
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """Nothing is made in a namespace or tenant that is missing or ends; the first namespaces stay."""
+    """Nothing is made in a namespace or tenant that is missing or ends."""
 
     store: Store
     tenancy: Tenancy
 
     async def admit(self, context: AdmissionContext) -> None:
         """Raises ApiError 403, 404."""
-        resource = context.resource.kind.resource
-        if resource == NAMESPACES.resource and context.verb == "delete" and context.name in PROTECTED:
-            await self._protect(context)
         if context.verb != "create":
             return
-        if resource == NAMESPACES.resource and context.obj is not None:
+        if context.resource.kind.resource == NAMESPACES.resource and context.obj is not None:
             context.obj["spec"] = {"finalizers": ["kubernetes"]}
         if await self.tenancy.phase(context.tenant) == "Terminating":
             raise forbidden(context.resource.kind, context.name, "the tenant is being terminated")
         if context.namespace and not context.subresource:
             await self._check_namespace(context)
-
-    async def _protect(self, context: AdmissionContext) -> None:
-        """The first namespaces go only with their tenant."""
-        if await self.tenancy.phase(context.tenant) != "Terminating":
-            raise forbidden(NAMESPACES, context.name, "this namespace may not be deleted")
 
     async def _check_namespace(self, context: AdmissionContext) -> None:
         entry = await self.store.get(Key(NAMESPACES.resource, context.tenant, "", context.namespace))
@@ -65,6 +57,20 @@ class Lifecycle:
             {"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}
         ]
         raise refused
+
+
+@dataclass(frozen=True, slots=True)
+class FirstNamespaces:
+    """The first namespaces go only with their tenant."""
+
+    tenancy: Tenancy
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Raises ApiError 403."""
+        if not context.concerns(NAMESPACES.resource, "delete") or context.name not in PROTECTED:
+            return
+        if await self.tenancy.phase(context.tenant) != "Terminating":
+            raise forbidden(NAMESPACES, context.name, "this namespace may not be deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +116,14 @@ class Definitions:
 
 def standard_chain(store: Store, parts: Parts, clock: Clock) -> Chain:
     """The hooks of every server."""
-    lifecycle = Lifecycle(store, parts.tenancy)
-    changing: tuple[Hook, ...] = (lifecycle, PodAccounts(store), PodTolerations(), Definitions(store, clock))
+    changing: tuple[Hook, ...] = (
+        Lifecycle(store, parts.tenancy),
+        PodAccounts(store),
+        PodTolerations(),
+        Definitions(store, clock),
+    )
     checking: tuple[Hook, ...] = (
-        lifecycle,
+        FirstNamespaces(parts.tenancy),
         UnsupportedPods(),
         ServiceAddresses(),
         Overlap(store),

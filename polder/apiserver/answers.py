@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import yaml
@@ -12,6 +12,9 @@ from aiohttp import web
 from polder.api.errors import ApiError
 from polder.api.meta import Raw
 from polder.apiserver.negotiate import JSON, YAML
+
+SOFTWARE: Final = "polder"
+"""The Server header: no versions, which only help attackers."""
 
 
 def json_answer(body: bytes, status: int = 200, *, media: str = JSON, warnings: Iterable[str] = ()) -> web.Response:

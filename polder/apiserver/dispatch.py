@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from polder.api.errors import ApiError, internal, method_not_allowed, no_such_path
-from polder.apiserver.answers import error_answer
+from polder.apiserver.answers import SOFTWARE, error_answer
 from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.deletes import Deleter
 from polder.apiserver.hooks import Call, Handler, Parts
@@ -109,6 +109,7 @@ class Dispatcher:
             response = error_answer(internal(f"request {request_id} failed; the server's log says why"))
         if not response.prepared:
             response.headers["Audit-Id"] = request_id
+            response.headers["Server"] = SOFTWARE
         seconds = time.monotonic() - began
         self.metrics.observe(parsed, response.status, seconds)
         _log(parsed, call, request, response.status, (request_id, seconds))

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from polder.api.errors import ApiError, expired, too_large_resource_version, too_old
 from polder.api.meta import Raw
+from polder.apiserver.answers import SOFTWARE
 from polder.apiserver.catalog import Resource
 from polder.apiserver.hooks import Call, Share
 from polder.apiserver.listener import on_lost
@@ -37,7 +38,8 @@ STALL_LIMIT = 60.0
 UNREAD_LIMIT = 64 * 1024
 SHORTEST, LONGEST = 1800.0, 3600.0
 """Seconds that a watch lives when the client names no time: random between these, so that not all end at once."""
-_SHARED = 1024
+_SHARED = 128
+"""Changes that are held in the forms last shown; watchers that keep up ask for each within moments."""
 
 
 @dataclass(slots=True)
@@ -119,6 +121,7 @@ class _Stream:
     async def open(self) -> None:
         """Sends the head at once: clients wait for it."""
         self.response.headers["Content-Type"] = "application/json"
+        self.response.headers["Server"] = SOFTWARE
         self.response.headers["Cache-Control"] = "no-cache, private"
         self.response.enable_chunked_encoding()
         await self.response.prepare(self.request)
