@@ -64,7 +64,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What a sandbox has: link here, interface there, addresses with prefix length."""
+    """What a sandbox has: link here, interface there, addresses (alone: everything goes by way of the gateway)."""
 
     link: str
     interface: str
@@ -324,14 +324,13 @@ class Attachments:
         network = pipeline.part(Key(Concern.NETWORK, network_of(port)))
         if not isinstance(network, topology.Network):
             raise RetryableError(f"Port {ref_of(port)}: its network {port.spec.network} went meanwhile", 0.5)
-        length = network.cidr.rpartition("/")[2]
         return Attached(
             link=port.status.link,
             interface=port.spec.interface,
             netns=port.status.netns,
             mac=port.spec.mac,
             mtu=mtu_of(network, pipeline.facts),
-            addresses=tuple(f"{address}/{length}" for address in port.spec.addresses),
+            addresses=tuple(f"{address}/32" for address in port.spec.addresses),
             gateway=network.gateway,
         )
 

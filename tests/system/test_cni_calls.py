@@ -108,7 +108,7 @@ async def test_broken_calls_name_what_is_broken_and_change_nothing(site: Site) -
 async def test_static_address_and_mac(site: Site) -> None:
     one = await site.prepared("acme", "one", "n1", address="10.0.7.7", mac="02:00:00:00:00:07")
     answer = await site.nodes["n1"].add(one)
-    assert answer["ips"][0]["address"] == "10.0.7.7/16"
+    assert answer["ips"][0]["address"] == "10.0.7.7/32"
     assert answer["interfaces"][0]["mac"] == "02:00:00:00:00:07"
     for name, wish, words in (
         ("two", {"address": "10.0.7.7"}, ["10.0.7.7", "kube-system/default", "is used by Port default/"]),

@@ -230,6 +230,8 @@ async def test_a_pod_that_readdresses_itself_reaches_nobody(lab: Lab) -> None:
     at = evil.link("eth0").index
     evil.route.call(requests.address(at, STRANGER, 24, add=True))
     assert not evil.ping(VICTIM, source=STRANGER)
+    evil.route.call(requests.address(at, STRANGER, 24, add=False))
+    assert waited(lambda: evil.ping(VICTIM)), "control: without it, it works"
     evil.route.call(requests.change_link(at, more=requests.set_mac("0a:58:0a:00:01:63")))
     assert not evil.ping(VICTIM)
     evil.route.call(requests.change_link(at, more=requests.set_mac(mac_of(EVIL))))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from polder.sdn.render.linux.facts import NodeFacts
-from polder.sdn.render.linux.items import Addr, Bridge, Element, Item, Ruleset, Vxlan
-from polder.sdn.render.linux.names import TABLE, bridge_name, network_space, vxlan_name
+from polder.sdn.render.linux.items import Addr, Bridge, Element, Item, Route, Ruleset, Vxlan
+from polder.sdn.render.linux.names import INNER_NEXT_HOP, TABLE, bridge_name, network_space, vxlan_name
 from polder.sdn.render.linux.rules import GATEWAYS, isolated_rules
 from polder.sdn.render.linux.space import render_space
 from polder.sdn.topology.addressing import ISOLATED_PREFIX, VXLAN_PREFIX, mac_of
@@ -42,8 +42,10 @@ def render_network(network: Network, router_address: str, facts: NodeFacts) -> f
         }
         bridge_mac, vxlan_mac = mac_of(network.gateway), mac_of(router_address, VXLAN_PREFIX)
     else:
-        items = render_space(space, owner, forward=False)
+        items = render_space(space, owner)
         items.add(Ruleset(space, "inet", TABLE, isolated_rules()))
+        items.add(Addr(space, bridge, INNER_NEXT_HOP, 32))
+        items.add(Route(space, network.cidr, bridge))
         bridge_mac = vxlan_mac = mac_of(facts.underlay, ISOLATED_PREFIX)
     items.add(Bridge(space, bridge, bridge_mac, mtu, owner))
     items.add(Vxlan(space, vxlan_name(network.vni), network.vni, vxlan_mac, mtu, bridge, facts.underlay, owner))

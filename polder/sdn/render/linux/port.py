@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.items import Element, Fdb, Item, Neigh, PortLink
-from polder.sdn.render.linux.names import TABLE, bridge_name, network_space, vxlan_name
+from polder.sdn.render.linux.names import INNER_NEXT_HOP, TABLE, bridge_name, network_space, vxlan_name
 from polder.sdn.render.linux.network import mtu_of
 from polder.sdn.render.linux.rules import KNOWN, PORTS4
-from polder.sdn.topology.invariants import parse_cidr
 from polder.sdn.topology.types import Network, Port
 
 
@@ -43,10 +42,12 @@ def _remote(port: Port, network: Network, underlay: str) -> set[Item]:
 
 
 def _local(port: Port, network: Network, facts: NodeFacts) -> set[Item]:
-    """The bridge's entry is static too: unknown unicast is not flooded, and nothing has to be learnt."""
+    """The bridge's entry is static too: unknown unicast is not flooded, and nothing has to be learnt.
+
+    The pod has its address alone (/32) and sends everything to the gateway, also to its neighbours: a pod that resolved
+    addresses itself could fill the neighbour table that all namespaces of the host share, and stop other tenants.
+    """
     space = network_space(network)
-    cidr = parse_cidr(network.cidr)
-    length = cidr.prefixlen if cidr is not None else 32
     link = PortLink(
         space,
         port.link,
@@ -56,8 +57,8 @@ def _local(port: Port, network: Network, facts: NodeFacts) -> set[Item]:
         netns=port.netns,
         interface=port.interface,
         mac=port.mac,
-        addresses=tuple(f"{address}/{length}" for address in port.addresses),
-        gateway=network.gateway,
+        addresses=tuple(f"{address}/32" for address in port.addresses),
+        gateway=network.gateway or INNER_NEXT_HOP,
     )
     items = _known(port, network)
     items |= {link, Fdb(space, port.link, port.mac)}

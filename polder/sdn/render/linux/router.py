@@ -34,7 +34,7 @@ def render_router(router: Router, facts: NodeFacts) -> frozenset[Item]:
     if not address:
         return frozenset()
     space = router_space(router.tenant)
-    items = render_space(space, owner_of(router), forward=True)
+    items = render_space(space, owner_of(router))
     items.add(Ruleset(space, "inet", TABLE, space_rules(router, address)))
     items |= _transit(router, address, facts)
     if router.entry:

@@ -55,7 +55,7 @@ def space_rules(router: Router, address: str) -> str:
 
 
 def isolated_rules() -> str:
-    """inet table of an isolated network's space: bridged traffic between known addresses, nothing for the space itself."""
+    """inet table of an isolated network's space: traffic between known addresses, nothing for the space itself."""
     return f"""\
  set {KNOWN} {{ type ipv4_addr; }}
  chain input {{

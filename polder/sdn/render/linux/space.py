@@ -23,9 +23,9 @@ SETTINGS: tuple[tuple[str, str], ...] = (
 send to its neighbour directly; IPv6 is off while no address of it is given out. A link copies ``default`` when it is made."""
 
 
-def render_space(space: str, owner: str, *, forward: bool) -> set[Item]:
+def render_space(space: str, owner: str) -> set[Item]:
     """The namespace with its settings and anti-spoofing."""
     items: set[Item] = {Space(space, owner), Ruleset(space, "bridge", TABLE, bridge_rules())}
     items.update(Sysctl(space, path, value) for path, value in SETTINGS)
-    items.add(Sysctl(space, "net/ipv4/ip_forward", "1" if forward else "0"))
+    items.add(Sysctl(space, "net/ipv4/ip_forward", "1"))
     return items
