@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -274,3 +275,23 @@ async def test_what_is_not_there_yet_is_refused_clearly(kubectl: Any) -> None:
     for command in (["exec", "web", "--", "true"], ["port-forward", "web", "8080:80"], ["attach", "web"]):
         said = await kubectl.refused(*command)
         assert "not supported" in said or "does not have a host assigned" in said or "Pending" in said, (command, said)
+
+
+async def test_a_tenants_own_kubectl(kubectl: Any, running: Any) -> None:
+    """Its credential alone means its tenant; other tenants look the same whether they exist or not."""
+    for name in ("acme", "globex"):
+        await kubectl.apply({"apiVersion": "polder.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": name}})
+    mine = replace(kubectl, kubeconfig=running.kubeconfig(await running.tenant_leaf("acme")))
+    await mine.apply(POD, widgets())
+    other = replace(kubectl, kubeconfig=running.kubeconfig(running.admin_leaf(), "globex"))
+    assert "No resources found" in (await other.run("get", "pods")).err
+    assert rows(await mine("get", "pods"))[1][0] == "web"
+    assert "widgets" in await mine("api-resources") and "widgets" not in await other("api-resources")
+    assert "tenants" not in await mine("api-resources")
+    said = []
+    for name in ("globex", "nobody"):
+        foreign = replace(mine, kubeconfig=running.kubeconfig(await running.tenant_leaf("acme"), name))
+        said.append((await foreign.refused("get", "--raw", f"/tenants/{name}/api/v1/pods")).replace(name, "X"))
+    assert said[0] == said[1]
+    assert "impersonation is not supported" in await mine.refused("get", "pods", "--as", "root")
+    assert "orbidden" in await mine.refused("delete", "router", "default", "-n", "kube-system")
