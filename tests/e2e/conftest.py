@@ -27,6 +27,6 @@ def cluster() -> Iterator[Cluster]:
         logs = [made.state / "server" / "log", *(made.state.glob("nodes/*/log"))]
         for log in logs:
             if log.exists():
-                print(f"--- the last lines of {log}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")
+                print(f"--- the last lines of {log}", *log.read_text(errors="replace").splitlines()[-15:], sep="\n")
         made.down()
         shutil.rmtree(made.state)
