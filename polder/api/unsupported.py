@@ -44,7 +44,7 @@ _NEUTRAL: Final[dict[str, object]] = {
     "procMount": "Default",
 }
 """Values that ask for what happens anyway."""
-_TENANT_CAPABILITIES: Final = frozenset(
+TENANT_CAPABILITIES: Final = frozenset(
     {"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"}
     | {"SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
 )
@@ -114,5 +114,5 @@ def _beyond_tenant(spec: Raw) -> Iterator[FieldError]:
 
 def _capabilities(added: Iterable[str], at: Field) -> Iterator[FieldError]:
     for number, name in enumerate(added):
-        if name.upper().removeprefix("CAP_") not in _TENANT_CAPABILITIES:
+        if name.upper().removeprefix("CAP_") not in TENANT_CAPABILITIES:
             yield at[number].forbidden(f"capability {name} {_ROOT_ONLY}")

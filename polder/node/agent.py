@@ -16,6 +16,7 @@ from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
 from polder.node.images import Images, ensure_own_images
+from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
 from polder.node.machine import observe_capacity
 from polder.node.pods.cluster import ApiCluster
@@ -117,6 +118,7 @@ class Agent:
                 group.create_task(self.supervisor.run())
                 group.create_task(self.recorder.run())
                 group.create_task(self._reporter.run())
+                group.create_task(LogRotation(self._settings.places.logs, self.cri).run())
                 group.create_task(self._run_pods())
         finally:
             await self.cri.close()

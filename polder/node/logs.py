@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import msgspec
 
@@ -135,7 +136,8 @@ class LogReader:
     async def _raw(self, path: Path, attempt: int, request: LogRequest) -> AsyncIterator[bytes]:
         """Whole raw lines, in chunks."""
         looks, rest = 0, b""
-        with await asyncio.to_thread(path.open, "rb") as file:
+        file: BinaryIO = await asyncio.to_thread(path.open, "rb")
+        try:
             file.seek(await asyncio.to_thread(tail_offset, path, request.tail_lines))
             ended = not request.follow
             while True:
@@ -143,13 +145,20 @@ class LogReader:
                 if data:
                     whole, newline, rest = (rest + data).rpartition(b"\n")
                     yield whole + newline
-                elif ended:
+                    continue
+                newer = await asyncio.to_thread(_replaced, file, path) if request.follow else None
+                if newer is not None:
+                    file.close()
+                    file = newer
+                    continue
+                if ended:
                     return
-                else:
-                    await asyncio.sleep(POLL)
-                    looks += 1
-                    # Its end is asked before the next read, so that its last words are read.
-                    ended = looks % ALIVE_EVERY == 0 and not await self._runs(request, attempt)
+                await asyncio.sleep(POLL)
+                looks += 1
+                # Its end is asked before the next read, so that its last words are read.
+                ended = looks % ALIVE_EVERY == 0 and not await self._runs(request, attempt)
+        finally:
+            file.close()
 
     async def _runs(self, request: LogRequest, attempt: int) -> bool:
         try:
@@ -159,6 +168,16 @@ class LogReader:
         return any(
             c.name == request.container and c.attempt == attempt and c.state != ContainerState.EXITED for c in found
         )
+
+
+def _replaced(file: BinaryIO, path: Path) -> BinaryIO | None:
+    """The file that the log goes on in after its rotation; None while there is no other."""
+    try:
+        if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            return None
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
 
 
 async def _until_lost(stream: LogStream) -> None:

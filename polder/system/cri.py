@@ -212,6 +212,10 @@ class CriClient:
         done = await self._call(RUNTIME, "ExecSync", request, timeout + QUICK)
         return ExecResult(done.exit_code, done.stdout, done.stderr)
 
+    async def reopen_log(self, container: str) -> None:
+        """Makes the runtime write a container's log to a new file of the same path."""
+        await self._call(RUNTIME, "ReopenContainerLog", pb.ReopenContainerLogRequest(container_id=container), QUICK)
+
     async def list_images(self) -> list[ImageInfo]:
         """All images."""
         found = await self._call(IMAGE, "ListImages", pb.ListImagesRequest(), QUICK)

@@ -25,6 +25,8 @@ from polder.system.cri_types import (
 
 TENANT_LABEL = "polder.dev/tenant"
 GRACE_ANNOTATION = "io.kubernetes.pod.terminationGracePeriod"
+IMAGE_ANNOTATION = "polder.dev/image"
+"""On a container: its image as the pod's spec named it when the container was made."""
 MESSAGE_ANNOTATION = "io.kubernetes.container.terminationMessagePath"
 POLICY_ANNOTATION = "io.kubernetes.container.terminationMessagePolicy"
 T = TypeVar("T")
@@ -183,6 +185,7 @@ def container_config(pod: Pod, container: Container, inputs: Inputs, places: Pla
         labels={**_labels(pod), "io.kubernetes.container.name": container.name},
         annotations={
             GRACE_ANNOTATION: str(pod.spec.termination_grace_period_seconds),
+            IMAGE_ANNOTATION: container.image,
             MESSAGE_ANNOTATION: str(places.message(uid, container.name, inputs.attempt)),
             POLICY_ANNOTATION: policy,
         },

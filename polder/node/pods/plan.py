@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from polder.api.core import Pod
 from polder.api.podspec import Container
+from polder.node.pods.configs import IMAGE_ANNOTATION
 from polder.node.pods.view import View
 from polder.system.cri_types import ContainerInfo, ContainerState
 
@@ -73,8 +74,7 @@ def make_plan(pod: Pod, view: View, wait: Wait) -> Plan:
         )
     start, delayed, wake = _to_start(pod, view, current.id, wait)
     return Plan(
-        # The runtime lost sight of these: stopped, they count as ended and start again under the pod's policy.
-        stop_containers=tuple(c.id for c in view.containers if c.state == ContainerState.UNKNOWN),
+        stop_containers=_to_stop(pod, view),
         stop_sandboxes=tuple(s.id for s in dead if s.ready),
         # An older sandbox stays while it holds the only record of a container's restarts.
         remove_sandboxes=tuple(s.id for s in dead if not _only_record(pod, view, s.id)),
@@ -116,6 +116,20 @@ def _to_start(
             else:
                 start.append(container)
     return tuple(start), tuple(delayed), wake
+
+
+def _to_stop(pod: Pod, view: View) -> tuple[str, ...]:
+    """Containers that the runtime lost sight of, and those whose image was changed: stopped, they count as ended and
+    start again under the pod's policy.
+    """
+    images = {c.name: c.image for c in pod.spec.containers}
+    found = []
+    for info in view.running():
+        made_from = info.annotations.get(IMAGE_ANNOTATION)
+        changed = made_from is not None and info.name in images and made_from != images[info.name]
+        if changed or info.state == ContainerState.UNKNOWN:
+            found.append(info.id)
+    return tuple(found)
 
 
 def _leftovers(view: View) -> tuple[str, ...]:

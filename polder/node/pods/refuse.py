@@ -5,18 +5,11 @@ from __future__ import annotations
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container
+from polder.api.unsupported import TENANT_CAPABILITIES
 from polder.base.ids import ROOT
 
 FORBIDDEN = "Forbidden"
 UNSUPPORTED = "Unsupported"
-
-HOST_CAPABILITIES = frozenset(
-    {"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "SYS_TIME", "SYS_PTRACE", "SYSLOG", "BPF", "PERFMON"}
-    | {"NET_ADMIN", "DAC_READ_SEARCH", "MAC_ADMIN", "MAC_OVERRIDE", "SYS_RESOURCE", "SYS_NICE", "SYS_TTY_CONFIG"}
-    | {"CHECKPOINT_RESTORE", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_CONTROL", "AUDIT_READ", "LINUX_IMMUTABLE"}
-    | {"IPC_LOCK", "IPC_OWNER", "LEASE", "SYS_PACCT", "NET_BROADCAST"}
-)
-"""Capabilities that act on the kernel that all tenants share, so that only the platform's pods may add them."""
 
 
 def refusal(pod: Pod) -> tuple[str, str] | None:
@@ -46,7 +39,7 @@ def _beyond_tenant(pod: Pod) -> str:
         if security is not None and security.privileged:
             return f"{where}: securityContext.privileged"
         added = (security.capabilities.add if security and security.capabilities else None) or []
-        beyond = sorted(HOST_CAPABILITIES & {name.upper().removeprefix("CAP_") for name in added})
+        beyond = sorted({name.upper().removeprefix("CAP_") for name in added} - TENANT_CAPABILITIES)
         if beyond:
             return f"{where}: securityContext.capabilities.add {beyond[0]}"
         if any(port.host_port for port in container.ports or []):

@@ -115,11 +115,13 @@ class PodWorker:
         pod = self._pod
         assert pod is not None
         view = await self._observer.observe()
-        self._judge(pod)
+        await self._judge(pod)
         if self._verdict is not None or pod.status.phase in TERMINAL:
             return await self._rest(pod, view)
         todo = plan.make_plan(pod, view, self._wait)
-        await self._clear_away(todo)
+        await self._clear_away(pod, todo)
+        if todo.stop_containers:
+            return 0.0
         if todo.finished:
             self._report(pod, await self._observer.observe())
             return RESYNC
@@ -147,14 +149,18 @@ class PodWorker:
 
     # --- what ends a pod by the node's own judgement ---
 
-    def _judge(self, pod: Pod) -> None:
+    async def _judge(self, pod: Pod) -> None:
         if self._verdict is not None:
             return
         refused = refusal(pod)
         left = self._deadline_left(pod)
+        exceeded = await self._ctx.volumes.exceeded(pod)
         if refused is not None:
             self._verdict = Verdict(*refused)
             self._ctx.recorder.event(pod, WARNING, *refused)
+        elif exceeded and pod.status.phase not in TERMINAL:
+            self._verdict = Verdict("Evicted", exceeded)
+            self._ctx.recorder.event(pod, WARNING, "Evicted", exceeded)
         elif left is not None and left <= 0 and pod.status.phase not in TERMINAL:
             self._verdict = Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
             self._ctx.recorder.event(pod, WARNING, self._verdict.reason, self._verdict.message)
@@ -197,9 +203,9 @@ class PodWorker:
 
     # --- steps ---
 
-    async def _clear_away(self, todo: plan.Plan) -> None:
+    async def _clear_away(self, pod: Pod, todo: plan.Plan) -> None:
         for container in todo.stop_containers:
-            await self._ctx.cri.stop_container(container, 1)
+            await self._ctx.cri.stop_container(container, max(1, pod.spec.termination_grace_period_seconds))
         for sandbox in todo.stop_sandboxes:
             await self._ctx.cri.stop_sandbox(sandbox)
         for container in todo.remove_containers:

@@ -30,6 +30,10 @@ from polder.system import mounts
 IN_MEMORY = frozenset({"secret", "projected"})
 
 
+MEASURE = 10.0
+"""Seconds between looks at how much a limited emptyDir holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Volumes:
     """Makes and removes them. ``around`` tells a pod's downward fields."""
@@ -102,15 +106,42 @@ class Volumes:
     def _ref(self, pod: Pod, name: str) -> Ref:
         return Ref(tenant_of(pod.metadata), pod.metadata.namespace, name)
 
+    async def exceeded(self, pod: Pod) -> str:
+        """Upstream's sentence about an emptyDir on disk that holds more than its sizeLimit; empty while none does."""
+        for volume in pod.spec.volumes or []:
+            spec = volume.empty_dir
+            if spec is None or spec.size_limit is None or spec.medium:
+                continue
+            place = self.pods / pod.metadata.uid / "volumes" / "empty-dir" / volume.name
+            if await asyncio.to_thread(_size, place) > whole(spec.size_limit):
+                return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{spec.size_limit}".'
+        return ""
+
     def refresh_after(self, pod: Pod) -> float | None:
         """Seconds after which ``ensure`` should be called again; None if nothing can change."""
-        kinds = [v for v in pod.spec.volumes or [] if v.empty_dir is None and v.host_path is None]
-        return self.tokens.refresh_after(pod.metadata.uid) if kinds else None
+        volumes = pod.spec.volumes or []
+        written = any(v.empty_dir is None and v.host_path is None for v in volumes)
+        measured = any(v.empty_dir is not None and v.empty_dir.size_limit is not None for v in volumes)
+        known = [self.tokens.refresh_after(pod.metadata.uid)] if written else []
+        known += [MEASURE] if measured else []
+        return min(known) if known else None
 
     async def remove(self, uid: str) -> None:
         """Removes all that a pod had here; idempotent."""
         self.tokens.forget(uid)
         await asyncio.to_thread(_remove, self.pods / uid)
+
+
+def _size(place: Path) -> int:
+    """Bytes on disk below a directory, links and what they point to not counted."""
+    total = 0
+    for here, _, names in os.walk(place):
+        for name in names:
+            try:
+                total += os.lstat(Path(here) / name).st_blocks * 512
+            except OSError:
+                continue  # it went meanwhile
+    return total
 
 
 def _mode(mode: int | None) -> int:
