@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,9 +154,9 @@ def test_a_namespace_is_made_once_found_again_and_removed_twice(tmp_path: Path) 
     with open_netns(path) as first:
         assert ensure_netns(path) is False
         with open_netns(path) as second, own_netns() as own:
-            assert path.stat().st_ino != 0
-            assert run_inside(second, lambda: read_sysctl("net/ipv4/ip_forward")) == "0"
-            assert first.fd != own.fd
+            numbers = [os.fstat(one.fd).st_ino for one in (first, second, own)]
+            assert numbers[0] == numbers[1] != numbers[2]
+            assert run_inside(second, lambda: os.stat("/proc/thread-self/ns/net").st_ino) == numbers[0]
     assert list_netns(path.parent) == ["space"]
     remove_netns(path)
     remove_netns(path)
@@ -179,6 +180,7 @@ def test_a_plain_file_as_after_a_reboot_is_told_and_used_again(tmp_path: Path) -
 def test_sysctls_are_those_of_the_namespace(hosts: tuple[Host, Host]) -> None:
     one, two = hosts
     one.run(lambda: write_sysctl("net/ipv4/ip_forward", "1"))
+    two.run(lambda: write_sysctl("net/ipv4/ip_forward", "0"))
     assert one.run(lambda: read_sysctl("net/ipv4/ip_forward")) == "1"
     assert two.run(lambda: read_sysctl("net/ipv4/ip_forward")) == "0"
     assert one.run(lambda: read_sysctl("net/ipv4/no_such")) is None
