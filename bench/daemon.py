@@ -12,9 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from polder.client.client import Client
-
 from polder.base.errors import PolderError
+from polder.client.client import Client
 from polder.main.cluster import Cluster
 from polder.main.credentials import Credentials
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from polder.client.client import Client
-
 from bench.daemon import Server, resident_kib
 from bench.report import Result, median
 from polder.api.meta import ObjectMeta
 from polder.api.polder import Tenant
 from polder.base.ids import ROOT
+from polder.client.client import Client
 
 TITLE = "Tenants"
 COUNT = 1000
