@@ -98,6 +98,9 @@ class MemoryCluster:
     def get(self, ref: Ref) -> Pod | None:
         return self.pods.get(ref)
 
+    def values(self) -> list[Pod]:
+        return list(self.pods.values())
+
     async def wait_synced(self) -> None:
         return
 

@@ -123,11 +123,13 @@ class ApiCluster:
         await self.client.patch(Pod, ref_of(pod), status_patch(pod, status), subresource="status")
 
     async def forget(self, pod: Pod) -> None:
-        """Deletes exactly this pod for good; one that is gone, or replaced, is no error."""
+        """Deletes exactly this pod for good; one that is gone, or replaced, is no error. A node may not even enter a tenant
+        that has no pod on it any more.
+        """
         try:
             await self.client.delete(Pod, ref_of(pod), uid=pod.metadata.uid, grace=0)
         except ApiError as error:
-            if not (error.is_not_found or error.is_conflict):
+            if not (error.is_not_found or error.is_conflict or error.is_forbidden):
                 raise
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from polder.api.core import Pod
@@ -44,6 +44,10 @@ class PodSource(Protocol):
 
     def get(self, ref: Ref) -> Pod | None:
         """The pod of this name; None if there is none."""
+        ...
+
+    def values(self) -> Iterable[Pod]:
+        """All pods."""
         ...
 
     async def wait_synced(self) -> None:
@@ -180,6 +184,9 @@ class PodManager:
         await self._source.wait_synced()
         while True:
             try:
+                for pod in list(self._source.values()):
+                    if pod.metadata.uid not in self._workers:
+                        self._add(pod.metadata.uid, pod)  # its worker ended, and the pod is still there
                 live = {s.metadata.uid for s in await self._ctx.cri.list_sandboxes()}
                 await sweep(self._ctx, live | self._workers.keys())
                 await asyncio.sleep(SWEEP)

@@ -51,8 +51,9 @@ class Reporter:
             try:
                 await self._cluster.write_status(pod, status)
             except ApiError as error:
-                if error.is_not_found or error.is_conflict:
-                    self._wanted = None  # this pod is gone; another of its name is not ours to write
+                if error.is_not_found or error.is_conflict or error.is_forbidden:
+                    # This pod is gone, perhaps its tenant's last one here; another of its name is not ours to write.
+                    self._wanted = None
                     return
                 log.warning("status of pod %s was not written: %s", pod.metadata.name, error)
             except (PolderError, OSError) as error:
