@@ -1,0 +1,160 @@
+"""CNI ADD and DEL as a runtime calls them, against Debian's `bridge` + `host-local`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from bench.place import REST, Call, Place, timed
+from bench.report import Result, median, ratio_interval
+from tests.system.lab import Host
+from tests.system.site import Sandbox
+
+TITLE = "CNI against `bridge` + `host-local`"
+NOTES = """\
+A call is timed from starting the plugin's program to its end, in the node's namespace, the pod's namespace made before; the two
+plugins take turns in random order, and after each ADD the pod pings its gateway. Polder's server (SQLite, synchronous=FULL) and
+the agent's network part are processes of their own, the pod is an object bound to the node. *Prepared* is what happens in
+production: the agent saw the pod bound and has claimed its address (Port and Address created and completed: three durable
+writes) before the runtime calls; inside ADD is one durable write, which gives the Port to this sandbox, and the datapath. *Cold*
+is ADD before all that: all four durable writes and the reading of the namespace are inside. `host-local` writes a file and does
+not sync it; `bridge` is configured with `isGateway` and without `ipMasq`, which would add its calls of iptables. Polder's
+DEL returns when the port passes no packet more; its link is deleted right afterwards, together with others."""
+
+ROUNDS, WARM = 40, 3
+GOAL = 0.5
+BRIDGE = Path("/usr/lib/cni/bridge")
+KINDS = ("prepared", "cold", "bridge")
+
+
+@dataclass
+class Peer:
+    """Debian's plugins on the room's second node."""
+
+    place: Place
+    number: int = 0
+
+    def sandbox(self) -> Sandbox:
+        self.number += 1
+        name = f"peer{self.number}"
+        host = Host(name, self.place.server.state / "peers" / name)
+        self.place.site.sandboxes.append(host)
+        return Sandbox(name, name, name, host)
+
+    def call(self, box: Sandbox, command: str) -> Call:
+        config = {
+            "cniVersion": "1.0.0",
+            "name": "peer",
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": True,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": "10.0.0.0/16"}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+                "dataDir": str(self.place.server.state / "host-local"),
+            },
+        }
+        environment = {**box.environment(command), "CNI_PATH": str(BRIDGE.parent)}
+        return Call(self.place.lab.nodes["n2"].host, BRIDGE, environment, msgspec.json.encode(config))
+
+
+@dataclass
+class Times:
+    """Milliseconds of each kind, round by round."""
+
+    add: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    delete: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    late: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    """Pods whose first packet after ADD had no answer."""
+
+
+def reaches(host: Host, gateway: str) -> bool:
+    """Whether the first packet was answered. RuntimeError where none is within three seconds."""
+    if host.ping(gateway):
+        return True
+    if not host.ping(gateway, 3.0):
+        raise RuntimeError(f"{host.name} does not reach its gateway {gateway}")
+    return False
+
+
+@dataclass
+class Contest:
+    """The rounds."""
+
+    place: Place
+    peer: Peer
+    chance: random.Random = field(default_factory=lambda: random.Random(2))
+    times: Times = field(default_factory=Times)
+
+    async def round(self, number: int) -> None:
+        boxes = {
+            "prepared": await self.place.pod(f"p{number}"),
+            "cold": await self.place.pod(f"c{number}", cold="yes"),
+            "bridge": self.peer.sandbox(),
+        }
+        for kind in self._shuffled():
+            await asyncio.sleep(REST)
+            took, answer = timed(self._call(kind, boxes[kind], "ADD"))
+            self.times.add[kind].append(took)
+            self.times.late[kind] += not reaches(boxes[kind].host, answer["ips"][0]["gateway"])
+        for kind in self._shuffled():
+            await asyncio.sleep(REST)
+            took, _ = timed(self._call(kind, boxes[kind], "DEL"))
+            self.times.delete[kind].append(took)
+            if boxes[kind].host.ping("10.0.0.1", 0.02):
+                raise RuntimeError(f"{kind}: packets pass after DEL")
+        self.place.drop(boxes.pop("bridge"))
+        for box in boxes.values():
+            await self.place.leave(box)
+
+    def _call(self, kind: str, box: Sandbox, command: str) -> Call:
+        return self.peer.call(box, command) if kind == "bridge" else self.place.call(box, command)
+
+    def _shuffled(self) -> list[str]:
+        return self.chance.sample(KINDS, len(KINDS))
+
+
+async def _measure() -> Times:
+    place = await Place.open(machines=2)
+    try:
+        contest = Contest(place, Peer(place))
+        for number in range(WARM + ROUNDS):
+            if number == WARM:
+                contest.times = Times()
+            await contest.round(number)
+        return contest.times
+    finally:
+        await place.close()
+
+
+def _rows(command: str, times: dict[str, list[float]], kind: str) -> list[Result]:
+    theirs = times["bridge"]
+    middle, low, high = ratio_interval(times[kind], theirs)
+    return [
+        Result(
+            f"{command}, {kind}",
+            f"{median(times[kind]):.1f} ms against {median(theirs):.1f} ms: ratio {middle:.2f} "
+            f"({low:.2f} to {high:.2f}, n={len(theirs)})",
+            f"≤ {GOAL}",
+            high <= GOAL,
+        )
+    ]
+
+
+def results() -> list[Result]:
+    times = asyncio.run(_measure())
+    return (
+        _rows("ADD", times.add, "prepared") + _rows("ADD", times.add, "cold") + _rows("DEL", times.delete, "prepared")
+    ) + [
+        Result(
+            "pods whose first packet after ADD was lost",
+            f"{times.late['prepared'] + times.late['cold']} of {2 * ROUNDS}, `bridge` {times.late['bridge']} of {ROUNDS}",
+            "0",
+            times.late["prepared"] + times.late["cold"] == 0,
+        )
+    ]
