@@ -24,7 +24,7 @@ from polder.system.net.sysctl import write_sysctl
 from tests.system.lab import UNDERLAY, Host, Lab
 
 TITLE = "Datapath"
-PAIRS, SECONDS, TRIPS = 21, 1.0, 8000
+PAIRS, SECONDS, TRIPS = 25, 1, 4000
 GOAL = 0.9
 VNI, MTU, PORT = 16_000_000, 1450, 5201
 
