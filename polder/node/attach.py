@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from polder.api.core import Pod
 from polder.api.errors import ApiError
 from polder.api.meta import ref_of
-from polder.api.polder import DEFAULT_ROUTER, PORT_FINALIZER, SYSTEM_NAMESPACE, Port
+from polder.api.polder import DEFAULT_ROUTER, PORT_FINALIZER, SYSTEM_NAMESPACE, Port, PortStatus
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import TenantName
@@ -40,6 +40,7 @@ YOUNG = 300.0
 RACES = 5
 """Tries to write a Port that others write too."""
 DEFAULT_INTERFACE = "eth0"
+ATTACHED, DETACHED = "Attached", "Detached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,12 @@ class Attachments:
         ref = ref_of(port)
         async with self._lock(ref):
             self._since[sandbox.container, sandbox.interface] = self._parts.clock.monotonic()
-            port = await self._take(self._newest(ref) or port, sandbox)
-            self._parts.pipeline.put(Port, ref, port)
-            await self._parts.pipeline.settle([Key(Concern.PORT, ref)], timeout=PATIENCE)
+            port = self._newest(ref) or port
+            if self._uses(port, sandbox):
+                self._parts.pipeline.put(Port, ref, port)
+                await self._parts.pipeline.settle([Key(Concern.PORT, ref)], timeout=PATIENCE)
+            else:
+                port = await self._take(port, sandbox)
             return self._attached(port)
 
     async def delete(self, sandbox: Sandbox) -> None:
@@ -237,27 +241,47 @@ class Attachments:
         self._parts.pipeline.revoke(ref, container)
         await self._parts.pipeline.settle([Key(Concern.PORT, ref)], present=False, timeout=PATIENCE)
 
+    def _uses(self, port: Port, sandbox: Sandbox) -> bool:
+        """Whether the Port says so, and DEL did not come in between."""
+        now, ended = port.status, self._parts.journal.of(ref_of(port))
+        same = (now.sandbox, now.netns) == (sandbox.container, sandbox.netns)
+        return bool(same and now.link and sandbox.container not in {entry.sandbox for entry in ended})
+
     async def _take(self, port: Port, sandbox: Sandbox) -> Port:
-        """Write the sandbox into the Port, unless it has it. Whoever had the port before is detached by that."""
+        """Give the Port to the sandbox; whoever had it before is detached by that. The kernel works while the API writes: this
+        returns when both are done, and takes the kernel's part back if the API refuses.
+        """
+        ref, pipeline = ref_of(port), self._parts.pipeline
+        use = Use(sandbox.container, sandbox.netns, self._link(port, sandbox))
+        for entry in self._parts.journal.of(ref):
+            if entry.sandbox == sandbox.container:  # attached anew after its DEL
+                pipeline.readmit(ref, entry.sandbox)
+                self._parts.journal.forget(entry)
+        pipeline.expect(ref, PortStatus(sandbox=use.sandbox, netns=use.netns, link=use.link, phase=ATTACHED))
+        wiring = asyncio.create_task(pipeline.settle([Key(Concern.PORT, ref)], timeout=PATIENCE))
+        try:
+            port = await self._record(port, use)
+        except BaseException:
+            pipeline.expect(ref, None)
+            wiring.cancel()
+            await asyncio.gather(wiring, return_exceptions=True)
+            raise
+        pipeline.put(Port, ref, port)
+        await wiring
+        return port
+
+    async def _record(self, port: Port, use: Use) -> Port:
+        """Write who uses a Port, whatever others write there meanwhile."""
         ref = ref_of(port)
-        ended = Detachment(ref, sandbox.container) in self._parts.journal.of(ref)
         for _ in range(RACES):
             if port.metadata.deletion_timestamp is not None:
                 raise RetryableError(f"Port {ref} is being deleted", 0.5)
-            now = port.status
-            if not ended and (now.sandbox, now.netns) == (sandbox.container, sandbox.netns) and now.link:
-                return port
             try:
-                port = await self._write(port, Use(sandbox.container, sandbox.netns, self._link(port, sandbox)))
+                return await self._write(port, use)
             except ApiError as error:
                 if not error.is_conflict:
                     raise
-                port = await self._parts.client.get(Port, ref)
-                continue
-            if ended:
-                self._parts.pipeline.readmit(ref, sandbox.container)
-                self._parts.journal.forget(Detachment(ref, sandbox.container))
-            return port
+            port = await self._parts.client.get(Port, ref)
         raise RetryableError(f"Port {ref} is changed by others all the time", 0.2)
 
     def _link(self, port: Port, sandbox: Sandbox) -> str:
@@ -273,7 +297,7 @@ class Attachments:
                 "sandbox": use.sandbox or None,
                 "netns": use.netns or None,
                 "link": use.link or None,
-                "phase": "Attached" if use.sandbox else "Detached",
+                "phase": ATTACHED if use.sandbox else DETACHED,
             },
         }
         written = await self._parts.client.patch(Port, ref_of(port), patch, subresource="status")

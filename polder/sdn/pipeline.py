@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from polder.api.meta import Object
+from polder.api.polder import PortStatus
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT, TenantName
@@ -127,6 +128,11 @@ class Pipeline:
     def readmit(self, port: Ref, sandbox: str) -> None:
         """Take ``revoke`` back: the runtime attaches the same sandbox anew."""
         self._compiler.readmit(port, sandbox)
+        self._wake.set()
+
+    def expect(self, port: Ref, status: PortStatus | None) -> None:
+        """Work for a ``status`` that is just being written to ``port``; None if the writing failed."""
+        self._compiler.expect(port, status)
         self._wake.set()
 
     def set_synced(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from polder.api.meta import Object
+from polder.api.polder import PortStatus
 from polder.base.ref import Ref
 from polder.sdn.compile.errors import CompileError
 from polder.sdn.compile.keys import Concern, Key
@@ -59,6 +60,10 @@ class Compiler:
     def readmit(self, port: Ref, sandbox: str) -> None:
         """Take ``revoke`` back."""
         self._dirty |= self.snapshot.readmit(port, sandbox)
+
+    def expect(self, port: Ref, status: PortStatus | None) -> None:
+        """Take ``status`` for written to ``port`` (None: not any more)."""
+        self._dirty |= self.snapshot.expect(port, status)
 
     def touched(self) -> dict[Key, Part | None]:
         """Parts that ``revoke`` changed since they were asked for: all that may change before every object was seen."""

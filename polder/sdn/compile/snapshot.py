@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
+import msgspec
+
 from polder.api import core
 from polder.api import polder as api
 from polder.api.meta import Object, ref_of
@@ -33,6 +35,7 @@ class Snapshot:
         self._ports: dict[Ref, set[Ref]] = {}
         self._transit: dict[TenantName, set[Ref]] = {}
         self._revoked: dict[Ref, frozenset[str]] = {}
+        self._expected: dict[Ref, api.PortStatus] = {}
 
     def get(self, kind: type[Object], ref: Ref) -> Object | None:
         """The object as last seen."""
@@ -65,6 +68,9 @@ class Snapshot:
             dirty |= self._fed(ref, obj)
         if not isinstance(obj, api.Port) or obj.status.sandbox not in self._revoked.get(ref, ()):
             self._revoked.pop(ref, None)  # the object says it itself now, or is gone
+        expected = self._expected.get(ref)
+        if expected and (not isinstance(obj, api.Port) or obj.status.sandbox == expected.sandbox):
+            del self._expected[ref]
         return dirty
 
     def revoke(self, port: Ref, sandbox: str) -> set[Key]:
@@ -77,6 +83,14 @@ class Snapshot:
         left = self._revoked.pop(port, frozenset()) - {sandbox}
         if left:
             self._revoked[port] = left
+        return {Key(Concern.PORT, port)}
+
+    def expect(self, port: Ref, status: api.PortStatus | None) -> set[Key]:
+        """This node is writing ``status`` to ``port``: take it for written until the object says so. None: it is not."""
+        if status is None:
+            self._expected.pop(port, None)
+        else:
+            self._expected[port] = status
         return {Key(Concern.PORT, port)}
 
     def ports_of(self, network: Key) -> set[Key]:
@@ -96,6 +110,8 @@ class Snapshot:
         port = self._objects.get((api.Port, ref))
         if not isinstance(port, api.Port) or port.spec.router_of:
             return None
+        if ref in self._expected:
+            port = msgspec.structs.replace(port, status=self._expected[ref])
         return compile_port(port, network, self._revoked.get(ref, frozenset()))
 
     def network_of(self, key: Key) -> Key | None:

@@ -25,6 +25,7 @@ from polder.system.net.requests import (
     NOARP,
     PERMANENT,
     ROUTE,
+    RUNNING,
     UP,
     get_link,
 )
@@ -36,8 +37,9 @@ _ANY4 = ip_text(b"\0" * 4)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link. ``peer`` is the index of a veth's other end, ``peer_elsewhere`` whether that is in another namespace; a bridge
-    port's attributes and a VXLAN's are there where it is one.
+    """A link. ``running`` says that it carries frames, which is later than ``up``. ``peer`` is the index of a veth's other
+    end, ``peer_elsewhere`` whether that is in another namespace; a bridge port's attributes and a VXLAN's are there where
+    it is one.
     """
 
     index: int
@@ -57,6 +59,7 @@ class Link:
     neigh_suppress: bool = False
     vni: int = 0
     local: str = ""
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ def parse_link(body: bytes) -> Link:
         mac=mac_text(have.get(1, b"")),
         mtu=as_u32(have.get(4, b"\0" * 4)),
         up=bool(flags & UP),
+        running=bool(flags & RUNNING),
         master=as_u32(have.get(10, b"\0" * 4)),
         alias=as_text(have.get(20, b"")),
         group=as_u32(have.get(27, b"\0" * 4)),

@@ -35,6 +35,8 @@ ROUTE = struct.Struct("=BBBBBBBBI")
 NEIGH = struct.Struct("=BxxxiHBB")
 """ndmsg: family, index, state, flags, type."""
 UP = 0x1
+RUNNING = 0x40
+"""IFF_RUNNING: the link is operational (RFC 2863), which the kernel's link watch says."""
 AF_BRIDGE = 7
 OUR_PROTOCOL = 112
 """The routing protocol number that marks our routes."""

@@ -6,6 +6,7 @@ known (see observe).
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ PORT = BridgePort(hairpin=True, learning=False, flood=False, neigh_suppress=Fals
 """A pod's port. Its MAC is known and given as a forwarding entry, so nothing is learned and nothing unknown arrives."""
 UPLINK = BridgePort(hairpin=False, learning=False, flood=False, neigh_suppress=True)
 """A VXLAN device's port."""
+_WATCH = 0.5
+"""Seconds to wait for the kernel's link watch at most."""
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
 
 
@@ -113,9 +116,10 @@ class Links:
                     self._veth(space, NewLink(item.name, mtu=item.mtu, up=False), peer)
                 self._connect(space, item, bridge)
                 _configure(inner, item)
+                space.route.call(requests.change_link(space.index(item.name), up=True))
+                _carrying((inner, item.interface), (space.route, item.name), (space.route, item.bridge))
             finally:
                 inner.close()
-        space.route.call(requests.change_link(space.index(item.name), up=True))
 
     def _connect(self, space: OpenSpace, item: PortLink, bridge: int) -> None:
         """Owner and flags while the link is down: for one that is up the kernel walks all ports of the bridge."""
@@ -140,6 +144,7 @@ class Links:
             if there and mac and dumps.link_named(end.route, name).mac != mac:
                 changes += [requests.change_link(at, more=requests.set_mac(mac)), *neighbours_of(end, at)]
             _all(end.route, [*changes, requests.change_link(at, alias=item.owner)])
+        _carrying((node.route, item.node_name), (space.route, item.name))
 
     def _veth(self, space: OpenSpace, link: NewLink, peer: NewLink) -> None:
         """Make a pair. Its other name may be held by a link that waits to be deleted."""
@@ -176,6 +181,17 @@ class Links:
         except NetlinkError as exc:
             if exc.number != errno.ENODEV:
                 raise
+
+
+def _carrying(*links: tuple[NetlinkSocket, str]) -> None:
+    """Return when the links carry frames. A link that is up drops everything until the kernel's link watch has run, which on a
+    busy machine is later than the next packet; a question for the gateway's MAC that is lost is repeated after 1 s only.
+    (From Linux 6.8 on asking for a link runs the watch.)
+    """
+    until = time.monotonic() + _WATCH
+    for sock, name in links:
+        while not dumps.link_named(sock, name).running and time.monotonic() < until:
+            time.sleep(0.0005)
 
 
 def _paired(link: dumps.Link, elsewhere: NetlinkSocket, name: str) -> bool:
