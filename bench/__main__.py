@@ -7,7 +7,7 @@ from importlib import import_module
 
 from bench import report
 
-NAMES = ("server", "tenants", "cni", "datapath")
+NAMES = ("server", "tenants", "cni", "ports", "datapath")
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
         module = import_module(f"bench.{name}")
         results = module.results()
         print(report.table(results))
-        sections.append((module.TITLE, f"python -m bench {name}", results))
+        sections.append(report.Section(module.TITLE, name, getattr(module, "NOTES", ""), results))
     if asked == list(NAMES):
         report.write(sections)
     return 0

@@ -19,7 +19,7 @@ from polder.main.credentials import Credentials
 
 
 def resident_kib(pid: int) -> int:
-    """Resident memory without pages shared with others (RssAnon), in KiB."""
+    """Resident memory (VmRSS, pages of shared libraries included), in KiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])

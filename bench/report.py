@@ -26,6 +26,16 @@ class Result:
     met: bool | None = None
 
 
+@dataclass(frozen=True)
+class Section:
+    """The results of one benchmark, and what must be known to read them."""
+
+    title: str
+    name: str
+    notes: str
+    results: Sequence[Result]
+
+
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
@@ -57,8 +67,8 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def write(sections: Sequence[tuple[str, str, Sequence[Result]]]) -> None:
-    """Replaces the page: (title, command, results) for each section."""
+def write(sections: Sequence[Section]) -> None:
+    """Replaces the page."""
     parts = [
         "# Benchmarks",
         "",
@@ -66,6 +76,8 @@ def write(sections: Sequence[tuple[str, str, Sequence[Result]]]) -> None:
         "run; figures are medians, ratios have 95 % bootstrap intervals. The machine is a shared virtual one: absolute times "
         "move, ratios hold.",
     ]
-    for title, command, results in sections:
-        parts += ["", f"## {title}", f"`{command}`", "", table(results)]
+    for one in sections:
+        parts += ["", f"## {one.title}", "", f"`python -m bench {one.name}`", ""]
+        parts += [one.notes, ""] if one.notes else []
+        parts.append(table(one.results))
     PAGE.write_text("\n".join(parts) + "\n")
