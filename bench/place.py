@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,6 @@ class Place:
     lab: Lab
     site: Site
     agent: subprocess.Popen[bytes] | None = None
-    sizes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     async def open(cls, machines: int = 1) -> Place:
@@ -113,6 +113,8 @@ class Place:
 
     async def close(self) -> None:
         """Take all down; safe after a half start."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # an interrupt under way is taken here: what follows is done all the same
         if self.agent is not None:
             self.agent.terminate()
             self.agent.communicate(timeout=20)
