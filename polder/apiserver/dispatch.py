@@ -123,11 +123,10 @@ class Dispatcher:
 
     async def _serve(self, call: Call) -> web.StreamResponse:
         info = call.info
+        await self.parts.authorizer.authorize(call.who, info)
         if not info.is_resource:
-            await self.parts.authorizer.authorize(call.who, info)
             return await self._path(call)
         resource = await self.catalog.find(info.tenant, info.group, info.version, info.resource)
-        await self.parts.authorizer.authorize(call.who, info)
         _check_scope(resource, info)
         if resource.read_only and info.verb not in {"get", "list", "watch"}:
             raise method_not_allowed(resource.kind, info.verb)

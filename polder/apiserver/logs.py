@@ -7,6 +7,7 @@ Parameters and refusals in upstream's words (core/v1 PodLogOptions).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -19,10 +20,13 @@ from polder.api.errors import Field, FieldError, bad_request, invalid, not_found
 from polder.api.kinds import Kind, kind_of
 from polder.api.meta import Raw
 from polder.apiserver.hooks import Call
+from polder.apiserver.listener import on_lost
 from polder.apiserver.requestinfo import is_true
 from polder.apiserver.stream import NodeStreams, NotConnectedError
 from polder.client.carry import ByteStream
 from polder.store.protocol import Key, Store
+
+log = logging.getLogger(__name__)
 
 POD = kind_of(Pod)
 OPTIONS = Kind("", "v1", "PodLogOptions", "podlogoptions", "podlogoptions")
@@ -155,12 +159,12 @@ class Logs:
             raise unavailable(f"the log of pod {info.name} cannot be read now: {error}") from error
         try:
             return await _pass_on(call.request, stream, info.name)
-        except BaseException:
+        finally:
             await _drop(stream)
-            raise
 
 
 async def _drop(stream: ByteStream) -> None:
+    """Gives the stream up where the log did not come to its end."""
     try:
         await stream.reset("the reader left")
     except ConnectionError:
@@ -177,12 +181,32 @@ async def _pass_on(request: web.BaseRequest, stream: ByteStream, pod: str) -> we
         response = web.StreamResponse(headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        data = await first
-        while data:
-            await response.write(data)
-            data = await stream.read()
+        await _copy(request, stream, response, first)
+    except ConnectionError as error:
+        log.info("the log of pod %s broke off: %s", pod, error)
+        if request.transport is not None:
+            request.transport.abort()  # the answer has begun: only its missing end can say so
     finally:
         first.cancel()
-    await response.write_eof()
-    await stream.end()
     return response
+
+
+async def _copy(
+    request: web.BaseRequest, stream: ByteStream, response: web.StreamResponse, first: asyncio.Future[bytes]
+) -> None:
+    """The log to its end. A reader that leaves a silent log is noticed too. Raises ConnectionError."""
+    loop, scope = asyncio.get_running_loop(), asyncio.timeout(None)
+    try:
+        async with scope:
+            forget = on_lost(request, lambda: scope.reschedule(loop.time()))
+            try:
+                data = await first
+                while data:
+                    await response.write(data)
+                    data = await stream.read()
+                await response.write_eof()
+                await stream.end()
+            finally:
+                forget()
+    except TimeoutError as error:
+        raise ConnectionResetError("the reader left") from error

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from polder.apiserver.catalog import VERBS
 from polder.apiserver.requestinfo import ParsedPath
 
 BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds in seconds."""
+KNOWN_VERBS = frozenset({*VERBS, "head", "post", "put"})
+UNKNOWN = frozenset({401, 403, 404})
+"""Answers to requests that may name anything."""
 
 
 class Metrics:
@@ -21,9 +25,11 @@ class Metrics:
         self._served: Counter[str] = Counter()
 
     def observe(self, parsed: ParsedPath, status: int, seconds: float) -> None:
-        """Counts one request. Resources that are not found share one label, so that callers cannot grow the table."""
-        resource = parsed.resource if status != 404 else ""
-        self._requests[parsed.verb if len(parsed.verb) < 20 else "other", resource, status] += 1
+        """Counts one request. What was refused before it was known to name a resource shares one label, and so do made-up
+        methods, so that callers cannot grow the table.
+        """
+        resource = parsed.resource if status not in UNKNOWN else ""
+        self._requests[parsed.verb if parsed.verb in KNOWN_VERBS else "other", resource, status] += 1
         if parsed.verb == "watch" or not resource:
             return
         self._served[parsed.verb] += 1

@@ -76,9 +76,11 @@ class Reader:
         renderer = renderer_of(call, resource)
         prefix = prefix_of(resource, call.info.tenant, call.info.namespace)
         selection = selection_of(call, resource, self.share)
-        if selection.share is not None:
+        window = window_of(call, prefix)
+        if selection.share is not None and window.after is None:
+            # Later pages show the state of the first: what arrived since must still end the watch that follows.
             selection.share.listed(selection.node, resource.kind.resource)
-        found = await self.find(prefix, window_of(call, prefix), selection, renderer)
+        found = await self.find(prefix, window, selection, renderer)
         meta = ListMeta(found.revision, found.token, found.remaining)
         return json_answer(renderer.many(found.entries, meta, self.clock.now()), media=renderer.accepted.media)
 

@@ -118,6 +118,8 @@ async def test_nobody_may_ask_for_health_and_nothing_else(running: Any) -> None:
         assert (found.status, found.body) == (200, b"ok")
     assert b"[+]store ok" in (await nobody.get("/readyz?verbose")).body
     assert is_status(await nobody.get(MAPS), 401, "Unauthorized")
+    assert is_status(await nobody.get("/api/v1/nothings"), 401, "Unauthorized")
+    assert is_status(await nobody.get("/apis/no.such.group/v1/things"), 401, "Unauthorized")
     wrong = running.client(token="nonsense")
     assert is_status(await wrong.get("/healthz"), 401, "Unauthorized")
 

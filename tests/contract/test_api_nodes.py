@@ -90,3 +90,19 @@ async def test_tenants_see_nodes_and_cannot_touch_them(admin: Any, running: Any)
     assert (await acme.post("/api/v1/nodes", {"metadata": {"name": "n2"}})).status == 403
     assert (await admin.at("acme").post("/api/v1/nodes", {"metadata": {"name": "n2"}})).status == 405
     assert (await admin.at("acme").delete("/api/v1/nodes/n1")).status == 405
+
+
+async def test_a_tenant_that_arrives_between_two_pages_is_not_missed(admin: Any, running: Any) -> None:
+    for name in ("acme", "globex"):
+        await admin.post(TENANTS, {"metadata": {"name": name}})
+    await bind(admin, "acme", "here", "n1")
+    await asyncio.sleep(0.1)
+    node = running.node("n1")
+    first = (await node.at("*").get(f"{NETS}?limit=1")).json
+    await bind(admin, "globex", "new", "n1")
+    await asyncio.sleep(0.1)
+    rest = (await node.at("*").get(f"{NETS}?limit=1&continue={first['metadata']['continue']}")).json
+    path = f"{NETS}?watch=1&resourceVersion={rest['metadata']['resourceVersion']}"
+    async with node.at("*").watch(path) as stream:
+        said = json.loads(await asyncio.wait_for(stream.content.readline(), 5))
+        assert (said["type"], said["object"]["code"]) == ("ERROR", 410)

@@ -110,6 +110,15 @@ def test_metrics_count_and_do_not_grow_with_names() -> None:
     assert text.endswith("g 3\n")
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_nobody_makes_the_table_of_metrics_grow(status: int) -> None:
+    metrics = Metrics()
+    for number in range(50):
+        metrics.observe(parse("GET", f"/tenants/acme/api/v1/x{number}", {}), status, 0.002)
+        metrics.observe(parse(f"METHOD{number}", "/api/v1/pods", {}), status, 0.002)
+    assert metrics.text({}).count("apiserver_request_total{") == 2
+
+
 def test_generated_names_are_bounded_and_valid() -> None:
     names = {objectmeta.generate_name("pre-") for _ in range(200)}
     assert len(names) > 190 and all(len(n) == 9 for n in names)

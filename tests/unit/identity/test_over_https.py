@@ -16,6 +16,7 @@ from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
 from polder.base.ids import TenantName
 from polder.client.client import Client, ClientSettings, tls_context
+from polder.client.errors import UnreachableError
 from polder.node.stream import ServerStream
 
 LOG = "/tenants/acme/api/v1/namespaces/default/pods/web/log"
@@ -125,6 +126,36 @@ async def test_a_follower_that_leaves_ends_the_nodes_work(cluster):
     await asyncio.sleep(0.2)
     task.cancel()
     await asyncio.wait_for(left.wait(), 5)
+
+
+async def test_a_follower_of_a_silent_log_that_leaves_ends_the_nodes_work(cluster):
+    left = asyncio.Event()
+
+    async def handler(header, stream):
+        try:
+            await stream.write(b"line\n")
+            while await stream.read():
+                pass
+        finally:
+            left.set()
+
+    await cluster.node(handler)
+    task = asyncio.create_task(cluster.client.raw("GET", f"{LOG}?follow=true"))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    await asyncio.wait_for(left.wait(), 5)
+
+
+async def test_a_log_that_breaks_breaks_off_and_no_second_answer_follows(cluster, caplog):
+    async def handler(header, stream):
+        await stream.write(b"line\n")
+        await asyncio.sleep(0.2)
+        await stream.reset("the disk is gone")
+
+    await cluster.node(handler)
+    with pytest.raises(UnreachableError):
+        await cluster.client.raw("GET", f"{LOG}?follow=true")
+    assert not [r for r in caplog.records if r.exc_info], "it is no defect of the server"
 
 
 async def test_the_newest_stream_of_a_node_wins(cluster):
