@@ -12,7 +12,7 @@ SHORTEST, LONGEST = 8, 29
 TRANSIT: Final = ipaddress.IPv4Network("100.64.0.0/10")
 """The addresses between routers and nodes."""
 _RESERVED: Final = {
-    ipaddress.IPv4Network("0.0.0.0/8"): "this network",
+    ipaddress.IPv4Network("0.0.0.0/8"): "unspecified",
     ipaddress.IPv4Network("127.0.0.0/8"): "loopback",
     ipaddress.IPv4Network("169.254.0.0/16"): "link-local",
     ipaddress.IPv4Network("224.0.0.0/4"): "multicast",

@@ -78,7 +78,7 @@ def apply_merge(doc: Any, patch: Any) -> Any:
 
 def _refused(why: str) -> errors.ApiError:
     sentence = "the server rejected our request due to an error in our request"
-    return errors.ApiError(422, "Invalid", f"{sentence}: {why}", {"causes": [{"message": why}]})
+    return errors.ApiError(422, "Invalid", f"{sentence}: {why}")
 
 
 def _pointer(text: object, where: str) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from polder.api.core import Namespace
+from polder.api.core import Namespace, Service
 from polder.api.crd import accepted_status
+from polder.api.discovery import EndpointSlice
 from polder.api.errors import ApiError, forbidden, not_found
 from polder.api.kinds import kind_of
-from polder.api.polder import SYSTEM_NAMESPACE, Tenant
+from polder.api.meta import Raw
+from polder.api.polder import DEFAULT_NETWORK, SYSTEM_NAMESPACE, Network, Tenant
 from polder.api.validation import validate_create
 from polder.apiserver.admission import AdmissionContext, Chain, Hook
 from polder.apiserver.admit_networks import Overlap, References, ServiceAddresses
@@ -22,6 +24,8 @@ from polder.store.protocol import Key, Prefix, Store
 
 NAMESPACES = kind_of(Namespace)
 TENANTS = kind_of(Tenant)
+POD_NETWORK = (kind_of(Network).resource, SYSTEM_NAMESPACE, DEFAULT_NETWORK)
+KEPT = frozenset({(kind_of(t).resource, "default", "kubernetes") for t in (Service, EndpointSlice)})
 PROTECTED = frozenset({"default", SYSTEM_NAMESPACE, "kube-public", "kube-node-lease"})
 
 
@@ -71,6 +75,27 @@ class FirstNamespaces:
             return
         if await self.tenancy.phase(context.tenant) != "Terminating":
             raise forbidden(NAMESPACES, context.name, "this namespace may not be deleted")
+
+
+@dataclass(frozen=True, slots=True)
+class LastingObjects:
+    """The ``kubernetes`` service says what the datapath does anyway, and pods without annotation need their network."""
+
+    tenancy: Tenancy
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Raises ApiError 403."""
+        where = (context.resource.kind.resource, context.namespace, context.name)
+        if context.subresource or where not in {*KEPT, POD_NETWORK}:
+            return
+        if context.verb == "delete" and await self.tenancy.phase(context.tenant) != "Terminating":
+            raise forbidden(context.resource.kind, context.name, "it goes only with its tenant")
+        if context.verb == "update" and where in KEPT and _content(context.obj) != _content(context.old):
+            raise forbidden(context.resource.kind, context.name, "only its metadata may change")
+
+
+def _content(obj: Raw | None) -> Raw:
+    return {key: value for key, value in (obj or {}).items() if key not in ("metadata", "status")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +149,7 @@ def standard_chain(store: Store, parts: Parts, clock: Clock) -> Chain:
     )
     checking: tuple[Hook, ...] = (
         FirstNamespaces(parts.tenancy),
+        LastingObjects(parts.tenancy),
         UnsupportedPods(),
         ServiceAddresses(),
         Overlap(store),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,8 +19,10 @@ from polder.api.polder import (
     Network,
     Router,
 )
+from polder.api.validation.networks import network_conflicts
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.objects import decode_entry
+from polder.base.ids import ROOT
 from polder.store.protocol import Key, Prefix, Store
 
 PODS: Final = kind_of(Pod)
@@ -42,32 +43,17 @@ class Overlap:
         """Raises ApiError 422 naming ``spec.cidr``."""
         if not context.concerns(NETWORKS.resource, "create", "update") or context.obj is None:
             return
-        spec = context.obj["spec"]
-        wanted, router = cidr.parse(spec.get("cidr", "")), spec.get("router", DEFAULT_ROUTER)
-        if wanted is None or not router:
-            return
-        taken = await self._services(context, router)
+        router = context.obj["spec"].get("router", DEFAULT_ROUTER)
         page = await self.store.list(Prefix(NETWORKS.resource, context.tenant))
-        for entry in page.entries:
-            other = decode_entry(entry)["spec"]
-            if (entry.key.namespace, entry.key.name) == (context.namespace, context.name):
-                continue
-            found = cidr.parse(other.get("cidr", ""))
-            if found is not None and other.get("router", DEFAULT_ROUTER) == router:
-                taken.append((found, f"network {entry.key.namespace}/{entry.key.name}"))
-        field = Field("spec") / "cidr"
-        problems = [
-            field.invalid(str(wanted), f"overlaps {prefix} of {what}")
-            for prefix, what in taken
-            if prefix.overlaps(wanted)
-        ]
+        others = [decode_entry(entry) for entry in page.entries]
+        services = await self._services(context, router)
+        problems = network_conflicts(context.obj, others, services, platform=context.tenant == ROOT)
         if problems:
             raise invalid(NETWORKS, context.name, problems)
 
-    async def _services(self, context: AdmissionContext, router: str) -> list[tuple[ipaddress.IPv4Network, str]]:
+    async def _services(self, context: AdmissionContext, router: str) -> str:
         entry = await self.store.get(Key(ROUTERS.resource, context.tenant, SYSTEM_NAMESPACE, router))
-        found = cidr.parse((decode_entry(entry).get("spec") or {}).get("serviceCidr", "")) if entry else None
-        return [(found, "the tenant's services (serviceCidr)")] if found is not None else []
+        return str((decode_entry(entry).get("spec") or {}).get("serviceCidr", "")) if entry else ""
 
 
 @dataclass(frozen=True, slots=True)

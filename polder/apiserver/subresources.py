@@ -42,7 +42,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "portforward": "port forwarding",
     "proxy": "proxying",
     "eviction": "eviction",
-    "ephemeralcontainers": "ephemeral containers",
+    "ephemeralcontainers": "adding ephemeral containers",
     "resize": "resizing a pod in place",
     "scale": "scaling",
     "approval": "approval",

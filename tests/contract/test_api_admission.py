@@ -57,6 +57,13 @@ async def test_networks_do_not_overlap(admin: Any) -> None:
     assert sorted(d.status for d in done) == [201] + [422] * 7
 
 
+async def test_no_tenant_takes_the_addresses_of_the_routers(admin: Any, running: Any) -> None:
+    assert (await admin.post(TENANTS, {"metadata": {"name": "acme"}})).status == 201
+    acme = await running.tenant_admin("acme")
+    refused = await acme.post(NETS, {"metadata": {"name": "b"}, "spec": {"cidr": "100.64.0.0/16"}})
+    assert field_of(refused) == "spec.cidr" and "must not overlap 100.64.0.0/10" in refused.json["message"]
+
+
 async def test_tenants_networks_overlap_freely(admin: Any) -> None:
     for name in ("acme", "globex"):
         assert (await admin.post(TENANTS, {"metadata": {"name": name}})).status == 201
@@ -230,3 +237,21 @@ async def test_custom_resources_need_a_version_for_updates(admin: Any) -> None:
     assert (await admin.patch(f"{path}/w", {"spec": {"size": 4}}, "strategic-merge-patch")).status == 415
     done = await admin.patch(f"{path}/w", {"spec": {"size": 4}})
     assert done.json["metadata"]["generation"] == 2
+
+
+async def test_what_a_tenant_cannot_be_without_goes_only_with_it(admin: Any, running: Any) -> None:
+    assert (await admin.post(TENANTS, {"metadata": {"name": "acme"}})).status == 201
+    acme = await running.tenant_admin("acme")
+    service, network = (
+        "/api/v1/namespaces/default/services/kubernetes",
+        NETS.replace("default", "kube-system") + "/default",
+    )
+    slice_ = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+    for path in (service, slice_, network):
+        refused = await acme.delete(path)
+        assert refused.status == 403 and "it goes only with its tenant" in refused.json["message"], path
+    ports = {"spec": {"ports": [{"port": 80}]}}
+    refused = await acme.patch(service, ports)
+    assert refused.status == 403 and "only its metadata may change" in refused.json["message"]
+    assert (await acme.patch(service, {"metadata": {"labels": {"a": "b"}}})).status == 200
+    assert (await acme.patch(network, {"spec": {"mtu": 1300}})).status == 200

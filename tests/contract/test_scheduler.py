@@ -288,3 +288,24 @@ async def test_an_event_says_all_that_people_read(client: CuttableClient) -> Non
     assert raw["firstTimestamp"] and raw["lastTimestamp"] and raw["source"]["component"] == "test"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_events_of_one_second_are_listed_in_their_order(client: CuttableClient) -> None:
+    await add_tenant(client, ACME)
+    recorder = Recorder(client, "test", SystemClock())
+    task = asyncio.ensure_future(recorder.run())
+    web, reasons = (
+        await client.create(ACME, pod("web")),
+        ["Pulled", "Created", "Started", "Killing", "Failed", "BackOff"],
+    )
+    for reason in reasons:
+        recorder.event(web, "Normal", reason, "x")
+
+    async def all_there() -> bool:
+        return len(await events_of(client, ACME)) == len(reasons)
+
+    await until(all_there)
+    listed = (await client.list(Event, ACME, "default")).items
+    assert [e.reason for e in listed] == reasons
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
