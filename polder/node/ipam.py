@@ -8,12 +8,13 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from weakref import WeakValueDictionary
 
 from polder.api.core import Pod
 from polder.api.errors import ApiError
-from polder.api.meta import ObjectMeta, OwnerReference, ref_of
+from polder.api.meta import TENANT_ANNOTATION, ObjectMeta, OwnerReference, ref_of
 from polder.api.polder import (
     ADDRESS_ANNOTATION,
     API_VERSION,
@@ -41,6 +42,14 @@ TRANSIT = Ref(ROOT, SYSTEM_NAMESPACE, "transit")
 """The network of routers' addresses."""
 MOST_CONFLICTS = 64
 """Claims that may fail in one search before it is left for later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a pod asks for by annotation; empty leaves it to us."""
+
+    address: str = ""
+    mac: str = ""
 
 
 class UsedAddresses:
@@ -88,6 +97,7 @@ class Ipam:
             metadata=ObjectMeta(
                 name=name,
                 namespace=at.namespace,
+                annotations={TENANT_ANNOTATION: at.tenant},
                 finalizers=[PORT_FINALIZER],
                 owner_references=[OwnerReference(api_version="v1", kind="Pod", name=at.name, uid=pod.metadata.uid)],
             ),
@@ -100,10 +110,8 @@ class Ipam:
             ),
         )
         annotations = pod.metadata.annotations or {}
-        static, mac = annotations.get(ADDRESS_ANNOTATION, ""), annotations.get(MAC_ANNOTATION, "")
-        async with self._lock(Ref(at.tenant, at.namespace, name)):
-            found = await self._create(at.tenant, port)
-            return await self._complete(found, network, static, mac)
+        wish = Wish(annotations.get(ADDRESS_ANNOTATION, ""), annotations.get(MAC_ANNOTATION, ""))
+        return await self._ensure(port, network, wish)
 
     async def ensure_router_address(self, tenant: TenantName) -> Port:
         """The transit Port of a tenant's router on this node."""
@@ -111,15 +119,16 @@ class Ipam:
             api_version=API_VERSION,
             kind="Port",
             metadata=ObjectMeta(
-                name=router_port_name(tenant, self._node), namespace=SYSTEM_NAMESPACE, finalizers=[PORT_FINALIZER]
+                name=router_port_name(tenant, self._node),
+                namespace=SYSTEM_NAMESPACE,
+                annotations={TENANT_ANNOTATION: ROOT},
+                finalizers=[PORT_FINALIZER],
             ),
             spec=PortSpec(
                 network=f"{TRANSIT.namespace}/{TRANSIT.name}", node=self._node, router_of=tenant, interface="up"
             ),
         )
-        async with self._lock(Ref(ROOT, SYSTEM_NAMESPACE, port.metadata.name)):
-            found = await self._create(ROOT, port)
-            return await self._complete(found, await self._client.get(Network, TRANSIT), "", "")
+        return await self._ensure(port, await self._client.get(Network, TRANSIT), Wish())
 
     async def release(self, port: Port) -> None:
         """Let a Port go that is in deletion and whose link is gone, then its addresses, which others may claim from here on."""
@@ -141,10 +150,26 @@ class Ipam:
             lock = self._locks[ref] = asyncio.Lock()
         return lock
 
-    async def _create(self, tenant: TenantName, port: Port) -> Port:
-        ref = Ref(tenant, port.metadata.namespace, port.metadata.name)
+    async def _ensure(self, port: Port, network: Network, wish: Wish) -> Port:
+        """The Port first: a claim names a Port that there is (the server sees to that). Then the claim, then the address
+        into the Port. A try that was cut off is taken up where it ended.
+        """
+        ref = ref_of(port)
+        async with self._lock(ref):
+            found = await self._create(port)
+            if found.spec.addresses and found.spec.mac:
+                return found
+            address = await self._claim_wish(found, network, wish)
+            patch = {
+                "metadata": {"uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version},
+                "spec": {"addresses": [address], "mac": wish.mac or mac_of(address)},
+            }
+            return await self._client.patch(Port, ref, patch)
+
+    async def _create(self, port: Port) -> Port:
+        ref = ref_of(port)
         try:
-            found = await self._client.create(tenant, port)
+            found = await self._client.create(ref.tenant, port)
         except ApiError as error:
             if not error.is_already_exists:
                 raise
@@ -155,24 +180,18 @@ class Ipam:
             raise PermanentError(f"Port {ref}: spec.node is {found.spec.node}, not this node {self._node}")
         return found
 
-    async def _complete(self, port: Port, network: Network, static: str, mac: str) -> Port:
-        """Claim what a Port has not yet, and write it down."""
-        if port.spec.addresses and port.spec.mac:
-            return port
-        ref, cidr = ref_of(port), _cidr(network)
+    async def _claim_wish(self, port: Port, network: Network, wish: Wish) -> str:
+        """Claim an address, and the static MAC if there is one; the address."""
+        ref, cidr, mac = ref_of(port), _cidr(network), wish.mac
         check_mac(ref, mac)
-        if static:
-            address = await self._claim_static(port, network, cidr, static)
-        else:
-            address = await self._claim_any(port, network, cidr)
         if mac and not await self._claim(port, mac_claim(port, mac), mac):
             holder = await self._holder(mac_claim(port, mac))
-            raise PermanentError(f"Port {ref}: the static MAC {mac} of Network {ref_of(network)} is used by {holder}")
-        patch = {
-            "metadata": {"uid": port.metadata.uid, "resourceVersion": port.metadata.resource_version},
-            "spec": {"addresses": [address], "mac": mac or mac_of(address)},
-        }
-        return await self._client.patch(Port, ref, patch)
+            raise RetryableError(
+                f"Port {ref}: the static MAC {mac} of Network {ref_of(network)} is used by {holder}", 2.0
+            )
+        if wish.address:
+            return await self._claim_static(port, network, cidr, wish.address)
+        return await self._claim_any(port, network, cidr)
 
     async def _claim_static(self, port: Port, network: Network, cidr: IPv4Network, address: str) -> str:
         where = f"Pod {ref_of(port).namespace}/{port.spec.pod}: annotation {ADDRESS_ANNOTATION}"

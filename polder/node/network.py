@@ -20,6 +20,7 @@ from polder.api.polder import (
     Port,
     Router,
     Tenant,
+    port_name,
 )
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError, PolderError, RetryableError
@@ -28,7 +29,7 @@ from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.informer import Informer
 from polder.loop.runner import Runner
-from polder.node.attach import YOUNG, Attachments, AttachParts, PortCache, router_ref
+from polder.node.attach import DEFAULT_INTERFACE, YOUNG, Attachments, AttachParts, PortCache, router_ref
 from polder.node.ipam import TRANSIT, Ipam, UsedAddresses, router_port_name
 from polder.node.journal import Journal
 from polder.sdn.compile.keys import Concern, Key
@@ -102,6 +103,8 @@ class NodeNetwork:
         self._networks = self._follow(Network)
         for kind in (Router, Tenant, Node):
             self._follow(kind)
+        self._namespaces: Informer[Namespace] = Informer(client, Namespace, EVERY_TENANT)
+        self._informers.append(self._namespaces)
         self._ports.add_index("pod", lambda port: [port.spec.pod_uid] if port.spec.pod_uid else [])
         pods.add_index("uid", lambda pod: [pod.metadata.uid])
         pods.add_index("tenant", lambda pod: [tenant_of(pod.metadata)])
@@ -155,7 +158,7 @@ class NodeNetwork:
             if not self._has_router(tenant):
                 router = await self._ipam.ensure_router_address(tenant)
                 self.pipeline.put(Port, ref_of(router), router)
-            port = await self._ipam.ensure_port(pod, network)
+            port = self._whole_port(pod) or await self._ipam.ensure_port(pod, network)
             self.pipeline.put(Port, ref_of(port), port)
         except ApiError as error:
             kind = PermanentError if error.is_invalid else RetryableError
@@ -163,6 +166,13 @@ class NodeNetwork:
         keys = [Key(Concern.ROUTER, router_ref(tenant)), Key(Concern.NETWORK, ref_of(network))]
         await self.pipeline.settle(keys, timeout=PREPARE_PATIENCE)
         return port
+
+    def _whole_port(self, pod: Pod) -> Port | None:
+        """The Port that an earlier call completed."""
+        at = ref_of(pod)
+        port = self._ports.get(Ref(at.tenant, at.namespace, port_name(pod.metadata.uid, DEFAULT_INTERFACE)))
+        whole = port is not None and port.spec.addresses and port.metadata.deletion_timestamp is None
+        return port if whole else None
 
     def _has_router(self, tenant: TenantName) -> bool:
         part = self.pipeline.part(Key(Concern.ROUTER, router_ref(tenant)))
@@ -174,7 +184,8 @@ class NodeNetwork:
         named = (pod.metadata.annotations or {}).get(NETWORK_ANNOTATION, "")
         where = f"Pod {at}: annotation {NETWORK_ANNOTATION}"
         if not named:
-            namespace = await self._client.get(Namespace, Ref(at.tenant, "", at.namespace))
+            where_it_is = Ref(at.tenant, "", at.namespace)
+            namespace = self._namespaces.get(where_it_is) or await self._client.get(Namespace, where_it_is)
             named = (namespace.metadata.annotations or {}).get(NETWORK_ANNOTATION, "")
             where = f"Namespace {at.tenant}:{at.namespace}: annotation {NETWORK_ANNOTATION}"
         if not named:
