@@ -49,8 +49,8 @@ class Contexts:
         if made is not None and now - made[0] < RENEW_AFTER:
             self._made.move_to_end(address)
             return made[1]
-        leaves = [self._pki.issue_serving(NAMES, [address], rsa_key=rsa) for rsa in (False, True)]
-        context = server_context(leaves, self._pki.clients_ca)
+        leaf = self._pki.issue_serving(NAMES, [address])
+        context = server_context(leaf, self._pki.clients_ca)
         self._made[address] = (now, context)
         if len(self._made) > CONTEXT_LIMIT:
             self._made.popitem(last=False)

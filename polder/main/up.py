@@ -185,7 +185,9 @@ def command(args: argparse.Namespace) -> int:
     out.line(f"  export KUBECONFIG={cluster.admin_kubeconfig}")
     out.line("  kubectl get nodes")
     out.line("A tenant of its own:")
-    out.line("  kubectl create -f - <<< '{apiVersion: polder.dev/v1alpha1, kind: Tenant, metadata: {name: acme}}'")
+    out.line(
+        "  printf 'apiVersion: polder.dev/v1alpha1\\nkind: Tenant\\nmetadata: {name: acme}\\n' | kubectl create -f -"
+    )
     out.line(f"  {polder} kubeconfig acme --file acme.kubeconfig")
     out.line(
         "  kubectl --kubeconfig acme.kubeconfig run web --image=toolbox --image-pull-policy=IfNotPresent -- sleep 1d"

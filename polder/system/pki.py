@@ -13,7 +13,7 @@ import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -22,12 +22,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from polder.base.errors import PermanentError
-
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 AUTHORITY_LIFE = timedelta(days=3650)
 LEAF_LIFE = timedelta(days=90)
@@ -115,15 +113,9 @@ class Authority:
         self._key = private
         self.certificate = certificate
 
-    def issue(
-        self,
-        subject: x509.Name,
-        names: list[x509.GeneralName],
-        usage: x509.ObjectIdentifier,
-        key: PrivateKey | None = None,
-    ) -> Leaf:
-        """A leaf of ninety days with a new P-256 key, or with the given one."""
-        key = key or ec.generate_private_key(ec.SECP256R1())
+    def issue(self, subject: x509.Name, names: list[x509.GeneralName], usage: x509.ObjectIdentifier) -> Leaf:
+        """A leaf of ninety days with a new key."""
+        key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         builder = _builder(subject, self._certificate.subject, key.public_key(), now - SKEW, now + LEAF_LIFE)
         builder = (
@@ -140,11 +132,10 @@ class Authority:
 class Pki:
     """The cluster's authorities, kept in ``directory``."""
 
-    def __init__(self, directory: Path, serving: Authority, clients: Authority, rsa: rsa.RSAPrivateKey) -> None:
+    def __init__(self, directory: Path, serving: Authority, clients: Authority) -> None:
         self.directory = directory
         self.serving = serving
         self.clients = clients
-        self._rsa = rsa
 
     @property
     def serving_ca(self) -> Path:
@@ -156,17 +147,14 @@ class Pki:
         """The file that servers trust clients by."""
         return self.directory / "clients-ca.crt"
 
-    def issue_serving(self, names: Iterable[str], ips: Iterable[str], *, rsa_key: bool = False) -> Leaf:
-        """A server's certificate for DNS names and addresses; the first of them is its common name. With ``rsa_key`` it is
-        for clients that do not speak P-256, such as busybox's.
-        """
+    def issue_serving(self, names: Iterable[str], ips: Iterable[str]) -> Leaf:
+        """A server's certificate for DNS names and addresses; the first of them is its common name."""
         dns, addresses = list(names), [ipaddress.ip_address(ip) for ip in ips]
         general: list[x509.GeneralName] = [*map(x509.DNSName, dns), *map(x509.IPAddress, addresses)]
         if not general:
             raise PkiError("a serving certificate needs a name or an address")
         common = dns[0] if dns else str(addresses[0])
-        key = self._rsa if rsa_key else None
-        return self.serving.issue(_subject(common, ()), general, ExtendedKeyUsageOID.SERVER_AUTH, key)
+        return self.serving.issue(_subject(common, ()), general, ExtendedKeyUsageOID.SERVER_AUTH)
 
     def issue_client(self, common_name: str, organizations: Iterable[str], tenant_uri: str = "") -> Leaf:
         """A caller's certificate. ``tenant_uri`` (``urn:polder:tenant:…``) ties it to one tenant."""
@@ -178,21 +166,7 @@ class Pki:
 def ensure_pki(directory: Path) -> Pki:
     """Loads the authorities below ``directory``, making those that are missing. Idempotent. Raises PkiError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    serving, clients = _ensure_authority(directory, "serving"), _ensure_authority(directory, "clients")
-    return Pki(directory, serving, clients, _ensure_rsa(directory / "serving-rsa.key"))
-
-
-def _ensure_rsa(path: Path) -> rsa.RSAPrivateKey:
-    """The one RSA key of this directory's servers: making one takes a tenth of a second, so it is kept."""
-    if not path.exists():
-        write_private(path, _key_pem(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except ValueError as error:
-        raise PkiError(f"the key {path.name} cannot be read: {error}") from error
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise PkiError(f"the key {path.name} is not an RSA key")
-    return key
+    return Pki(directory, _ensure_authority(directory, "serving"), _ensure_authority(directory, "clients"))
 
 
 def _ensure_authority(directory: Path, name: str) -> Authority:
@@ -217,11 +191,7 @@ def _new_authority(name: str) -> Leaf:
 
 
 def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
-    begin: datetime,
-    end: datetime,
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begin: datetime, end: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -257,7 +227,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: PrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -319,9 +289,8 @@ def _b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def server_context(leaves: Sequence[Leaf], client_ca: Path) -> ssl.SSLContext:
-    """A TLS server's context that asks for a client certificate but does not need one. Of several leaves (one for each kind
-    of key) the client's offer chooses.
+def server_context(leaf: Leaf, client_ca: Path) -> ssl.SSLContext:
+    """A TLS server's context that asks for a client certificate but does not need one.
 
     OpenSSL's binding reads keys from files only, so the pair stands in a private directory for a moment.
     """
@@ -329,9 +298,8 @@ def server_context(leaves: Sequence[Leaf], client_ca: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     with tempfile.TemporaryDirectory(prefix=".leaf.", dir=client_ca.parent) as directory:
         certificate, key = Path(directory) / "crt", Path(directory) / "key"
-        for leaf in leaves:
-            leaf.write(certificate, key)
-            context.load_cert_chain(certificate, key)
+        leaf.write(certificate, key)
+        context.load_cert_chain(certificate, key)
     context.load_verify_locations(client_ca)
     context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])

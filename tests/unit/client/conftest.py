@@ -143,7 +143,7 @@ async def serving(api, pki, port=0):
     app.router.add_route("*", "/tenants/{tenant}/{rest:.*}", api.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
-    context = server_context([pki[0].issue_serving(["localhost"], ["127.0.0.1"])], pki[0].clients_ca)
+    context = server_context(pki[0].issue_serving(["localhost"], ["127.0.0.1"]), pki[0].clients_ca)
     site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
     await site.start()
     try:
