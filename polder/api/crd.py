@@ -6,6 +6,7 @@ The rules of a definition are in ``validation.crds``, those of schemas in ``crd_
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from polder.api.errors import Field, FieldError
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.api.validation.meta import validate_meta, validate_meta_update
+
+PROBLEMS_SHOWN = 64
+"""Problems of one custom object that an answer names."""
 
 # --- acceptance -------------------------------------------------------------------------------------------------------
 
@@ -98,7 +102,7 @@ class CustomVersion:
         else:
             found = list(validate_meta_update(self.kind, meta, old.get("metadata") or {}))
         body = {key: value for key, value in obj.items() if key != "metadata"}
-        return found + list(structural.validate(self.schema, body, Field()))
+        return found + list(itertools.islice(structural.validate(self.schema, body, Field()), PROBLEMS_SHOWN))
 
 
 @functools.lru_cache(maxsize=256)

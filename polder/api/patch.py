@@ -5,6 +5,7 @@ All functions leave their arguments as they are and share unchanged parts with t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -16,6 +17,23 @@ from polder.api.schemas import Schema
 from polder.api.strategic import apply_strategic
 
 MAX_OPERATIONS: Final = 10_000
+COPY_LIMIT: Final = 3 * 1024 * 1024
+"""Bytes that one JSON patch may copy: thirty copies of the document into itself would fill the memory. Moving the items
+of long lists counts a little too.
+"""
+
+
+@dataclass(slots=True)
+class _Room:
+    """What is left of ``COPY_LIMIT``."""
+
+    left: int = COPY_LIMIT
+
+    def take(self, size: int, where: str) -> None:
+        """Raises ApiError 413."""
+        self.left -= size
+        if self.left < 0:
+            raise errors.too_large(f"{where}: the patch copies or moves more than {COPY_LIMIT} bytes")
 
 
 class PatchType(Enum):
@@ -97,23 +115,24 @@ def apply_json(doc: Raw, operations: Any) -> Raw:
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         )
     found: Any = orjson.loads(orjson.dumps(doc))
+    room = _Room()
     for number, operation in enumerate(operations):
-        found = _operate(found, operation, f"operation {number}")
+        found = _operate(found, operation, f"operation {number}", room)
     if not isinstance(found, dict):
         raise _refused("the patched document is no object")
     return found
 
 
-def _operate(doc: Any, operation: Raw, where: str) -> Any:
+def _operate(doc: Any, operation: Raw, where: str, room: _Room) -> Any:
     path = _pointer(operation.get("path"), f"{where}: path")
     name = operation.get("op")
     if name in ("add", "replace", "test") and "value" not in operation:
         raise errors.bad_request(f"error decoding patch: {where}: {name} needs a value")
     match name:
         case "add":
-            return _add(doc, path, operation["value"], where)
+            return _add(doc, path, operation["value"], where, room)
         case "remove":
-            return _remove(doc, path, where)[0]
+            return _remove(doc, path, where, room)[0]
         case "replace":
             _get(doc, path, where)
             return _set(doc, path, operation["value"], where)
@@ -125,11 +144,13 @@ def _operate(doc: Any, operation: Raw, where: str) -> Any:
             source = _pointer(operation.get("from"), f"{where}: from")
             if path[: len(source)] == source and path != source:
                 raise _refused(f"{where}: a value cannot move into itself")
-            doc, value = _remove(doc, source, where)
-            return _add(doc, path, value, where)
+            doc, value = _remove(doc, source, where, room)
+            return _add(doc, path, value, where, room)
         case "copy":
             value = _get(doc, _pointer(operation.get("from"), f"{where}: from"), where)
-            return _add(doc, path, orjson.loads(orjson.dumps(value)), where)
+            text = orjson.dumps(value)
+            room.take(len(text), where)
+            return _add(doc, path, orjson.loads(text), where, room)
     raise errors.bad_request(f"error decoding patch: {where}: unknown op {errors.shown(name)}")
 
 
@@ -175,11 +196,12 @@ def _get(doc: Any, path: list[str], where: str, default: Any = _NEEDED) -> Any:
     return doc
 
 
-def _add(doc: Any, path: list[str], value: Any, where: str) -> Any:
+def _add(doc: Any, path: list[str], value: Any, where: str, room: _Room) -> Any:
     if not path:
         return value
     parent = _get(doc, path[:-1], where)
     if isinstance(parent, list):
+        room.take(len(parent) // 64, where)
         at = len(parent) if path[-1] == "-" else _index(path[-1], len(parent) + 1, path, where)
         parent.insert(at, value)
     elif isinstance(parent, dict):
@@ -200,12 +222,13 @@ def _set(doc: Any, path: list[str], value: Any, where: str) -> Any:
     return doc
 
 
-def _remove(doc: Any, path: list[str], where: str) -> tuple[Any, Any]:
+def _remove(doc: Any, path: list[str], where: str, room: _Room) -> tuple[Any, Any]:
     if not path:
         raise _refused(f"{where}: the whole document cannot be removed")
     parent = _get(doc, path[:-1], where)
     value = _get(parent, path[-1:], where)
     if isinstance(parent, list):
+        room.take(len(parent) // 64, where)
         del parent[_index(path[-1], len(parent), path, where)]
     else:
         del parent[path[-1]]

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 POD = kind_of(Pod)
 OPTIONS = Kind("", "v1", "PodLogOptions", "podlogoptions", "podlogoptions")
+_INT64 = 2**63 - 1
 HEAD_WAIT = 1.0
 """Seconds to wait for the first bytes before the answer's head goes out: a refusal can still become a Status."""
 
@@ -80,7 +81,9 @@ def _number(query: Mapping[str, str], name: str, least: int, errors: list[FieldE
     except ValueError:
         errors.append(Field(name).type_invalid(text, "must be an integer"))
         return -1
-    if number < least:
+    if number > _INT64:
+        errors.append(Field(name).type_invalid(text, "must be an integer of 64 bits"))
+    elif number < least:
         errors.append(Field(name).invalid(number, f"must be greater than or equal to {least}"))
     return number
 

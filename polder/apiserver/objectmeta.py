@@ -155,7 +155,8 @@ def _added_finalizers(meta: Raw, before: Raw) -> list[FieldError]:
     """An object that is being deleted gets no new finalizers."""
     if not before.get("deletionTimestamp"):
         return []
-    added = [f for f in meta.get("finalizers") or [] if f not in (before.get("finalizers") or [])]
+    standing = set(before.get("finalizers") or [])
+    added = [f for f in meta.get("finalizers") or [] if f not in standing]
     if not added:
         return []
     why = f"no new finalizers can be added if the object is being deleted, found new finalizers {added}"

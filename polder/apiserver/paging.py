@@ -18,6 +18,7 @@ from polder.store.protocol import Key, Prefix
 
 _EXACT = "Exact"
 _NOT_OLDER = "NotOlderThan"
+_INT64 = 2**63 - 1
 
 
 class _Token(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,9 +90,12 @@ def _limit(text: str) -> int:
     if not text:
         return 0
     try:
-        return max(0, int(text))
+        found = int(text)
     except ValueError:
-        raise bad_request(f'limit: Invalid value: "{text}": must be a number') from None
+        found = _INT64 + 1
+    if not -_INT64 <= found <= _INT64:
+        raise bad_request(f'limit: Invalid value: "{text}": must be a number of 64 bits')
+    return max(0, found)
 
 
 def _check_match(match: str, revision: str, token: str, initial: bool) -> None:

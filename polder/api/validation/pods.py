@@ -136,9 +136,14 @@ def _deadline(after: Raw, before: Raw) -> Iterator[FieldError]:
 
 
 def _tolerations(after: Raw, before: Raw) -> Iterator[FieldError]:
-    kept = [{**toleration, "tolerationSeconds": 0} for toleration in after.get("tolerations") or ()]
+    kept = {_but_seconds(toleration) for toleration in after.get("tolerations") or ()}
     for toleration in before.get("tolerations") or ():
-        if {**toleration, "tolerationSeconds": 0} not in kept:
+        if _but_seconds(toleration) not in kept:
             why = "existing toleration can not be modified except its tolerationSeconds"
             yield (_SPEC / "tolerations").forbidden(why)
             return
+
+
+def _but_seconds(toleration: Raw) -> frozenset[tuple[str, str]]:
+    """A toleration as something that hashes: lists of thousands are compared."""
+    return frozenset((key, str(value)) for key, value in toleration.items() if key != "tolerationSeconds")
