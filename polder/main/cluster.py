@@ -51,6 +51,8 @@ class Cluster:
             raise PermanentError(f"--name {self.name!r}: use 1 to 9 lower-case letters and digits, a letter first")
         if not 1 <= self.nodes <= MAX_NODES:
             raise PermanentError(f"--nodes {self.nodes}: use 1 to {MAX_NODES}")
+        if not 1 <= self.port <= 65535:
+            raise PermanentError(f"--port {self.port}: use 1 to 65535")
         try:
             network = ipaddress.IPv4Network(self.subnet)
         except ValueError as error:

@@ -8,11 +8,20 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from polder.base.errors import PolderError
 from polder.main.cluster import DEFAULT_STATE
 
 Command = Callable[[argparse.Namespace], int]
+
+
+class _WithState(argparse.ArgumentParser):
+    """A command's parser: --state may stand behind the command too."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_argument("--state", type=Path, default=argparse.SUPPRESS, help="as before the command")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         default=Path(os.environ.get("POLDER_STATE", DEFAULT_STATE)),
         help="the cluster's state directory (default: $POLDER_STATE or %(default)s)",
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_WithState)
     _cluster_commands(commands)
     _tenant_commands(commands)
     _daemons(commands)
@@ -35,7 +44,7 @@ def _output(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", choices=["table", "json"], default="table")
 
 
-def _cluster_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _cluster_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
     up = commands.add_parser("up", help="start a cluster on this machine")
     up.add_argument("--nodes", type=int, metavar="N", help="how many nodes (default: 2)")
     up.add_argument("--name", help="prefix of what is made on the host (default: polder)")
@@ -58,7 +67,7 @@ def _cluster_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     load.set_defaults(module="polder.main.image")
 
 
-def _tenant_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _tenant_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
     kubeconfig = commands.add_parser("kubeconfig", help="write the kubeconfig of a tenant's administrator")
     kubeconfig.add_argument("tenant", help="the tenant's name, or root for the platform")
     kubeconfig.add_argument("--file", type=Path, default=None, help="where to write it (default: standard output)")
@@ -71,7 +80,7 @@ def _tenant_commands(commands: argparse._SubParsersAction[argparse.ArgumentParse
     tenant.set_defaults(module="polder.main.inspect")
 
 
-def _daemons(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _daemons(commands: argparse._SubParsersAction[_WithState]) -> None:
     for name, text in (("server", "API server, controllers, scheduler"), ("agent", "the agent of one node")):
         daemon = commands.add_parser(name, help=f"run {text} in the foreground")
         daemon.add_argument("--config", type=Path, required=True, metavar="FILE")
@@ -94,3 +103,6 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, as `| head` does; there is nobody to tell
         return 0
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        print(f"polder: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1

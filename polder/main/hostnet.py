@@ -67,6 +67,7 @@ class HostNetwork:
         write_sysctl(FORWARD, "1")
         if not succeeds("ip", "link", "show", bridge):
             run("ip", "link", "add", bridge, "type", "bridge")
+        run("ip", "link", "set", bridge, "alias", str(self.cluster.state))
         run("ip", "addr", "replace", f"{self.cluster.host_address}/24", "dev", bridge)
         run("ip", "link", "set", bridge, "up")
         run("nft", "-f", "-", stdin=self._ruleset())

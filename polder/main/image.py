@@ -14,7 +14,7 @@ from polder.main.images import import_everywhere
 def command(args: argparse.Namespace) -> int:
     """Imports and says under which names."""
     if not args.file.is_file():
-        raise PermanentError(f"{args.file}: no such file; name an OCI or docker archive (a .tar)")
+        raise PermanentError(f"{args.file}: no file; name an OCI or docker archive (a .tar)")
     out = Output()
     with out.step(f"importing {args.file}"):
         names = asyncio.run(import_everywhere(cluster_of(args.state), args.file, args.node))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
+from polder.base.errors import PermanentError
 from polder.base.ids import ROOT, TenantName
 from polder.cli.output import Output
 from polder.main.credentials import Credentials
@@ -25,8 +26,10 @@ async def document(credentials: Credentials, tenant: TenantName) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Prints it, or writes it to --file with mode 0600."""
-    text = asyncio.run(document(Credentials.of(cluster_of(args.state)), TenantName(args.tenant)))
     out = Output()
+    if args.file is not None and not args.file.absolute().parent.is_dir():
+        raise PermanentError(f"--file {args.file}: there is no directory {args.file.parent}")
+    text = asyncio.run(document(Credentials.of(cluster_of(args.state)), TenantName(args.tenant)))
     if args.file is None:
         out.line(text.rstrip())
     else:

@@ -20,6 +20,7 @@ from polder.base.errors import PermanentError, PolderError, RetryableError
 from polder.base.ids import ROOT
 from polder.cli.output import Output
 from polder.client.client import Client
+from polder.main.claims import check_free
 from polder.main.cluster import Cluster, NodePlan
 from polder.main.credentials import Credentials
 from polder.main.hostnet import HostNetwork, read_record
@@ -136,6 +137,7 @@ async def _node_ready(client: Client, name: str, since: str) -> bool:
 
 async def start(cluster: Cluster, out: Output) -> None:
     """Everything, in order."""
+    check_free(cluster, server_daemon(cluster).running() is not None)
     cluster.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with out.step("images"):
         ensure_images(cluster)

@@ -209,7 +209,7 @@ def read_references(path: Path) -> list[str]:
         with tarfile.open(path) as tar:
             return _references(tar)
     except (tarfile.TarError, gzip.BadGzipFile, KeyError, ValueError, OSError) as error:
-        raise PermanentError(f"{path} is no image archive: {error}") from error
+        raise PermanentError(f"{path} is no image archive: {str(error).partition(':')[0]}") from error
 
 
 def _references(tar: tarfile.TarFile) -> list[str]:

@@ -29,6 +29,7 @@ def test_link_names_fit_the_kernel() -> None:
         (Cluster(name="ten2345678"), "--name"),
         (Cluster(nodes=0), "--nodes"),
         (Cluster(nodes=81), "--nodes"),
+        (Cluster(port=99999), "--port"),
         (Cluster(subnet="10.0.0.0/16"), "--subnet"),
         (Cluster(subnet="10.0.0.1/24"), "--subnet"),
         (Cluster(subnet="rubbish"), "--subnet"),
@@ -43,3 +44,14 @@ def test_a_choice_that_cannot_work_names_its_option(cluster: Cluster, field: str
 def test_commands_without_a_cluster_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--state", str(tmp_path), "kubeconfig", "acme"]) == 1
     assert f"no cluster in {tmp_path}" in capsys.readouterr().err
+
+
+def test_state_may_stand_behind_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["status"], ["inspect", "tenant", "acme"], ["image", "import", __file__]):
+        assert main([*argv, "--state", str(tmp_path)]) == 1
+        assert f"no cluster in {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_file_where_a_directory_should_be_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--state", __file__, "status"]) == 1
+    assert capsys.readouterr().err == f"polder: {__file__}/cluster.json: Not a directory\n"

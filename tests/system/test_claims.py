@@ -1,0 +1,90 @@
+"""`polder up` beside what is there: it names the option to change, and has touched nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polder.base.errors import PermanentError
+from polder.main.claims import check_free
+from polder.main.cluster import Cluster
+from polder.main.hostnet import Record, write_record
+from polder.system.commands import run
+
+NAME = f"c{os.getpid()}"
+SUBNET = "198.18.77.0/24"
+
+
+def cluster(state: Path, **more: object) -> Cluster:
+    chosen = {"name": NAME, "subnet": SUBNET, "port": free_port()} | more
+    return Cluster(state=state, **chosen)  # type: ignore[arg-type]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def record(folder: Path, *, running: bool) -> None:
+    folder.mkdir(exist_ok=True)
+    write_record(folder / "cluster.json", Record(name=NAME, subnet=SUBNET, port=1, nodes=2, running=running))
+
+
+@pytest.fixture
+def bridge() -> Iterator[str]:
+    name = f"{NAME}0"
+    run("ip", "link", "add", name, "type", "bridge")
+    yield name
+    run("ip", "link", "del", name)
+
+
+def test_what_is_free_may_be_taken(tmp_path: Path) -> None:
+    check_free(cluster(tmp_path), False)
+    check_free(cluster(tmp_path / "new"), False)
+
+
+@pytest.mark.system
+def test_the_name_of_a_running_cluster_is_taken(tmp_path: Path, bridge: str) -> None:
+    other = tmp_path / "other"
+    run("ip", "link", "set", bridge, "alias", str(other))
+    record(other, running=True)
+    with pytest.raises(PermanentError, match=f"--name {NAME}: the cluster in {other} has this name"):
+        check_free(cluster(tmp_path / "mine"), False)
+    record(other, running=False)
+    check_free(cluster(tmp_path / "mine"), False)
+
+
+@pytest.mark.system
+def test_a_link_of_somebody_else_stays_theirs(tmp_path: Path, bridge: str) -> None:
+    with pytest.raises(PermanentError, match=f"--name {NAME}: there is a link {bridge} of somebody else"):
+        check_free(cluster(tmp_path), False)
+    record(tmp_path, running=True)
+    check_free(cluster(tmp_path), False)
+
+
+def test_a_subnet_of_the_machine_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match=r"--subnet 127.0.0.0/24: link lo of this machine is in 127.0.0.0/8"):
+        check_free(cluster(tmp_path, subnet="127.0.0.0/24"), False)
+
+
+def test_a_port_in_use_is_taken_unless_by_our_own_server(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(PermanentError, match=f"--port {port}: is used by another program"):
+            check_free(cluster(tmp_path, port=port), False)
+        check_free(cluster(tmp_path, port=port), True)
+
+
+def test_a_directory_with_something_else_is_no_state(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    check_free(cluster(tmp_path), False)
+    (tmp_path / "passwd").touch()
+    with pytest.raises(PermanentError, match=f"--state {tmp_path}: holds passwd but no cluster"):
+        check_free(cluster(tmp_path), False)
