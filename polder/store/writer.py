@@ -164,10 +164,9 @@ class Writer:
 
 
 def _resolve(group: Sequence[Job], hub: Hub) -> None:
-    """On the loop: watchers get a commit before its author is told."""
-    for job in group:
-        if job.changes and job.error is None:
-            hub.publish(job.revision, job.changes)
+    """On the loop, in one step: whoever learns of a commit finds it published. Authors are woken first: they wait for the
+    answer (a quarter of the time of a lone write was watchers' work), watchers come right after.
+    """
     for job in group:
         if job.future.done():  # its author was cancelled; what is committed stays committed
             continue
@@ -175,6 +174,9 @@ def _resolve(group: Sequence[Job], hub: Hub) -> None:
             job.future.set_result(job.revision)
         else:
             job.future.set_exception(job.error)
+    for job in group:
+        if job.changes and job.error is None:
+            hub.publish(job.revision, job.changes)
 
 
 def change_of(row: tuple[int, str, str, str, str, bytes | None, bytes | None]) -> Change:
