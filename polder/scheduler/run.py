@@ -16,6 +16,7 @@ from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
+from polder.loop.wait import wait_set
 from polder.scheduler.backlog import Backlog
 from polder.scheduler.cluster import Cluster, facts_of
 from polder.scheduler.core import Decision, decide
@@ -93,12 +94,7 @@ class Scheduler:
         if self._cluster.changes != self._seen_changes:
             return
         timeout = None if at is None else max(0.0, at - self._clock.monotonic())
-        try:
-            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with what it waits for.
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-        except TimeoutError:
-            pass  # a back-off ended
+        await wait_set(self._wake, timeout)
         self._wake.clear()
 
     async def _pass(self, group: asyncio.TaskGroup) -> None:

@@ -135,7 +135,8 @@ async def stop(process: ProcessId, grace: float) -> None:
         reap(process.pid)
         return
     try:
-        await asyncio.wait_for(wait_gone(process), grace)
+        async with asyncio.timeout(grace):
+            await wait_gone(process)
     except TimeoutError:
         send(process, signal.SIGKILL)
         await wait_gone(process)

@@ -72,3 +72,9 @@ def test_no_registry_host_and_no_machine_path_is_named() -> None:
         if named.search(line)
     ]
     assert found == []
+
+
+def test_nothing_waits_in_a_way_that_loses_cancellations() -> None:
+    lossy = "asyncio.wait_" + "for("
+    found = [p for p in tracked() if p.startswith("polder/") and p.endswith(".py") and lossy in (ROOT / p).read_text()]
+    assert found == [], "in Python 3.11 it may swallow a cancellation: use asyncio.timeout, or polder.loop.wait"

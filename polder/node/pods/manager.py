@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from polder.api.core import Pod
+from polder.api.meta import ref_of
 from polder.base.errors import PolderError
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
+from polder.loop.wait import wait_set
 from polder.node.pods.context import Context
 from polder.node.pods.sweep import sweep
 from polder.node.pods.worker import PodWorker
@@ -113,8 +115,10 @@ class PodManager:
                 asyncio.get_running_loop().call_later(BLIND_POLL, lambda: self._again(uid, pod))
 
     def _again(self, uid: str, pod: Pod) -> None:
+        """Not with the pod as it was: what happened meanwhile was told to nobody."""
         if uid not in self._workers:
-            self._add(uid, pod)
+            now = self._source.get(ref_of(pod))
+            self._add(uid, now if now is not None and now.metadata.uid == uid else None)
 
     # --- the runtime's side ---
 
@@ -133,9 +137,7 @@ class PodManager:
     async def _watch_runtime(self) -> None:
         while True:
             await self._relist_quietly()
-            try:
-                await asyncio.wait_for(self._look.wait(), POLL if self._events_come else BLIND_POLL)
-            except TimeoutError:
+            if not await wait_set(self._look, POLL if self._events_come else BLIND_POLL):
                 continue
             self._look.clear()
             await self._relist_quietly()

@@ -14,6 +14,7 @@ import msgspec
 from polder.api.core import ContainerStateWaiting, Pod, PodStatus
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError, PolderError, RetryableError
+from polder.loop.wait import wait_set
 from polder.node.pods import ending, plan, starting
 from polder.node.pods.backoff import Backoff
 from polder.node.pods.context import Context
@@ -81,10 +82,7 @@ class PodWorker:
                 delay = await self._turn()
                 if delay is None:
                     return
-                try:
-                    await asyncio.wait_for(self._wake.wait(), delay)
-                except TimeoutError:
-                    pass  # the delay is over
+                await wait_set(self._wake, delay)
         finally:
             await self._reporter.close()
 
@@ -266,12 +264,13 @@ class PodWorker:
         try:
             await asyncio.wait({task, ends}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
                 raise _EndedError(f"pod {self._uid} is to end")
             task.result()
         finally:
             ends.cancel()
+            if not task.done():  # the worker itself was told to end
+                task.cancel()
+                await asyncio.wait({task})
 
     # --- the end ---
 

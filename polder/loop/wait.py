@@ -1,0 +1,19 @@
+"""Waiting for an event for some time, without losing a cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def wait_set(event: asyncio.Event, seconds: float | None) -> bool:
+    """Returns when the event is set, or after ``seconds`` (None: never); whether it is set.
+
+    Not ``asyncio.wait_for``: in Python 3.11 that loses a cancellation which comes together with what it waits for, and a
+    task that was told to end goes on for ever.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass  # the time is over
+    return event.is_set()
