@@ -16,11 +16,16 @@ CPU_PERIOD = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a pod as a whole may use. Shares as in version 1 (1024 per CPU), quota in microseconds per CPU_PERIOD."""
+    """What a pod as a whole may use. Shares as in version 1 (1024 per CPU), quota in microseconds per CPU_PERIOD.
+
+    Processes and threads are bounded always: their numbers are the whole machine's, and one pod that forks for ever
+    would leave none for the others and for Polder.
+    """
 
     cpu_shares: int = 2
     cpu_quota: int | None = None
     memory: int | None = None
+    processes: int = 1024
 
 
 def weight(shares: int) -> int:
@@ -56,6 +61,7 @@ class Cgroups:
         self._write_v1(group, "cpu.cfs_period_us", str(CPU_PERIOD))
         self._write_v1(group, "cpu.cfs_quota_us", str(quota))
         self._write_v1(group, "memory.limit_in_bytes", str(memory))
+        self._write_v1(group, "pids.max", str(limits.processes))
 
     def _write_v1(self, group: str, name: str, value: str) -> None:
         for root in self._v1:
@@ -76,6 +82,15 @@ class Cgroups:
         (here / "cpu.weight").write_text(str(weight(limits.cpu_shares)))
         (here / "cpu.max").write_text(f"{quota} {CPU_PERIOD}")
         (here / "memory.max").write_text("max" if limits.memory is None else str(limits.memory))
+        (here / "pids.max").write_text(str(limits.processes))
+
+    def limit_processes(self, group: str) -> None:
+        """All of an existing group together get a quarter of the machine's processes: several nodes may share it."""
+        most = str(int(Path("/proc/sys/kernel/pid_max").read_text()) // 4)
+        for root in [*self._v1, *([self._v2] if self._v2 else [])]:
+            path = root / group.lstrip("/") / "pids.max"
+            if path.exists():
+                path.write_text(most)
 
     def remove(self, group: str) -> None:
         """Removes a group and all below it from every hierarchy. A group with living processes stays."""

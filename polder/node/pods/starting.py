@@ -59,6 +59,7 @@ def _prepare_host(ctx: Context, pod: Pod) -> None:
     ctx.places.pod(pod.metadata.uid).mkdir(parents=True, exist_ok=True, mode=0o711)
     ctx.places.log_directory(pod).mkdir(parents=True, exist_ok=True, mode=0o700)
     ctx.cgroups.ensure(ctx.places.pod_cgroup(pod.metadata.uid), pod_limits(pod))
+    ctx.cgroups.limit_processes(ctx.places.cgroup)
 
 
 async def _sources(ctx: Context, pod: Pod, container: Container) -> environment.Sources:
