@@ -10,8 +10,8 @@ import orjson
 
 from polder.api.core import Pod
 from polder.api.errors import ApiError
-from polder.api.polder import Tenant
-from polder.base.errors import RetryableError
+from polder.api.polder import ADDRESS_ANNOTATION, Tenant
+from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.cli.demo_objects import NAMES, TENANTS, Place, places, pod, tenant
@@ -64,10 +64,13 @@ async def ensure_tenants(platform: Client) -> None:
 
 
 async def ensure_pods(scene: Scene) -> list[Place]:
-    """Creates the pods where they are missing and waits until every one runs. Raises RetryableError."""
+    """Creates the pods where they are missing and waits until every one runs. Raises RetryableError; PermanentError if
+    a pod of somebody else has the name.
+    """
     standing = places(scene.nodes)
     for place in standing:
-        await _create(scene.platform, place.tenant, pod(place))
+        if not await _create(scene.platform, place.tenant, pod(place)):
+            await _check_ours(scene.platform, place)
     for _ in range(240):
         waiting = [place for place in standing if not await _running(scene.platform, place)]
         if not waiting:
@@ -77,12 +80,28 @@ async def ensure_pods(scene: Scene) -> list[Place]:
     raise RetryableError(f"these pods do not run after 60 s: {names}; see `kubectl describe pod` in their tenant")
 
 
-async def _create(client: Client, owner: TenantName, obj: Tenant | Pod) -> None:
+async def _create(client: Client, owner: TenantName, obj: Tenant | Pod) -> bool:
+    """False if the name is taken."""
     try:
         await client.create(owner, obj)
     except ApiError as error:
         if not error.is_already_exists:
             raise
+        return False
+    return True
+
+
+async def _check_ours(client: Client, place: Place) -> None:
+    """Another pod of this name (the README's session has such) would answer otherwise, which would look like a fault."""
+    found, wanted = await client.get(Pod, Ref(place.tenant, "default", place.name)), pod(place)
+    address = (found.metadata.annotations or {}).get(ADDRESS_ANNOTATION)
+    there, asked = found.spec, wanted.spec
+    same = address == place.address and there.node_selector == asked.node_selector
+    if not same or there.containers[0].command != asked.containers[0].command:
+        raise PermanentError(
+            f"tenant {place.tenant} has a pod default/{place.name} that is not the demo's: "
+            f"delete it, or the tenant, and run the demo again"
+        )
 
 
 async def _running(client: Client, place: Place) -> bool:
