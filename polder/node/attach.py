@@ -1,7 +1,8 @@
-"""Attachments: what a sandbox's ADD and DEL mean. They write the Port, and wait for the pipeline.
+"""Attachments: what a sandbox's ADD and DEL mean. They note who uses the Port, and wait for the pipeline.
 
-The Port's status names the sandbox that uses it, durably, before ADD answers. DEL takes the sandbox out of the datapath here
-and now, notes it on disk, and leaves the API to ``reconcile``, which also lets a Port go once its link no longer exists.
+Who uses a Port is on disk before ADD and DEL answer, and in the datapath. The API has the addresses' claims from before; it is
+told of the sandbox right afterwards by ``reconcile``, which also lets a Port go once its link no longer exists. So ADD and DEL
+of what is prepared need no server, and an agent that starts anew finds on its own disk what it had answered.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.loop.runner import Runner
 from polder.node.ipam import Ipam, network_of
-from polder.node.journal import Detachment, Journal
+from polder.node.journal import Journal, Use
 from polder.sdn.compile.keys import Concern, Key
+from polder.sdn.compile.snapshot import same_use
 from polder.sdn.pipeline import Pipeline
 from polder.sdn.render.linux.network import mtu_of
 from polder.sdn.topology import types as topology
@@ -37,8 +39,8 @@ PATIENCE = 20.0
 """Seconds that a call waits for the kernel to have a port."""
 YOUNG = 300.0
 """Seconds for which our own collection leaves an attachment alone: the runtime may not list its sandbox yet."""
-RACES = 5
-"""Tries to write a Port that others write too."""
+SOON = 0.02
+"""Seconds after which the API is told of an ADD: the runtime's next step comes first."""
 DEFAULT_INTERFACE = "eth0"
 ATTACHED, DETACHED = "Attached", "Detached"
 
@@ -52,15 +54,6 @@ class Sandbox:
     netns: str = ""
     pod_uid: str = ""
     pod: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Who uses a Port; nobody by default."""
-
-    sandbox: str = ""
-    netns: str = ""
-    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +101,12 @@ class Attachments:
         self._since: dict[tuple[str, str], float] = {}
         self._started = parts.clock.monotonic()
         self._runner: Runner[Ref] = Runner("ports", self.reconcile, workers=8, clock=parts.clock)
-        for entry in parts.journal.entries():
-            parts.pipeline.revoke(entry.port, entry.sandbox)
-            self._runner.add(entry.port)
+        for use in parts.journal.uses():
+            parts.pipeline.expect(use.port, _status(use))
+            self._runner.add(use.port)
 
     async def run(self) -> None:
-        """Until cancelled: tell the API what is detached, and let Ports go."""
+        """Until cancelled: tell the API who uses which Port, and let Ports go."""
         await self._runner.run()
 
     def changed(self, ref: Ref, _: Port | None, new: Port | None) -> None:
@@ -122,22 +115,26 @@ class Attachments:
             self._written.pop(ref, None)
         elif new.spec.node != self._parts.pipeline.facts.name:
             return
-        if new is None or new.metadata.deletion_timestamp is not None or self._parts.journal.of(ref):
+        if new is None or new.metadata.deletion_timestamp is not None or self._parts.journal.of(ref) is not None:
             self._runner.add(ref)
 
     async def add(self, sandbox: Sandbox) -> Attached:
         """Attach. The same sandbox twice gives the same; another sandbox of the pod takes the port over."""
+        self.status()
         port = await self._port(sandbox)
         ref = ref_of(port)
         async with self._lock(ref):
             self._since[sandbox.container, sandbox.interface] = self._parts.clock.monotonic()
-            port = self._newest(ref) or port
-            if self._uses(port, sandbox):
-                self._parts.pipeline.put(Port, ref, port)
-                await self._parts.pipeline.settle([Key(Concern.PORT, ref)], timeout=PATIENCE)
-            else:
-                port = await self._take(port, sandbox)
-            return self._attached(port)
+            port = self._newest(ref, port) or port
+            if port.metadata.deletion_timestamp is not None:
+                raise RetryableError(f"Port {ref} is being deleted", 0.5)
+            use = self._use(port)
+            if (use.sandbox, use.netns) != (sandbox.container, sandbox.netns):
+                use = Use(ref, sandbox.container, sandbox.netns, self._link(port, sandbox))
+            self._parts.pipeline.put(Port, ref, port)
+            await self._apply(use, present=True)
+            self._runner.add_after(ref, SOON)
+            return self._attached(port, use)
 
     async def delete(self, sandbox: Sandbox) -> None:
         """Detach: no packet passes when this returns. What is not attached is detached already."""
@@ -167,8 +164,7 @@ class Attachments:
     def addresses(self, sandbox: Sandbox) -> tuple[str, ...]:
         """What a sandbox has, with prefix length; nothing where it is not attached."""
         part = self._parts.pipeline.sandbox_of(sandbox.container, sandbox.interface)
-        port = self._newest(_ref(part)) if part is not None else None
-        return self._attached(port).addresses if port is not None else ()
+        return tuple(f"{address}/32" for address in part.addresses) if part is not None else ()
 
     async def collect(self, valid: Iterable[tuple[str, str]], *, young: float = 0.0) -> list[str]:
         """Detach every (container, interface) that is not ``valid``, unless it came less than ``young`` seconds ago."""
@@ -189,12 +185,12 @@ class Attachments:
             raise RetryableError("the node's agent has not seen the API since it started", 1.0)
 
     async def reconcile(self, ref: Ref) -> float | None:
-        """Tell the API what was detached, and let a Port of this node go that is in deletion."""
+        """Tell the API who uses the Port, and let a Port of this node go that is in deletion."""
         async with self._lock(ref):
             try:
                 port = await self._parts.client.get(Port, ref)
             except ApiError as error:
-                if not (error.is_not_found or error.is_forbidden):  # forbidden: its tenant is not here any more
+                if not (error.is_not_found or (error.is_forbidden and self._left(ref))):
                     raise
                 self._forget(ref)
                 return None
@@ -202,14 +198,19 @@ class Attachments:
                 await self._settle_accounts(ref, port)
         return None
 
+    def _left(self, ref: Ref) -> bool:
+        """Whether the Port has left this node's share, with its tenant."""
+        return self._parts.pipeline.synced and self._parts.cache.port(ref) is None
+
     async def _settle_accounts(self, ref: Ref, port: Port) -> None:
-        for entry in self._parts.journal.of(ref):
-            if port.status.sandbox == entry.sandbox and port.metadata.deletion_timestamp is None:
-                port = await self._write(port, Use())
-            if port.status.sandbox != entry.sandbox:
-                self._parts.pipeline.put(Port, ref, port)
-                self._parts.journal.forget(entry)
-        if port.metadata.deletion_timestamp is not None and PORT_FINALIZER in (port.metadata.finalizers or []):
+        deleting = port.metadata.deletion_timestamp is not None
+        use = self._parts.journal.of(ref)
+        if use is not None and not deleting:
+            if not same_use(port.status, _status(use)):
+                port = await self._write(port, use)
+            self._parts.pipeline.put(Port, ref, port)
+            self._parts.journal.forget(ref)
+        if deleting and PORT_FINALIZER in (port.metadata.finalizers or []):
             await self._release(ref, port)
 
     async def _release(self, ref: Ref, port: Port) -> None:
@@ -227,62 +228,41 @@ class Attachments:
         self._forget(ref)
 
     def _forget(self, ref: Ref) -> None:
-        for entry in self._parts.journal.of(ref):
-            self._parts.journal.forget(entry)
+        self._parts.journal.forget(ref)
+        self._parts.pipeline.expect(ref, None)
         self._written.pop(ref, None)
 
     async def _detach(self, ref: Ref, container: str) -> None:
         port = self._newest(ref)
         part = self._parts.pipeline.part(Key(Concern.PORT, ref))
         in_use = isinstance(part, topology.Port) and part.sandbox == container
-        if not in_use and (port is None or port.status.sandbox != container):
-            return  # a late call: another sandbox has the port, or none has
-        await self._parts.journal.write(Detachment(ref, container))
-        self._parts.pipeline.revoke(ref, container)
-        await self._parts.pipeline.settle([Key(Concern.PORT, ref)], present=False, timeout=PATIENCE)
+        if in_use or (port is not None and self._use(port).sandbox == container):
+            await self._apply(Use(ref), present=False)
+        # else a late call: another sandbox has the port, or none has
 
-    def _uses(self, port: Port, sandbox: Sandbox) -> bool:
-        """Whether the Port says so, and DEL did not come in between."""
-        now, ended = port.status, self._parts.journal.of(ref_of(port))
-        same = (now.sandbox, now.netns) == (sandbox.container, sandbox.netns)
-        return bool(same and now.link and sandbox.container not in {entry.sandbox for entry in ended})
-
-    async def _take(self, port: Port, sandbox: Sandbox) -> Port:
-        """Give the Port to the sandbox; whoever had it before is detached by that. The kernel works while the API writes: this
-        returns when both are done, and takes the kernel's part back if the API refuses.
-        """
-        ref, pipeline = ref_of(port), self._parts.pipeline
-        use = Use(sandbox.container, sandbox.netns, self._link(port, sandbox))
-        for entry in self._parts.journal.of(ref):
-            if entry.sandbox == sandbox.container:  # attached anew after its DEL
-                pipeline.readmit(ref, entry.sandbox)
-                self._parts.journal.forget(entry)
-        pipeline.expect(ref, PortStatus(sandbox=use.sandbox, netns=use.netns, link=use.link, phase=ATTACHED))
-        wiring = asyncio.create_task(pipeline.settle([Key(Concern.PORT, ref)], timeout=PATIENCE))
+    async def _apply(self, use: Use, *, present: bool) -> None:
+        """Both at one time: the note on disk, and the datapath. Whoever had the port before is detached by that."""
+        key = Key(Concern.PORT, use.port)
+        self._parts.pipeline.expect(use.port, _status(use))
+        wiring = asyncio.create_task(self._parts.pipeline.settle([key], present=present, timeout=PATIENCE))
         try:
-            port = await self._record(port, use)
-        except BaseException:
-            pipeline.expect(ref, None)
+            await self._parts.journal.write(use)
+        except BaseException as error:
             wiring.cancel()
             await asyncio.gather(wiring, return_exceptions=True)
-            raise
-        pipeline.put(Port, ref, port)
+            if not isinstance(error, OSError):
+                raise
+            if present:
+                self._parts.pipeline.expect(use.port, None)
+            raise RetryableError(
+                f"Port {use.port}: its use cannot be written to the node's disk: {error}", 1.0
+            ) from error
         await wiring
-        return port
 
-    async def _record(self, port: Port, use: Use) -> Port:
-        """Write who uses a Port, whatever others write there meanwhile."""
-        ref = ref_of(port)
-        for _ in range(RACES):
-            if port.metadata.deletion_timestamp is not None:
-                raise RetryableError(f"Port {ref} is being deleted", 0.5)
-            try:
-                return await self._write(port, use)
-            except ApiError as error:
-                if not error.is_conflict:
-                    raise
-            port = await self._parts.client.get(Port, ref)
-        raise RetryableError(f"Port {ref} is changed by others all the time", 0.2)
+    def _use(self, port: Port) -> Use:
+        """Who uses a Port: by the journal, else by the API."""
+        ref, status = ref_of(port), port.status
+        return self._parts.journal.of(ref) or Use(ref, status.sandbox, status.netns, status.link)
 
     def _link(self, port: Port, sandbox: Sandbox) -> str:
         """A name that no link of this node has, nor one that is still on its way out."""
@@ -326,16 +306,14 @@ class Attachments:
         if part is not None:
             return _ref(part)
         for port in [*self._written.values(), *self._parts.cache.ports_of_pod(sandbox.pod_uid)]:
-            if port.status.sandbox == sandbox.container and port.spec.interface == sandbox.interface:
+            if self._use(port).sandbox == sandbox.container and port.spec.interface == sandbox.interface:
                 return ref_of(port)
         return None
 
-    def _newest(self, ref: Ref) -> Port | None:
-        """The Port as last written here or seen."""
-        seen, written = self._parts.cache.port(ref), self._written.get(ref)
-        if seen is None or written is None:
-            return seen or written
-        return max(seen, written, key=lambda port: int(port.metadata.resource_version or 0))
+    def _newest(self, ref: Ref, known: Port | None = None) -> Port | None:
+        """The Port as last written here, seen, or ``known``."""
+        found = [port for port in (self._parts.cache.port(ref), self._written.get(ref), known) if port is not None]
+        return max(found, key=lambda port: int(port.metadata.resource_version or 0), default=None)
 
     def _lock(self, ref: Ref) -> asyncio.Lock:
         lock = self._locks.get(ref)
@@ -343,15 +321,15 @@ class Attachments:
             lock = self._locks[ref] = asyncio.Lock()
         return lock
 
-    def _attached(self, port: Port) -> Attached:
+    def _attached(self, port: Port, use: Use) -> Attached:
         pipeline = self._parts.pipeline
         network = pipeline.part(Key(Concern.NETWORK, network_of(port)))
         if not isinstance(network, topology.Network):
             raise RetryableError(f"Port {ref_of(port)}: its network {port.spec.network} went meanwhile", 0.5)
         return Attached(
-            link=port.status.link,
+            link=use.link,
             interface=port.spec.interface,
-            netns=port.status.netns,
+            netns=use.netns,
             mac=port.spec.mac,
             mtu=mtu_of(network, pipeline.facts),
             addresses=tuple(f"{address}/32" for address in port.spec.addresses),
@@ -362,6 +340,10 @@ class Attachments:
 def router_ref(tenant: TenantName) -> Ref:
     """A tenant's router."""
     return Ref(tenant, SYSTEM_NAMESPACE, DEFAULT_ROUTER)
+
+
+def _status(use: Use) -> PortStatus:
+    return PortStatus(sandbox=use.sandbox, netns=use.netns, link=use.link, phase=ATTACHED if use.sandbox else DETACHED)
 
 
 def _ref(part: topology.Port) -> Ref:

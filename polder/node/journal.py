@@ -1,4 +1,4 @@
-"""Detachments that the API may not know of yet, on disk before DEL answers."""
+"""Who uses each Port of this node, on disk before ADD or DEL answers; the API is told afterwards."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Detachment:
-    """``sandbox`` does not use ``port`` any more."""
+class Use:
+    """What the last call for ``port`` left: the sandbox that uses it and its link, or nobody."""
 
     port: Ref
-    sandbox: str
+    sandbox: str = ""
+    netns: str = ""
+    link: str = ""
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -30,41 +32,41 @@ class _Row(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     sandbox: str
+    netns: str
+    link: str
 
 
 class Journal:
-    """One file for each detachment; a file stands until the Port itself says it, or is gone."""
+    """One file for each Port of which the API does not know the last use yet."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._entries = {self._path(entry): entry for entry in self._read()}
+        self._uses = {use.port: use for use in self._read()}
 
-    def entries(self) -> list[Detachment]:
+    def uses(self) -> list[Use]:
         """What stands."""
-        return list(self._entries.values())
+        return list(self._uses.values())
 
-    def of(self, port: Ref) -> list[Detachment]:
+    def of(self, port: Ref) -> Use | None:
         """What stands of one port."""
-        return [entry for entry in self._entries.values() if entry.port == port]
+        return self._uses.get(port)
 
-    async def write(self, entry: Detachment) -> None:
-        """On disk when this returns. Raises OSError."""
-        path = self._path(entry)
-        if path not in self._entries:
-            await asyncio.to_thread(_write, path, entry)
-            self._entries[path] = entry
+    async def write(self, use: Use) -> None:
+        """On disk, in place of what was there of the port, when this returns. Raises OSError."""
+        if self._uses.get(use.port) != use:
+            await asyncio.to_thread(_write, self._path(use.port), use)
+            self._uses[use.port] = use
 
-    def forget(self, entry: Detachment) -> None:
+    def forget(self, port: Ref) -> None:
         """The API knows it. (A file that comes back after a power failure is forgotten once more.)"""
-        path = self._path(entry)
-        path.unlink(missing_ok=True)
-        self._entries.pop(path, None)
+        if self._uses.pop(port, None) is not None:
+            self._path(port).unlink(missing_ok=True)
 
-    def _path(self, entry: Detachment) -> Path:
-        return self._folder / f"{quote(entry.sandbox, safe='')}@{quote(str(entry.port), safe='')}"
+    def _path(self, port: Ref) -> Path:
+        return self._folder / quote(str(port), safe="")
 
-    def _read(self) -> list[Detachment]:
+    def _read(self) -> list[Use]:
         found = []
         for path in sorted(self._folder.iterdir()):
             if path.name.startswith("."):
@@ -75,12 +77,13 @@ class Journal:
             except msgspec.DecodeError as error:
                 log.warning("journal: %s is no entry and is left out: %s", path, error)
                 continue
-            found.append(Detachment(Ref(TenantName(row.tenant), row.namespace, row.name), row.sandbox))
+            port = Ref(TenantName(row.tenant), row.namespace, row.name)
+            found.append(Use(port, row.sandbox, row.netns, row.link))
         return found
 
 
-def _write(path: Path, entry: Detachment) -> None:
-    row = _Row(entry.port.tenant, entry.port.namespace, entry.port.name, entry.sandbox)
+def _write(path: Path, use: Use) -> None:
+    row = _Row(use.port.tenant, use.port.namespace, use.port.name, use.sandbox, use.netns, use.link)
     fresh = path.with_name(f".{path.name}")
     with fresh.open("wb") as file:
         file.write(msgspec.json.encode(row))

@@ -2,7 +2,7 @@
 
 Objects go in by ``put``; a single run at a time compiles what is dirty, renders what depends on it, and applies the
 difference in one batch; changes that come meanwhile share the next run. Until ``synced`` nothing is removed on the strength
-of objects: the last topology, from disk, is what holds, and only ``revoke`` takes away.
+of objects: the last topology, from disk, is what holds, and only ``expect`` takes away.
 """
 
 from __future__ import annotations
@@ -120,18 +120,10 @@ class Pipeline:
         if self._compiler.put(kind, ref, obj):
             self._wake.set()
 
-    def revoke(self, port: Ref, sandbox: str) -> None:
-        """Detach ``sandbox`` from ``port`` here and now, whatever the object says, API or no API."""
-        self._compiler.revoke(port, sandbox)
-        self._wake.set()
-
-    def readmit(self, port: Ref, sandbox: str) -> None:
-        """Take ``revoke`` back: the runtime attaches the same sandbox anew."""
-        self._compiler.readmit(port, sandbox)
-        self._wake.set()
-
     def expect(self, port: Ref, status: PortStatus | None) -> None:
-        """Work for a ``status`` that is just being written to ``port``; None if the writing failed."""
+        """Take ``status`` for the port's until the object says so: this node has attached or detached it, API or no API. None
+        takes that back.
+        """
         self._compiler.expect(port, status)
         self._wake.set()
 

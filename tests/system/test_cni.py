@@ -21,8 +21,7 @@ async def test_add_gives_addresses_that_work(site: Site) -> None:
     assert one.host.link("eth0").mac == first["interfaces"][0]["mac"]
     assert await asyncio.to_thread(one.host.ping, "10.0.0.1")
     assert await asyncio.to_thread(one.host.ping, address), "over the wire to the other node"
-    ports = await site.ports("acme")
-    assert {p.status.sandbox for p in ports} == {one.container, two.container}
+    await until(lambda: _has_sandboxes(site, [one.container, two.container]), what="the API is told")
 
 
 async def test_add_twice_gives_the_same_and_del_twice_succeeds(site: Site) -> None:
@@ -47,7 +46,7 @@ async def test_a_late_del_leaves_the_successor_alone(site: Site) -> None:
     assert not await asyncio.to_thread(old.host.ping, "10.0.0.1", 0.2), "the older sandbox is off the network"
     await node.delete(old)
     assert await asyncio.to_thread(new.host.ping, "10.0.0.1")
-    assert [p.status.sandbox for p in await site.ports("acme")] == [new.container]
+    await until(lambda: _has_sandboxes(site, [new.container]), what="the API is told")
 
 
 async def test_fifty_adds_at_once_get_fifty_addresses(site: Site) -> None:
@@ -82,7 +81,7 @@ async def test_two_hundred_attachments_leave_nothing(site: Site) -> None:
     await until(lambda: "acme" not in node.live.pipeline.entries(), what="the router is gone")
     left = await node.machine.kernel.observe(node.live.pipeline.wanted())
     assert left == empty
-    assert node.live.pipeline.problems() == {}
+    assert not [problem for problem in node.live.pipeline.problems() if "acme" in problem]
     assert not list((node.folder / "journal").iterdir())
 
 
@@ -101,9 +100,10 @@ async def test_del_without_pod_and_without_api(site: Site) -> None:
     await site.stop_serving()
     await node.delete(away)
     assert not await asyncio.to_thread(away.host.ping, "10.0.0.1", 0.2)
-    code, answer = await node.cni(site.again(away).environment("ADD"))
-    assert code == 1
-    assert answer["code"] == 11, answer
+    back = site.again(away)
+    await node.add(back)
+    assert await asyncio.to_thread(back.host.ping, "10.0.0.1"), "what is prepared needs no API"
+    await node.delete(back)
     await node.stop()
     await node.start()
     await site.serve()
@@ -117,4 +117,4 @@ async def _is_released(site: Site, _: str, left: int) -> bool:
 
 
 async def _has_sandboxes(site: Site, wanted: list[str]) -> bool:
-    return [port.status.sandbox for port in await site.ports("acme")] == wanted
+    return sorted(port.status.sandbox for port in await site.ports("acme")) == sorted(wanted)

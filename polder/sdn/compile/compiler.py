@@ -47,26 +47,17 @@ class Compiler:
         self._dirty |= keys
         return keys
 
-    def revoke(self, port: Ref, sandbox: str) -> Key:
-        """Treat ``sandbox`` as detached from ``port``, whatever the object says."""
+    def expect(self, port: Ref, status: PortStatus | None) -> None:
+        """Take ``status`` for the port's, whatever the object says (None: not any more)."""
         key = Key(Concern.PORT, port)
         part = self._parts.get(key)
-        if isinstance(part, Port) and part.sandbox == sandbox:
+        if status is not None and not status.sandbox and isinstance(part, Port) and part.sandbox:
             self._parts[key] = replace(part, sandbox="", netns="", link="")
             self._touched.add(key)
-        self._dirty |= self.snapshot.revoke(port, sandbox)
-        return key
-
-    def readmit(self, port: Ref, sandbox: str) -> None:
-        """Take ``revoke`` back."""
-        self._dirty |= self.snapshot.readmit(port, sandbox)
-
-    def expect(self, port: Ref, status: PortStatus | None) -> None:
-        """Take ``status`` for written to ``port`` (None: not any more)."""
         self._dirty |= self.snapshot.expect(port, status)
 
     def touched(self) -> dict[Key, Part | None]:
-        """Parts that ``revoke`` changed since they were asked for: all that may change before every object was seen."""
+        """Parts that ``expect`` detached since they were asked for: all that may change before every object was seen."""
         keys, self._touched = self._touched, set()
         return {key: self._parts.get(key) for key in keys}
 

@@ -68,10 +68,8 @@ def compile_router(router: api.Router, tenant: api.Tenant | None, transit: Itera
     return compiled
 
 
-def compile_port(port: api.Port, network: t.Network | None, revoked: frozenset[str] = frozenset()) -> t.Port:
-    """A port. ``revoked`` are sandboxes that this node has detached already, whatever the object still says. A port in
-    deletion is attached to nothing.
-    """
+def compile_port(port: api.Port, network: t.Network | None) -> t.Port:
+    """A port. One in deletion is attached to nothing."""
     ref = ref_of(port)
     spec, status = port.spec, port.status
     if network is None:
@@ -79,7 +77,7 @@ def compile_port(port: api.Port, network: t.Network | None, revoked: frozenset[s
     if not spec.addresses:
         raise NotReadyError(f"Port {ref}: spec.addresses is not assigned yet")
     living = port.metadata.deletion_timestamp is None
-    attached = living and bool(status.sandbox) and status.sandbox not in revoked
+    attached = living and bool(status.sandbox)
     compiled = t.Port(
         tenant=ref.tenant,
         name=local_name(ref),

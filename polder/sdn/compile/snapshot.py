@@ -34,7 +34,6 @@ class Snapshot:
         self._routers: dict[TenantName, set[Ref]] = {}
         self._ports: dict[Ref, set[Ref]] = {}
         self._transit: dict[TenantName, set[Ref]] = {}
-        self._revoked: dict[Ref, frozenset[str]] = {}
         self._expected: dict[Ref, api.PortStatus] = {}
 
     def get(self, kind: type[Object], ref: Ref) -> Object | None:
@@ -66,28 +65,17 @@ class Snapshot:
             self._objects[kind, ref] = obj
             self._index(ref, obj, True)
             dirty |= self._fed(ref, obj)
-        if not isinstance(obj, api.Port) or obj.status.sandbox not in self._revoked.get(ref, ()):
-            self._revoked.pop(ref, None)  # the object says it itself now, or is gone
         expected = self._expected.get(ref)
-        if expected and (not isinstance(obj, api.Port) or obj.status.sandbox == expected.sandbox):
-            del self._expected[ref]
+        if expected is not None and (not isinstance(obj, api.Port) or same_use(obj.status, expected)):
+            del self._expected[ref]  # the object says it itself now, or is gone
         return dirty
 
-    def revoke(self, port: Ref, sandbox: str) -> set[Key]:
-        """This node has detached ``sandbox`` from ``port``: it stays detached whatever the object says."""
-        self._revoked[port] = self._revoked.get(port, frozenset()) | {sandbox}
-        return {Key(Concern.PORT, port)}
-
-    def readmit(self, port: Ref, sandbox: str) -> set[Key]:
-        """Take ``revoke`` back."""
-        left = self._revoked.pop(port, frozenset()) - {sandbox}
-        if left:
-            self._revoked[port] = left
-        return {Key(Concern.PORT, port)}
-
     def expect(self, port: Ref, status: api.PortStatus | None) -> set[Key]:
-        """This node is writing ``status`` to ``port``: take it for written until the object says so. None: it is not."""
-        if status is None:
+        """This node has attached or detached ``port``: its status is taken for ``status`` until the object itself says so.
+        None: no more.
+        """
+        known = self._objects.get((api.Port, port))
+        if status is None or (isinstance(known, api.Port) and same_use(known.status, status)):
             self._expected.pop(port, None)
         else:
             self._expected[port] = status
@@ -112,7 +100,7 @@ class Snapshot:
             return None
         if ref in self._expected:
             port = msgspec.structs.replace(port, status=self._expected[ref])
-        return compile_port(port, network, self._revoked.get(ref, frozenset()))
+        return compile_port(port, network)
 
     def network_of(self, key: Key) -> Key | None:
         """The key of a port's network."""
@@ -168,6 +156,11 @@ def network_ref(port: api.Port) -> Ref:
     """The network of a port, of the same tenant always."""
     namespace, _, name = port.spec.network.partition("/")
     return Ref(ref_of(port).tenant, namespace, name)
+
+
+def same_use(one: api.PortStatus, other: api.PortStatus) -> bool:
+    """Whether two statuses name the same sandbox and link."""
+    return (one.sandbox, one.netns, one.link) == (other.sandbox, other.netns, other.link)
 
 
 def tenant_ref(tenant: TenantName) -> Ref:

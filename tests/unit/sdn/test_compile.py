@@ -99,20 +99,29 @@ def test_a_second_router_is_refused_by_name() -> None:
     assert "acme:default/mine" in str(error)
 
 
-def test_revoking_holds_against_the_object_until_it_says_so_itself() -> None:
+def test_what_the_node_did_holds_against_the_object_until_it_says_so_itself() -> None:
     make = Objects()
     port = make.port("acme", "p", "n1", "10.0.0.5", sandbox="s")
     compiler = compiled([make.network("acme", "a", "10.0.0.0/24", 1), port])
-    where = compiler.revoke(ref(port), "s")
-    assert not compiler.touched()[where].attached
+    where = key(Concern.PORT, port)
+    compiler.expect(ref(port), api.PortStatus())
+    assert not compiler.touched()[where].attached, "at once, also before all objects were seen"
     again = make.port("acme", "p", "n1", "10.0.0.5", sandbox="s")
     compiler.put(api.Port, ref(again), again)
     compiler.recompile()
     assert not compiler.parts[where].attached, "a newer revision that still names the sandbox"
-    other = make.port("acme", "p", "n1", "10.0.0.5", sandbox="t")
-    compiler.put(api.Port, ref(other), other)
+    compiler.expect(ref(port), api.PortStatus(sandbox="t", netns="/run/t", link="pt"))
     compiler.recompile()
-    assert compiler.parts[where].sandbox == "t"
+    assert compiler.parts[where].sandbox == "t", "before the API knows"
+    for sandbox in ("t", "u"):
+        other = make.port("acme", "p", "n1", "10.0.0.5", sandbox=sandbox)
+        compiler.put(api.Port, ref(other), other)
+        compiler.recompile()
+        assert compiler.parts[where].sandbox == sandbox, "it knows now, and is believed from here on"
+    compiler.expect(ref(port), api.PortStatus(sandbox="v", netns="/run/v", link="pv"))
+    compiler.expect(ref(port), None)
+    compiler.recompile()
+    assert compiler.parts[where].sandbox == "u", "taken back"
 
 
 def test_seeds_stay_until_all_was_seen() -> None:

@@ -75,7 +75,7 @@ async def test_nothing_is_removed_before_all_was_seen(rig: Rig) -> None:
     await asyncio.sleep(0.05)
     assert rig.kernel.items == before
     assert rig.pipeline.sandbox_of("sb1", "eth0") is not None, "known from disk"
-    rig.pipeline.revoke(WEB.ref, "sb1")
+    rig.pipeline.expect(WEB.ref, api.PortStatus())
     await rig.pipeline.settle([WEB], present=False)
     assert "psb1" not in rig.links()
     rig.put(*small_cluster()[:9])
