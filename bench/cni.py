@@ -16,9 +16,10 @@ from tests.system.site import Sandbox
 
 TITLE = "CNI against `bridge` + `host-local`"
 NOTES = """\
-A call is timed from starting the plugin's program to its end, in the node's namespace, the pod's namespace made before; the two
-plugins take turns in random order, and after each ADD the pod pings its gateway. Polder's server (SQLite, synchronous=FULL) and
-the agent's network part are processes of their own, the pod is an object bound to the node. *Prepared* is what happens in
+A call is timed from starting the plugin's program to its end, in the node's namespace, the pod's namespace made before. The
+plugins take turns in random order; before each ADD, also one of `bridge`, a pod is made and bound to the node, as before a
+runtime's call, and after it the pod pings its gateway. Polder's server (SQLite, synchronous=FULL) and
+the agent's network part are processes of their own. *Prepared* is what happens in
 production: the agent saw the pod bound and has claimed its address (Port and Address created and completed: three durable
 writes) before the runtime calls; inside ADD is one durable write, which gives the Port to this sandbox, and the datapath. *Cold*
 is ADD before all that: all four durable writes and the reading of the namespace are inside. `host-local` writes a file and does
@@ -27,40 +28,29 @@ DEL returns when the port passes no packet more; its link is deleted right after
 
 ROUNDS, WARM = 40, 3
 GOAL = 0.5
+SOON = 0.03
+"""Seconds from a pod's being ready for its sandbox to ADD: containerd makes the sandbox's namespace in this time."""
 BRIDGE = Path("/usr/lib/cni/bridge")
 KINDS = ("prepared", "cold", "bridge")
 
 
-@dataclass
-class Peer:
-    """Debian's plugins on the room's second node."""
-
-    place: Place
-    number: int = 0
-
-    def sandbox(self) -> Sandbox:
-        self.number += 1
-        name = f"peer{self.number}"
-        host = Host(name, self.place.server.state / "peers" / name)
-        self.place.site.sandboxes.append(host)
-        return Sandbox(name, name, name, host)
-
-    def call(self, box: Sandbox, command: str) -> Call:
-        config = {
-            "cniVersion": "1.0.0",
-            "name": "peer",
-            "type": "bridge",
-            "bridge": "cni0",
-            "isGateway": True,
-            "ipam": {
-                "type": "host-local",
-                "ranges": [[{"subnet": "10.0.0.0/16"}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
-                "dataDir": str(self.place.server.state / "host-local"),
-            },
-        }
-        environment = {**box.environment(command), "CNI_PATH": str(BRIDGE.parent)}
-        return Call(self.place.lab.nodes["n2"].host, BRIDGE, environment, msgspec.json.encode(config))
+def peer_call(place: Place, box: Sandbox, command: str) -> Call:
+    """A call of Debian's plugins, on the room's second node."""
+    config = {
+        "cniVersion": "1.0.0",
+        "name": "peer",
+        "type": "bridge",
+        "bridge": "cni0",
+        "isGateway": True,
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": "10.0.0.0/16"}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": str(place.server.state / "host-local"),
+        },
+    }
+    environment = {**box.environment(command), "CNI_PATH": str(BRIDGE.parent)}
+    return Call(place.lab.nodes["n2"].host, BRIDGE, environment, msgspec.json.encode(config))
 
 
 @dataclass
@@ -87,18 +77,15 @@ class Contest:
     """The rounds."""
 
     place: Place
-    peer: Peer
     chance: random.Random = field(default_factory=lambda: random.Random(2))
     times: Times = field(default_factory=Times)
 
     async def round(self, number: int) -> None:
-        boxes = {
-            "prepared": await self.place.pod(f"p{number}"),
-            "cold": await self.place.pod(f"c{number}", cold="yes"),
-            "bridge": self.peer.sandbox(),
-        }
+        boxes: dict[str, Sandbox] = {}
         for kind in self._shuffled():
-            await asyncio.sleep(REST)
+            wishes = {"cold": "yes"} if kind == "cold" else {}
+            boxes[kind] = await self.place.pod(f"{kind}{number}", **wishes)
+            await asyncio.sleep(SOON)
             took, answer = timed(self._call(kind, boxes[kind], "ADD"))
             self.times.add[kind].append(took)
             self.times.late[kind] += not reaches(boxes[kind].host, answer["ips"][0]["gateway"])
@@ -108,12 +95,11 @@ class Contest:
             self.times.delete[kind].append(took)
             if boxes[kind].host.ping("10.0.0.1", 0.02):
                 raise RuntimeError(f"{kind}: packets pass after DEL")
-        self.place.drop(boxes.pop("bridge"))
         for box in boxes.values():
             await self.place.leave(box)
 
     def _call(self, kind: str, box: Sandbox, command: str) -> Call:
-        return self.peer.call(box, command) if kind == "bridge" else self.place.call(box, command)
+        return peer_call(self.place, box, command) if kind == "bridge" else self.place.call(box, command)
 
     def _shuffled(self) -> list[str]:
         return self.chance.sample(KINDS, len(KINDS))
@@ -122,7 +108,7 @@ class Contest:
 async def _measure() -> Times:
     place = await Place.open(machines=2)
     try:
-        contest = Contest(place, Peer(place))
+        contest = Contest(place)
         for number in range(WARM + ROUNDS):
             if number == WARM:
                 contest.times = Times()

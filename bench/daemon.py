@@ -18,12 +18,19 @@ from polder.main.cluster import Cluster
 from polder.main.credentials import Credentials
 
 
-def resident_kib(pid: int) -> int:
-    """Resident memory (VmRSS, pages of shared libraries included), in KiB."""
+def resident(pid: int) -> int:
+    """Resident memory (VmRSS, pages of shared libraries included), in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
-            return int(line.split()[1])
+            return int(line.split()[1]) * 1024
     raise ValueError(f"process {pid} has no memory")
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -37,9 +44,7 @@ class Server:
     @classmethod
     def prepare(cls) -> Server:
         state = Path(tempfile.mkdtemp(prefix="polder-bench", dir="/tmp"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         cluster = Cluster(state=state, name="bench", subnet="127.0.0.0/24", port=port)
         credentials = Credentials.of(cluster)
         credentials.write_server_config()

@@ -133,7 +133,9 @@ class Place:
     async def pod(self, name: str, **annotations: str) -> Sandbox:
         """A pod bound to the node, prepared unless ``cold`` is among the annotations, and a sandbox for it."""
         pod = await self.site.pod(TENANT, name, NODE, **annotations)
-        if "cold" not in annotations:
+        if "cold" in annotations:
+            await asyncio.sleep(REST)  # the agent sees it
+        else:
             await until(lambda: self._prepared(pod.metadata.uid), what=f"pod {name} is prepared")
         return self.site.sandbox(pod)
 
