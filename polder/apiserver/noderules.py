@@ -15,19 +15,21 @@ from polder.api.discovery import Lease
 from polder.api.errors import Field, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
-from polder.api.polder import Address, Network, Port, Router, Tenant
+from polder.api.polder import Address, Network, Port, Router, Tenant, address_name
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.share import Share
 from polder.apiserver.types import Identity, RequestInfo, Role
 from polder.base.ids import EVERY_TENANT, ROOT
-from polder.store.protocol import Key, Store
+from polder.sdn.topology.addressing import mac_of
+from polder.store.protocol import Key, Prefix, Store
 
 LEASE_NAMESPACE = "kube-node-lease"
 MENTIONED = frozenset({"configmaps", "secrets", "serviceaccounts"})
 READ = frozenset({"get", "list", "watch"})
 CHANGE = frozenset({"update", "patch"})
-PORTS = kind_of(Port).resource
-DATAPATH = frozenset({PORTS, kind_of(Address).resource})
+PORTS, ADDRESSES, NODES = (kind_of(t).resource for t in (Port, Address, Node))
+HOSTNAME = "kubernetes.io/hostname"
+DATAPATH = frozenset({PORTS, ADDRESSES})
 LISTED = frozenset(
     {
         *(kind_of(t).resource for t in (Pod, Node, Tenant, Network, Router, Port, Address)),
@@ -122,16 +124,19 @@ class NodeRules:
     async def admit(self, context: AdmissionContext) -> None:
         """Admission of what a node brings, nothing for others. Raises ApiError 422.
 
-        Its own Node and Lease; Ports of pods bound to it and of routers of tenants present on it; Addresses of its Ports.
+        Its own Node, under an address of its own, and Lease; Ports of pods bound to it and of routers of tenants present
+        on it, with addresses that these Ports claimed; Addresses of its Ports.
         """
         who, kind, obj = context.who, context.resource.kind, context.obj
         if who.role is not Role.NODE or obj is None:
             return
         spec, at = obj.get("spec") or {}, Field("spec")
         name = obj.get("metadata", {}).get("name", "")
-        if kind.resource in {kind_of(Node).resource, kind_of(Lease).resource} and name != who.node:
+        if kind.resource in {NODES, kind_of(Lease).resource} and name != who.node:
             message = f"a node writes only its own, {who.node}"
             raise invalid(kind, name, [(Field("metadata") / "name").invalid(name, message)])
+        if kind.resource == NODES:
+            await self._check_node(context, obj)
         if kind.resource not in DATAPATH:
             return
         if spec.get("node") != who.node:
@@ -139,6 +144,8 @@ class NodeRules:
         before = None if context.old is None else context.old.get("spec") or {}
         if kind.resource == PORTS and _changes(spec, before, "routerOf", "pod", "podUid"):
             await self._check_port(context, spec)
+        if kind.resource == PORTS and _changes(spec, before, "network", "addresses", "mac"):
+            await self._check_claims(context, spec)
         elif kind.resource != PORTS and _changes(spec, before, "port"):
             await self._check_address(context, spec)
 
@@ -154,6 +161,39 @@ class NodeRules:
         if pod is None or pod[0] != spec.get("podUid") or pod[1].get("nodeName") != node:
             problem = (at / "podUid").invalid(spec.get("podUid"), f"is the UID of no pod of that name bound to {node}")
             raise invalid(context.resource.kind, context.name, [problem])
+
+    async def _check_claims(self, context: AdmissionContext, spec: Raw) -> None:
+        """Whoever has an address gets its traffic, so a Port has those that it claimed. Raises ApiError 422."""
+        at, addresses, mac = Field("spec"), spec.get("addresses") or [], spec.get("mac") or ""
+        for number, address in enumerate(addresses):
+            if not await self._claimed(context, spec, address):
+                why = "is no Address that this Port claimed"
+                raise invalid(context.resource.kind, context.name, [(at / "addresses")[number].invalid(address, why)])
+        own = {mac_of(address) for address in addresses}
+        if mac and mac not in own and not await self._claimed(context, spec, mac.replace(":", "-")):
+            problem = (at / "mac").invalid(mac, "neither follows from the Port's address nor is claimed by it")
+            raise invalid(context.resource.kind, context.name, [problem])
+
+    async def _claimed(self, context: AdmissionContext, spec: Raw, what: str) -> bool:
+        namespace, _, network = str(spec.get("network", "")).partition("/")
+        claim = await self._spec_of(ADDRESSES, context.tenant, namespace, address_name(network, what))
+        return claim is not None and claim[1].get("port") == f"{context.namespace}/{context.name}"
+
+    async def _check_node(self, context: AdmissionContext, obj: Raw) -> None:
+        """What others trust: the label that selectors name it by, and its underlay address. Raises ApiError 422."""
+        node, at = context.who.node, Field("metadata") / "labels"
+        label = (obj["metadata"].get("labels") or {}).get(HOSTNAME, node)
+        if label != node:
+            raise invalid(context.resource.kind, node, [at[HOSTNAME].invalid(label, f"must be {node}")])
+        wanted = _internal(obj)
+        if context.old is not None and wanted <= _internal(context.old):
+            return
+        page = await self.store.list(Prefix(NODES, ROOT))
+        others = (orjson.loads(entry.value) for entry in page.entries if entry.key.name != node)
+        for other in others:
+            for address in wanted & _internal(other):
+                problem = (Field("status") / "addresses").invalid(address, "is another node's address")
+                raise invalid(context.resource.kind, node, [problem])
 
     async def _check_address(self, context: AdmissionContext, spec: Raw) -> None:
         """An Address is for a Port of the node. Raises ApiError 422."""
@@ -188,6 +228,12 @@ class NodeRules:
             raise invalid(
                 kind_of(ServiceAccount), what.name, [(Field("spec") / "boundObjectRef").invalid(reference, why)]
             )
+
+
+def _internal(node: Raw) -> set[str]:
+    """The addresses by which other nodes reach it."""
+    addresses = (node.get("status") or {}).get("addresses") or []
+    return {str(a.get("address")) for a in addresses if a.get("type") == "InternalIP"}
 
 
 def _changes(spec: Raw, before: Raw | None, *fields: str) -> bool:
