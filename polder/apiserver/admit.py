@@ -13,7 +13,7 @@ from polder.api.meta import Raw
 from polder.api.polder import DEFAULT_NETWORK, SYSTEM_NAMESPACE, Network, Tenant
 from polder.api.validation import validate_create
 from polder.apiserver.admission import AdmissionContext, Chain, Hook
-from polder.apiserver.admit_networks import Overlap, References, ServiceAddresses
+from polder.apiserver.admit_networks import Overlap, PortNetworks, References, ServiceAddresses
 from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
 from polder.apiserver.crdregistry import DEFINITIONS
 from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
@@ -38,6 +38,8 @@ class Lifecycle:
 
     async def admit(self, context: AdmissionContext) -> None:
         """Raises ApiError 403, 404."""
+        if context.concerns(NAMESPACES.resource, "update") and context.obj is not None and context.old is not None:
+            context.obj["spec"] = context.old.get("spec") or {}  # finalizers: written by ``finalize`` alone
         if context.verb != "create":
             return
         if context.resource.kind.resource == NAMESPACES.resource and context.obj is not None:
@@ -154,6 +156,7 @@ def standard_chain(store: Store, parts: Parts, clock: Clock) -> Chain:
         ServiceAddresses(),
         Overlap(store),
         References(store),
+        PortNetworks(store),
         *parts.checking,
     )
     return Chain(changing, checking, (FirstObjects(parts.bootstrap, store),))

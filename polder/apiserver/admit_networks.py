@@ -7,7 +7,7 @@ from typing import Final
 
 from polder.api import cidr
 from polder.api.core import Namespace, Pod, Service
-from polder.api.errors import Field, FieldError, invalid
+from polder.api.errors import Field, FieldError, forbidden, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import (
@@ -17,6 +17,7 @@ from polder.api.polder import (
     NETWORK_ANNOTATION,
     SYSTEM_NAMESPACE,
     Network,
+    Port,
     Router,
 )
 from polder.api.validation.networks import network_conflicts
@@ -28,6 +29,7 @@ from polder.store.protocol import Key, Prefix, Store
 PODS: Final = kind_of(Pod)
 NAMESPACES: Final = kind_of(Namespace)
 NETWORKS: Final = kind_of(Network)
+PORTS: Final = kind_of(Port)
 ROUTERS: Final = kind_of(Router)
 SERVICES: Final = kind_of(Service)
 _ANNOTATIONS: Final = Field("metadata") / "annotations"
@@ -109,6 +111,25 @@ class References:
         entry = await self.store.get(Key(NAMESPACES.resource, context.tenant, "", context.namespace))
         annotations = (decode_entry(entry)["metadata"].get("annotations") or {}) if entry else {}
         return str(annotations.get(NETWORK_ANNOTATION) or f"{SYSTEM_NAMESPACE}/{DEFAULT_NETWORK}")
+
+
+@dataclass(frozen=True, slots=True)
+class PortNetworks:
+    """A network that is missing or goes gets no new port: it went when nothing was attached to it."""
+
+    store: Store
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Raises ApiError 403."""
+        if not context.concerns(PORTS.resource, "create") or context.obj is None:
+            return
+        reference = str(context.obj["spec"].get("network", ""))
+        namespace, _, name = reference.partition("/")
+        entry = await self.store.get(Key(NETWORKS.resource, context.tenant, namespace, name))
+        if entry is None:
+            raise forbidden(PORTS, context.name, f"network {reference} does not exist")
+        if decode_entry(entry)["metadata"].get("deletionTimestamp"):
+            raise forbidden(PORTS, context.name, f"network {reference} is being deleted")
 
 
 class ServiceAddresses:

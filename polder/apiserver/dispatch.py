@@ -21,7 +21,7 @@ from polder.apiserver.metrics import Metrics
 from polder.apiserver.reads import Reader
 from polder.apiserver.requestinfo import ParsedPath, parse
 from polder.apiserver.subresources import Subresources
-from polder.apiserver.types import RequestInfo
+from polder.apiserver.types import RequestInfo, Role
 from polder.apiserver.watches import Watches
 from polder.apiserver.writes import Writer
 from polder.store.protocol import StoreFailedError
@@ -123,10 +123,12 @@ class Dispatcher:
 
     async def _serve(self, call: Call) -> web.StreamResponse:
         info = call.info
-        await self.parts.authorizer.authorize(call.who, info)
+        if call.who.role is Role.NONE or not info.is_resource:  # nobody is told what there is
+            await self.parts.authorizer.authorize(call.who, info)
         if not info.is_resource:
             return await self._path(call)
         resource = await self.catalog.find(info.tenant, info.group, info.version, info.resource)
+        await self.parts.authorizer.authorize(call.who, info)
         _check_scope(resource, info)
         if resource.read_only and info.verb not in {"get", "list", "watch"}:
             raise method_not_allowed(resource.kind, info.verb)

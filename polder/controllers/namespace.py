@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import msgspec
@@ -47,21 +48,31 @@ class NamespaceController:
                 patch = {"status": {"conditions": msgspec.to_builtins(said)}}
                 await self._client.patch(Namespace, ref, patch, subresource="status")
             return self._settings.recheck
-        await self._finalize(ref, namespace)
+        others = [f for f in namespace.spec.finalizers or [] if f != FINALIZER]
+        await finalize(self._client, ref, namespace, others)
         return None
 
-    async def _finalize(self, ref: Ref, namespace: Namespace) -> None:
-        """Removes our finalizer if nobody changed the namespace since it was read; a conflict is tried again."""
-        meta = namespace.metadata
-        body = {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": ref.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
-            "spec": {"finalizers": [f for f in namespace.spec.finalizers or [] if f != FINALIZER]},
-        }
-        path = f"/tenants/{quote(ref.tenant)}/api/v1/namespaces/{quote(ref.name)}/finalize"
-        try:
-            await self._client.raw("PUT", path, orjson.dumps(body))
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
+
+def is_drained(namespace: Namespace) -> bool:
+    """Whether a namespace in deletion is empty: our own finalizer is gone."""
+    return namespace.metadata.deletion_timestamp is not None and FINALIZER not in (namespace.spec.finalizers or [])
+
+
+async def finalize(client: Client, ref: Ref, namespace: Namespace, kept: Sequence[str] = ()) -> None:
+    """Leaves these finalizers of the spec, if nobody changed the namespace since it was read. Gone already is well.
+
+    Raises ApiError, a conflict if it was changed.
+    """
+    meta = namespace.metadata
+    body = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": ref.name, "uid": meta.uid, "resourceVersion": meta.resource_version},
+        "spec": {"finalizers": list(kept)},
+    }
+    path = f"/tenants/{quote(ref.tenant)}/api/v1/namespaces/{quote(ref.name)}/finalize"
+    try:
+        await client.raw("PUT", path, orjson.dumps(body))
+    except ApiError as error:
+        if not error.is_not_found:
+            raise

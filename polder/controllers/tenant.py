@@ -15,13 +15,22 @@ from polder.api.core import Namespace, Pod
 from polder.api.errors import ApiError
 from polder.api.kinds import PLATFORM_ONLY, kind_of
 from polder.api.meta import Condition, Object, ref_of
-from polder.api.polder import GROUP, TENANT_FINALIZER, Address, Port, Tenant
+from polder.api.polder import (
+    NETWORK_FINALIZER,
+    PORT_FINALIZER,
+    TENANT_FINALIZER,
+    Address,
+    Network,
+    Port,
+    Tenant,
+)
 from polder.base.clock import stamp
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.batch import each
 from polder.controllers.conditions import a_few, merged
+from polder.controllers.namespace import finalize, is_drained
 from polder.controllers.resources import (
     Discovery,
     Resource,
@@ -37,6 +46,8 @@ PORTS = Resource.of(kind_of(Port))
 TENANTS = Resource.of(kind_of(Tenant))
 NAMESPACES = "namespaces"
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+OURS = {PORTS.name: PORT_FINALIZER, kind_of(Network).resource: NETWORK_FINALIZER}
+"""What is waited for, and on which kinds alone: a tenant may write any finalizer on its own objects."""
 STEPPED = frozenset({NAMESPACES, DEFINITIONS, *PLATFORM_ONLY, *(kind_of(k).resource for k in (Pod, Port, Address))})
 """Resources with a step of their own, and those that are the platform's wherever they show."""
 
@@ -133,6 +144,10 @@ class TenantController:
         by_name = {r.name: r for r in discovery.resources}
         namespaces = (await self._client.list(Namespace, name)).items
         await self._delete(by_name[NAMESPACES], name, namespaces, clear=False)
+        # What has drained itself and still stands is held by the tenant's own finalizers.
+        drained = [n for n in namespaces if is_drained(n)]
+        await self._delete(by_name[NAMESPACES], name, drained)
+        await each([finalize(self._client, ref_of(n), n) for n in drained if n.spec.finalizers])
         if namespaces and not any(_is_stuck(n) for n in namespaces):
             raise Remaining("NamespacesRemain", f"deleting namespaces {a_few(n.metadata.name for n in namespaces)}")
         living = {n.metadata.name for n in namespaces}
@@ -169,7 +184,7 @@ class TenantController:
                 await delete_object(self._client, resource, ref, seen)
                 return
             finalizers = seen.metadata.finalizers or []
-            kept = [f for f in finalizers if f.startswith(f"{GROUP}/")]
+            kept = [f for f in finalizers if f == OURS.get(resource.name)]
             if clear and kept != finalizers:
                 await patch_metadata(self._client, resource, ref, seen, {"finalizers": kept or None})
         except ApiError as error:

@@ -18,6 +18,7 @@ from polder.api.meta import TENANT_ANNOTATION, ObjectMeta, OwnerReference, ref_o
 from polder.api.polder import (
     ADDRESS_ANNOTATION,
     API_VERSION,
+    HOLDER_ANNOTATION,
     MAC_ANNOTATION,
     PORT_FINALIZER,
     SYSTEM_NAMESPACE,
@@ -256,7 +257,20 @@ class Ipam:
             if not error.is_not_found:
                 raise
             return False
-        return held.spec.port == f"{ref.namespace}/{ref.name}"
+        return held.spec.port == f"{ref.namespace}/{ref.name}" and await self._take_up(claim, held, port)
+
+    async def _take_up(self, claim: Ref, held: Address, port: Port) -> bool:
+        """Write that an earlier try's claim is needed (by which of several Ports of one name): a sweeper that judged the
+        Address before then finds it changed. False if it is gone or another's meanwhile.
+        """
+        meta = {"uid": held.metadata.uid, "annotations": {HOLDER_ANNOTATION: port.metadata.uid}}
+        try:
+            await self._client.patch(Address, claim, {"metadata": meta})
+        except ApiError as error:
+            if not (error.is_not_found or error.is_conflict):
+                raise
+            return False
+        return True
 
     async def _holder(self, claim: Ref) -> str:
         """Who holds a claim; all of one network are of one tenant, so nothing of another is told."""

@@ -244,3 +244,12 @@ async def test_unsupported_subresources_say_so(admin: Any) -> None:
         found = await admin.post(f"{PODS}/p/{name}", {})
         assert found.status == 501 and "not supported" in found.json["message"], name
     assert (await admin.get(f"{PODS}/p/nonsense")).status == 404
+
+
+async def test_the_finalizers_of_a_namespaces_spec_are_written_by_finalize_alone(admin: Any, running: Any) -> None:
+    await admin.post("/apis/polder.dev/v1alpha1/tenants", {"metadata": {"name": "acme"}})
+    mine = await running.tenant_admin("acme")
+    assert (await mine.post("/api/v1/namespaces", {"metadata": {"name": "shop"}})).status == 201
+    for wanted in ([], ["example.com/hold"]):
+        found = await mine.patch("/api/v1/namespaces/shop", {"spec": {"finalizers": wanted or None}})
+        assert (found.status, found.json["spec"]) == (200, {"finalizers": ["kubernetes"]})

@@ -11,7 +11,7 @@ import pytest
 from polder.api.core import ConfigMap, Event, Namespace, Node, Pod, ServiceAccount
 from polder.api.errors import ApiError
 from polder.api.meta import ObjectMeta, OwnerReference
-from polder.api.polder import Address, Network, Port, Segment, Tenant
+from polder.api.polder import NETWORK_FINALIZER, Address, Network, Port, Segment, Tenant
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
 from polder.controllers.run import run_controllers
@@ -121,6 +121,16 @@ async def test_nothing_of_a_tenant_stays_in_the_store_even_if_it_was_half_gone(
     assert await rows(running, "globex") == before
     segments = [s.spec.tenant for s in (await client.list(Segment, ROOT)).items]
     assert "acme" not in segments and "globex" in segments
+
+
+async def test_no_finalizer_of_a_tenants_own_holds_up_its_end(client: CuttableClient) -> None:
+    await add_tenant(client, ACME)
+    mine = ["polder.dev/mine", NETWORK_FINALIZER, "example.com/hold"]
+    await client.create(ACME, Namespace(metadata=ObjectMeta(name="shop", finalizers=mine)))
+    await client.create(ACME, ConfigMap(metadata=ObjectMeta(name="x", namespace="shop", finalizers=mine)))
+    await client.create(ACME, ConfigMap(metadata=ObjectMeta(name="x", namespace="default", finalizers=mine)))
+    await client.delete(Tenant, Ref(ROOT, "", "acme"))
+    await until(lambda: gone(client, Tenant, Ref(ROOT, "", "acme")))
 
 
 async def rows(running: Any, tenant: str) -> set[tuple[str, str, str]]:

@@ -176,3 +176,27 @@ async def test_release_frees_what_is_its_own_and_nothing_else(place: Place) -> N
     successor = await place.ipam("n2").ensure_port(taken, network)
     await ipam.release(going)
     assert await place.addresses() == set(successor.spec.addresses), "a late release leaves the successor's claim alone"
+
+
+async def test_an_address_that_is_taken_up_again_is_not_swept_on_an_older_look(place: Place) -> None:
+    pod, network = await place.pod("one", "n1"), await place.network("a", "10.5.0.0/24")
+    port = await place.ipam("n1").ensure_port(pod, network)
+    (judged,) = (await place.admin.list(Address, ACME)).items
+    await place.admin.patch(Port, ref_of(port), {"metadata": {"finalizers": None}})
+    await place.admin.delete(Port, ref_of(port))
+    again = await place.ipam("n1").ensure_port(pod, network)
+    assert again.metadata.uid != port.metadata.uid and again.spec.addresses == port.spec.addresses
+    meta = judged.metadata
+    with pytest.raises(ApiError) as caught:
+        await place.admin.delete(Address, ref_of(judged), uid=meta.uid, resource_version=meta.resource_version)
+    assert caught.value.is_conflict
+
+
+async def test_a_network_in_deletion_gets_no_new_port(place: Place) -> None:
+    pod, network = await place.pod("one", "n1"), await place.network("a", "10.5.0.0/24")
+    await place.admin.patch(Network, ref_of(network), {"metadata": {"finalizers": ["example.com/hold"]}})
+    await place.admin.delete(Network, ref_of(network))
+    with pytest.raises(ApiError, match="network default/a is being deleted") as caught:
+        await place.ipam("n1").ensure_port(pod, network)
+    assert caught.value.is_forbidden
+    assert (await place.admin.list(Port, ACME)).items == []
