@@ -33,6 +33,8 @@ LOOK_EVERY = 2.0
 """Seconds between looks at the runtime; what changed is written at once."""
 UNREADY_LOOK_EVERY = 0.2
 """Likewise while the node is not ready: pods wait for it."""
+COMPARE_EVERY = 10.0
+"""Seconds between looks at what the API shows of us."""
 WRITE_EVERY = 300.0
 """Seconds after which an unchanged status is written again, with a new heartbeat."""
 
@@ -63,6 +65,7 @@ class NodeReporter:
         self._runtime = ("containerd", "")
         self._conditions: dict[str, NodeCondition] = {}
         self._node_uid = ""
+        self._compared = 0.0
         self._ref = Ref(ROOT, "", settings.name)
         self.hindrance = "the node is starting"
         """Why pods cannot run here though the runtime is up; empty when they can. Set by the agent."""
@@ -79,7 +82,8 @@ class NodeReporter:
         while True:
             status = await self._status()
             print_ = _without_times(status)
-            if print_ != written or self._clock.monotonic() - at > WRITE_EVERY:
+            late = self._clock.monotonic() - at > WRITE_EVERY
+            if print_ != written or late or await self._is_overwritten(status):
                 try:
                     await self._write(status)
                     written, at = print_, self._clock.monotonic()
@@ -87,6 +91,19 @@ class NodeReporter:
                     log.info("the node's status was not written: %s", error)
             ready = any(c.type == "Ready" and c.status == "True" for c in status.conditions or [])
             await asyncio.sleep(LOOK_EVERY if ready else UNREADY_LOOK_EVERY)
+
+    async def _is_overwritten(self, status: NodeStatus) -> bool:
+        """Whether the API shows other conditions than ours: whoever thought us silent wrote them, or the Node was deleted."""
+        now = self._clock.monotonic()
+        if now - self._compared < COMPARE_EVERY:
+            return False
+        self._compared = now
+        try:
+            node = await self._client.get(Node, self._ref)
+        except (PolderError, OSError) as error:
+            return isinstance(error, ApiError) and error.is_not_found
+        shown = {c.type: c.status for c in node.status.conditions or []}
+        return any(shown.get(c.type) != c.status for c in status.conditions or [])
 
     async def _write(self, status: NodeStatus) -> None:
         try:

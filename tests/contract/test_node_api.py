@@ -19,6 +19,7 @@ from polder.base.clock import SystemClock
 from polder.base.ids import ROOT, NodeName, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client, ClientSettings
+from polder.node import status as status_module
 from polder.node.machine import Capacity
 from polder.node.pods.cluster import ApiCluster
 from polder.node.pods.status import Facts, build_status
@@ -121,7 +122,9 @@ async def test_a_token_is_the_pods(place: Place) -> None:
     assert said["sub"] == "system:serviceaccount:default:default"
 
 
-async def test_a_node_presents_itself_and_says_that_containerd_is_down(place: Place, tmp_path: Path) -> None:
+async def test_a_node_presents_itself_and_says_that_containerd_is_down(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = ContainerdPaths(tmp_path / "c", tmp_path, tmp_path)
     settings = NodeSettings(NodeName("n1"), "192.0.2.1", "v0", 110, tmp_path, Capacity(1500, 1 << 30, 1 << 33))
     cri = CriClient(paths.socket)
@@ -140,10 +143,24 @@ async def test_a_node_presents_itself_and_says_that_containerd_is_down(place: Pl
         assert "containerd has not been started yet" in ready.message
         lease = await place.admin.get(Lease, Ref(ROOT, LEASE_NAMESPACE, "n1"))
         assert lease.spec.holder_identity == "n1"
+        monkeypatch.setattr(status_module, "COMPARE_EVERY", 0.2)
+        unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+        await place.admin.patch(Node, ref, {"status": {"conditions": [unknown]}}, how="strategic", subresource="status")
+        async with asyncio.timeout(10):
+            while _ready(await _status(place, ref)) != "False":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await place.admin.delete(Node, ref)
+        async with asyncio.timeout(10):
+            while _ready(await _status(place, ref)) != "False":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await cri.close()
+
+
+def _ready(status: NodeStatus) -> str:
+    return next((c.status for c in status.conditions or [] if c.type == "Ready"), "")
 
 
 async def _status(place: Place, ref: Ref) -> NodeStatus:
