@@ -157,7 +157,11 @@ class Mux:
             self._ledger.drop(number)
             raise
         stream = self._streams[number] = Stream(self, number, header)
-        await self._send(frame)
+        try:
+            await self._send(frame)
+        except BaseException:
+            self._reset(number, "given up by its opener")
+            raise
         return stream
 
     async def run(self) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from polder.base.clock import Clock
-from polder.base.ref import Ref
 
 K = TypeVar("K", bound=Hashable)
 
@@ -23,8 +22,9 @@ LONGEST_BACKOFF = 60.0
 
 
 def turn_of(key: Hashable) -> Hashable:
-    """Whom a key's turn is counted for: its tenant, if it has one."""
-    return key.tenant if isinstance(key, Ref) else None
+    """Whom a key's turn is counted for: its ``tenant``, if it has one."""
+    turn: Hashable = getattr(key, "tenant", None)
+    return turn
 
 
 @dataclass(slots=True)

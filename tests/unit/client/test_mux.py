@@ -225,6 +225,28 @@ async def test_a_cancelled_writer_tears_nothing():
         assert await talk(other, b"z" * 100_000) == b"z" * 100_000
 
 
+async def test_a_cancelled_opener_leaves_no_stream_behind():
+    served, ended = asyncio.Event(), asyncio.Event()
+
+    async def handler(stream):
+        served.set()
+        try:
+            while await stream.read():
+                pass
+        finally:
+            ended.set()
+
+    async with connected(on_server=handler) as (agent, _):
+        opening = asyncio.ensure_future(agent.open({"n": 1}))
+        await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        assert opening.cancelled()
+        await served.wait()
+        await ended.wait()
+        assert agent._streams == {}
+
+
 async def test_with_no_handler_streams_are_refused():
     async with connected() as (agent, _):
         stream = await agent.open({})
