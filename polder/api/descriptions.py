@@ -15,7 +15,7 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
         "Never changes.",
         "gateway": "The router's address in the network, on every node; the first of the prefix when empty. "
         "Never changes.",
-        "router": "default, or empty for an isolated network without gateway. Never changes.",
+        "router": 'default (also when it is left out), or "" for an isolated network without gateway. Never changes.',
         "mtu": "Bytes of the largest packet, 576 to 9000; 0 takes what the nodes can carry.",
     },
     "NetworkStatus": {

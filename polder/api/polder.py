@@ -52,7 +52,7 @@ class Tenant(Object, frozen=True, kw_only=True):
 
 
 class NetworkSpec(Struct, frozen=True, kw_only=True):
-    """A layer-2 segment. ``router`` empty means isolated: no gateway, no way out."""
+    """A layer-2 segment. ``router: ""`` means isolated: no gateway, no way out."""
 
     cidr: str
     gateway: str = ""

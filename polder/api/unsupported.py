@@ -13,6 +13,7 @@ from polder.api.meta import Raw
 _LATER: Final = "is not supported by this version of Polder"
 _ROOT_ONLY: Final = "is for pods of the platform (tenant root) only"
 _SPEC: Final = Field("spec")
+_SCHEDULER: Final = "default-scheduler"
 
 _POD: Final = frozenset(
     {"containers", "initContainers", "volumes", "nodeName", "nodeSelector", "tolerations", "restartPolicy"}
@@ -101,6 +102,8 @@ def _beyond_tenant(spec: Raw) -> Iterator[FieldError]:
     for key in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(key):
             yield (_SPEC / key).forbidden(f"{key} {_ROOT_ONLY}")
+    if spec.get("schedulerName", _SCHEDULER) != _SCHEDULER:
+        yield (_SPEC / "schedulerName").forbidden(f"a scheduler other than {_SCHEDULER} {_ROOT_ONLY}")
     for number, volume in enumerate(spec.get("volumes") or ()):
         if "hostPath" in volume:
             yield ((_SPEC / "volumes")[number] / "hostPath").forbidden(f"hostPath {_ROOT_ONLY}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polder.base.errors import PolderError
+from polder.client.errors import UnreachableError
 from polder.main.cluster import DEFAULT_STATE
 
 Command = Callable[[argparse.Namespace], int]
@@ -94,6 +95,12 @@ def main(argv: list[str] | None = None) -> int:
     command: Command = import_module(args.module).command
     try:
         return command(args)
+    except UnreachableError:
+        print(
+            f"polder: the API server of the cluster in {args.state} does not answer; see `polder status`",
+            file=sys.stderr,
+        )
+        return 1
     except PolderError as error:
         print(f"polder: {error}", file=sys.stderr)
         return 1

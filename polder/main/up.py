@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from polder.api.errors import ApiError
 from polder.base.clock import stamp
 from polder.base.errors import PermanentError, PolderError, RetryableError
 from polder.base.ids import ROOT
+from polder.base.ref import Ref
 from polder.cli.output import Output
 from polder.client.client import Client
 from polder.main.claims import check_free
@@ -157,6 +159,7 @@ async def start(cluster: Cluster, out: Output) -> None:
             await wait_for(daemon, "the API server", lambda: _server_ready(client))
         with out.step(f"{cluster.nodes} node{'s' if cluster.nodes > 1 else ''}"):
             await _start_nodes(cluster, credentials, client)
+            await forget_surplus(cluster, client)
         with out.step("toolbox image on every node"):
             await import_everywhere(cluster, cluster.images / "toolbox.tar")
     finally:
@@ -174,6 +177,14 @@ async def _start_nodes(cluster: Cluster, credentials: Credentials, client: Clien
     await asyncio.gather(*waits)
 
 
+async def forget_surplus(cluster: Cluster, client: Client) -> None:
+    """Deletes the nodes of an earlier, larger cluster: their pods go with them, which nothing else could end."""
+    for node in (await client.list(Node, ROOT)).items:
+        name = node.metadata.name
+        if re.fullmatch(r"node-[0-9]{1,2}", name) and int(name.removeprefix("node-")) > cluster.nodes:
+            await client.delete(Node, Ref(ROOT, "", name))
+
+
 def command(args: argparse.Namespace) -> int:
     """Runs `polder up`."""
     if os.geteuid() != 0:
@@ -183,7 +194,7 @@ def command(args: argparse.Namespace) -> int:
     asyncio.run(start(cluster, out))
     polder = "polder" if args.state == Cluster().state else f"polder --state {args.state}"
     out.line()
-    out.line(f"A cluster of {cluster.nodes} nodes runs. Use it:")
+    out.line(f"A cluster of {cluster.nodes} node{'s' if cluster.nodes > 1 else ''} runs. Use it:")
     out.line(f"  export KUBECONFIG={cluster.admin_kubeconfig}")
     out.line("  kubectl get nodes")
     out.line("A tenant of its own:")

@@ -175,6 +175,7 @@ def test_what_polder_does_not_do_is_refused_for_everybody(spec: Raw, container: 
         ({"hostNetwork": True}, {}, "spec.hostNetwork"),
         ({"hostPID": True}, {}, "spec.hostPID"),
         ({"hostIPC": True}, {}, "spec.hostIPC"),
+        ({"schedulerName": "mine"}, {}, "spec.schedulerName"),
         ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, {}, "spec.volumes[0].hostPath"),
         ({}, {"securityContext": {"privileged": True}}, "spec.containers[0].securityContext.privileged"),
         ({}, {"securityContext": {"capabilities": {"add": ["CAP_SYS_ADMIN"]}}},

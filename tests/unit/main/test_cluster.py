@@ -7,6 +7,7 @@ import pytest
 from polder.base.errors import PermanentError
 from polder.main.cluster import Cluster
 from polder.main.entry import main
+from polder.main.hostnet import Record, write_record
 
 
 def test_addresses_of_nodes_egress_and_outside_are_distinct() -> None:
@@ -55,3 +56,12 @@ def test_state_may_stand_behind_the_command(tmp_path: Path, capsys: pytest.Captu
 def test_a_file_where_a_directory_should_be_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--state", __file__, "status"]) == 1
     assert capsys.readouterr().err == f"polder: {__file__}/cluster.json: Not a directory\n"
+
+
+def test_a_server_that_is_down_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = Cluster(state=tmp_path, port=1)
+    write_record(cluster.record, Record(name="x", subnet=cluster.subnet, port=1, nodes=1))
+    assert main(["--state", str(tmp_path), "kubeconfig", "acme"]) == 1
+    assert (
+        f"the API server of the cluster in {tmp_path} does not answer; see `polder status`" in capsys.readouterr().err
+    )
