@@ -112,11 +112,6 @@ def _shared_schema(text: bytes) -> Raw:
     return found
 
 
-def to_kinds(crd: Raw) -> list[Kind]:
-    """The kinds that a definition makes: one for each served version."""
-    return [version.kind for version in to_versions(crd)]
-
-
 def to_versions(crd: Raw) -> list[CustomVersion]:
     """The served versions; equal schemas of different tenants are one object in memory."""
     spec = crd["spec"]

@@ -311,11 +311,6 @@ def too_large_resource_version(asked: int, current: int) -> ApiError:
     return ApiError(504, "Timeout", f"Timeout: {message}", {"causes": causes, "retryAfterSeconds": 1})
 
 
-def too_many_requests(message: str, retry_after: int = 1) -> ApiError:
-    """429: later, please."""
-    return ApiError(429, "TooManyRequests", message, {"retryAfterSeconds": retry_after})
-
-
 def unavailable(message: str) -> ApiError:
     """503: a part that is needed does not answer."""
     return ApiError(503, "ServiceUnavailable", message)

@@ -12,7 +12,6 @@ _LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN: Final = rf"{_LABEL}(\.{_LABEL})*"
 _LABEL_1035: Final = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
-_VALUE: Final = f"({_QUALIFIED})?"
 _CONFIG_KEY: Final = "[-._a-zA-Z0-9]+"
 
 _LABEL_RE: Final = re.compile(_LABEL)
@@ -91,13 +90,6 @@ def dns_subdomain(text: str) -> list[str]:
     """RFC 1123 subdomain, at most 253 bytes."""
     said = [] if len(text) <= 253 else [_too_long(253)]
     return said if _SUBDOMAIN_RE.fullmatch(text) else [*said, _SUBDOMAIN_RULE]
-
-
-def path_segment(text: str) -> list[str]:
-    """What may stand as one element of a URL's path."""
-    if text in (".", ".."):
-        return [f"may not be '{text}'"]
-    return [f"may not contain '{char}'" for char in ("/", "%") if char in text]
 
 
 def qualified_name(text: str) -> list[str]:

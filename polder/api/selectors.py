@@ -174,21 +174,6 @@ def parse_labels(text: str) -> LabelMatcher:
     return LabelMatcher(_Parser(text).selector())
 
 
-_OPERATORS: Final = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
-
-
-def labels_from(selector: Raw | None) -> LabelMatcher:
-    """The matcher of a metav1.LabelSelector; None and an empty one match everything. Raises ApiError 400."""
-    selector = selector or {}
-    found = [Requirement(k, "in", frozenset({v})) for k, v in (selector.get("matchLabels") or {}).items()]
-    for clause in selector.get("matchExpressions") or []:
-        operator = clause.get("operator", "")
-        if operator not in _OPERATORS:
-            raise errors.bad_request(f'"{operator}" is not a valid label selector operator')
-        found.append(Requirement(clause.get("key", ""), _OPERATORS[operator], frozenset(clause.get("values") or ())))
-    return LabelMatcher(tuple(found))
-
-
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 _COMMON: Final = ("metadata.name", "metadata.namespace")

@@ -83,8 +83,3 @@ def accepted(accept: str) -> Accepted:
         if wanted in {"PartialObjectMetadata", "PartialObjectMetadataList"}:
             return Accepted(Form.METADATA, version, media)
     raise not_acceptable(_SUPPORTED)
-
-
-def accepts_media(accept: str, media: str) -> bool:
-    """Whether a media type is named in the header, wildcards not counting."""
-    return any(c.media == media for c in clauses(accept))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from polder.api.core import ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount
+from polder.api.core import ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount
 from polder.api.discovery import EndpointSlice, Lease
 from polder.api.extensions import CustomResourceDefinition
 from polder.api.meta import Object
@@ -22,8 +22,6 @@ from polder.controllers.wiring import Wiring
 
 FED = (Service, ConfigMap, Secret, ServiceAccount, EndpointSlice, Lease)
 """Kinds that only the garbage collector follows in full; it needs no cache of them."""
-UNFOLLOWED = (Event,)
-"""Kinds whose objects nobody owns and that own nothing."""
 
 
 def shared(caches: Caches) -> dict[type[Object], Informer[Any]]:

@@ -216,11 +216,6 @@ class CriClient:
         """Makes the runtime write a container's log to a new file of the same path."""
         await self._call(RUNTIME, "ReopenContainerLog", pb.ReopenContainerLogRequest(container_id=container), QUICK)
 
-    async def list_images(self) -> list[ImageInfo]:
-        """All images."""
-        found = await self._call(IMAGE, "ListImages", pb.ListImagesRequest(), QUICK)
-        return [_image(item) for item in found.images]
-
     async def image(self, reference: str) -> ImageInfo | None:
         """The image that a reference means here; None if it is not here."""
         request = pb.ImageStatusRequest(image=pb.ImageSpec(image=reference))
@@ -231,10 +226,6 @@ class CriClient:
         """Pulls an image from its registry."""
         request = pb.PullImageRequest(image=pb.ImageSpec(image=reference))
         await self._call(IMAGE, "PullImage", request, PULL)
-
-    async def remove_image(self, reference: str) -> None:
-        """Removes an image; idempotent."""
-        await self._call(IMAGE, "RemoveImage", pb.RemoveImageRequest(image=pb.ImageSpec(image=reference)), SLOW)
 
     async def events(self) -> AsyncIterator[str]:
         """Topics of containerd's events (``/tasks/exit`` …) until the connection ends.

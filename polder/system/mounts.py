@@ -11,10 +11,8 @@ from pathlib import Path
 
 from polder.base.errors import PermanentError
 
-MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
-MS_NOEXEC = 8
 MS_BIND = 4096
 MNT_DETACH = 2
 

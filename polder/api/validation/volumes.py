@@ -137,8 +137,3 @@ def _projection(kind: str, part: Raw, at: Field) -> Iterator[FieldError]:
         if seconds > 2**32:
             yield (at / "expirationSeconds").invalid(seconds, "may not specify a duration larger than 2^32 seconds")
         yield from _path(part.get("path", ""), at / "path")
-
-
-def is_known_projection(name: str) -> bool:
-    """Whether Polder mounts this source of a projected volume."""
-    return name in _PROJECTIONS

@@ -155,11 +155,6 @@ def set_name(value: str) -> bytes:
     return text(3, value)
 
 
-def port_state(index: int, state: int) -> Message:
-    """A bridge port's state; 0 is disabled: it neither takes nor gives a frame, at once and without waiting for anything."""
-    return Message(NEWLINK, 0, LINK.pack(0, 0, index, 0, 0) + nested(18, text(4, "bridge"), nested(5, u8(1, state))))
-
-
 def get_link(name: str) -> Message:
     """Ask for one link by name."""
     return Message(GETLINK, 0, LINK.pack(0, 0, 0, 0, 0) + text(3, name), f"link {name}")

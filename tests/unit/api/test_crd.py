@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from polder.api.crd import accepted_status, is_established, to_kinds, to_versions
+from polder.api.crd import accepted_status, is_established, to_versions
 from polder.api.errors import ApiError, invalid
 from tests.unit.api.kit import Raw, made, refused, refused_update
 
@@ -154,7 +154,8 @@ def test_an_unchanged_condition_keeps_its_time() -> None:
 def test_served_versions_become_kinds() -> None:
     body = made(CRDS, crd(subresources={"status": {}}))
     body["spec"]["versions"].append({**body["spec"]["versions"][0], "name": "v2", "served": False, "storage": False})
-    [kind] = to_kinds(body)
+    kind = to_versions(body)[0].kind
+    assert len(to_versions(body)) == 1
     assert (kind.resource, kind.version, kind.kind, kind.short, kind.subresources) == (
         "crontabs.stable.example.com", "v1", "CronTab", ("ct",), ("status",),
     )  # fmt: skip

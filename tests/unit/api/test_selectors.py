@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from polder.api.errors import ApiError
-from polder.api.selectors import labels_from, parse_fields, parse_labels
+from polder.api.selectors import parse_fields, parse_labels
 from tests.unit.api.kit import KINDS
 
 LABELS = {"app": "web", "tier": "front", "n": "5", "empty": ""}
@@ -56,17 +56,6 @@ def test_what_is_no_label_selector_is_a_bad_request(text: str) -> None:
 def test_an_object_without_labels_matches_only_what_asks_for_absence() -> None:
     assert parse_labels("!a").matches({"metadata": {}})
     assert not parse_labels("a").matches({"metadata": {"labels": None}})
-
-
-def test_the_selector_of_an_object_matches_all_its_clauses() -> None:
-    selector = labels_from(
-        {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["front"]}]}
-    )
-    assert selector.matches_labels(LABELS)
-    assert not selector.matches_labels({"app": "web"})
-    assert labels_from(None).matches_labels({})
-    with pytest.raises(ApiError):
-        labels_from({"matchExpressions": [{"key": "a", "operator": "Like"}]})
 
 
 POD = {
