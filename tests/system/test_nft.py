@@ -23,6 +23,7 @@ table inet t {
  set ranges { type ipv4_addr; flags interval; }
  set pairs { type ipv4_addr . inet_service; flags interval; }
  map vips { type ipv4_addr . inet_proto . inet_service : verdict; }
+ map near { type ether_addr . ipv4_addr : ether_addr; }
  map eps { type ipv4_addr . inet_proto . inet_service . mark : ipv4_addr . inet_service; }
  chain target { }
  chain c { type filter hook input priority 0; policy accept; tcp dport { 1, 2 } counter accept; ip saddr @ranges drop; }
@@ -44,6 +45,7 @@ CASES = {
         ("10.96.0.2 . udp . 53", "drop"),
         ("10.9.9.9 . 99 . 1", "accept"),
     ],
+    "near": [("0a:58:0a:00:00:01 . 10.0.0.5", "0a:58:0a:00:00:05"), ("02:00:00:00:00:06 . 10.0.0.6", "02:00:00:00:00:06")],
     "eps": [("10.96.0.1 . tcp . 443 . 0", "10.0.0.5 . 6443"), ("10.96.0.1 . tcp . 443 . 77", "10.0.0.6 . 6443")],
 }
 

@@ -105,7 +105,7 @@ async def test_changes_at_one_time_share_a_run(rig: Rig) -> None:
         await asyncio.sleep(0)
     await rig.pipeline.settle([Key(Concern.PORT, ref(port)) for port in ports])
     assert len(rig.kernel.applied) <= 3
-    assert sum(rig.kernel.applied) == 50 * 5
+    assert sum(rig.kernel.applied) == 50 * 7
 
 
 async def test_one_change_touches_a_handful_of_items(rig: Rig) -> None:

@@ -22,6 +22,11 @@ def mtu_of(network: Network, facts: NodeFacts) -> int:
     return min(network.mtu, facts.overlay_mtu) if network.mtu else facts.overlay_mtu
 
 
+def bridge_mac_of(network: Network, facts: NodeFacts) -> str:
+    """What the network's pods send to: the gateway's MAC, the same on every node; without gateway one of this node."""
+    return mac_of(network.gateway) if network.router else mac_of(facts.underlay, ISOLATED_PREFIX)
+
+
 def render_network(network: Network, router_address: str, facts: NodeFacts) -> frozenset[Item]:
     """Bridge, VXLAN device, gateway. ``router_address`` is the transit address of the tenant's router on this node; without
     one the tenant is not present here, and neither is the network.
@@ -40,13 +45,13 @@ def render_network(network: Network, router_address: str, facts: NodeFacts) -> f
             Addr(space, bridge, network.gateway, cidr.prefixlen),
             Element(space, "inet", TABLE, GATEWAYS, network.gateway),
         }
-        bridge_mac, vxlan_mac = mac_of(network.gateway), mac_of(router_address, VXLAN_PREFIX)
+        vxlan_mac = mac_of(router_address, VXLAN_PREFIX)
     else:
         items = render_space(space, owner)
         items.add(Ruleset(space, "inet", TABLE, isolated_rules()))
         items.add(Addr(space, bridge, INNER_NEXT_HOP, 32))
         items.add(Route(space, network.cidr, bridge))
-        bridge_mac = vxlan_mac = mac_of(facts.underlay, ISOLATED_PREFIX)
-    items.add(Bridge(space, bridge, bridge_mac, mtu, owner))
+        vxlan_mac = bridge_mac_of(network, facts)
+    items.add(Bridge(space, bridge, bridge_mac_of(network, facts), mtu, owner))
     items.add(Vxlan(space, vxlan_name(network.vni), network.vni, vxlan_mac, mtu, bridge, facts.underlay, owner))
     return frozenset(items)

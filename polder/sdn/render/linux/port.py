@@ -5,8 +5,8 @@ from __future__ import annotations
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.items import Element, Fdb, Item, Neigh, PortLink
 from polder.sdn.render.linux.names import INNER_NEXT_HOP, TABLE, bridge_name, network_space, vxlan_name
-from polder.sdn.render.linux.network import mtu_of
-from polder.sdn.render.linux.rules import KNOWN, PORTS4
+from polder.sdn.render.linux.network import bridge_mac_of, mtu_of
+from polder.sdn.render.linux.rules import KNOWN, NEAR, PORTS4
 from polder.sdn.topology.types import Network, Port
 
 
@@ -23,20 +23,27 @@ def render_port(port: Port, network: Network | None, present: bool, underlay: st
         return frozenset()
     if port.node == facts.name:
         return frozenset(_local(port, network, facts) if port.attached else ())
-    return frozenset(_remote(port, network, underlay) if underlay and underlay != facts.underlay else ())
+    return frozenset(_remote(port, network, underlay, facts) if underlay and underlay != facts.underlay else ())
 
 
-def _known(port: Port, network: Network) -> set[Item]:
-    """Permanent neighbours, so that the host-wide neighbour table holds nothing that a pod can make it hold."""
+def _known(port: Port, network: Network, facts: NodeFacts) -> set[Item]:
+    """Permanent neighbours, so that the host-wide neighbour table holds nothing that a pod can make it hold. Frames for the
+    port, sent to the gateway or to itself, are bridged to it. The gateway's MAC names the network: no two of a space share one.
+    """
     space, bridge = network_space(network), bridge_name(network.vni)
     items: set[Item] = {Element(space, "inet", TABLE, KNOWN, address) for address in port.addresses}
     items.update(Neigh(space, bridge, address, port.mac) for address in port.addresses)
+    items.update(
+        Element(space, "bridge", TABLE, NEAR, f"{asked} . {address}", port.mac)
+        for address in port.addresses
+        for asked in (bridge_mac_of(network, facts), port.mac)
+    )
     return items
 
 
-def _remote(port: Port, network: Network, underlay: str) -> set[Item]:
+def _remote(port: Port, network: Network, underlay: str, facts: NodeFacts) -> set[Item]:
     space, vxlan = network_space(network), vxlan_name(network.vni)
-    items = _known(port, network)
+    items = _known(port, network, facts)
     items |= {Fdb(space, vxlan, port.mac), Fdb(space, vxlan, port.mac, underlay)}
     return items
 
@@ -60,7 +67,7 @@ def _local(port: Port, network: Network, facts: NodeFacts) -> set[Item]:
         addresses=tuple(f"{address}/32" for address in port.addresses),
         gateway=network.gateway or INNER_NEXT_HOP,
     )
-    items = _known(port, network)
+    items = _known(port, network, facts)
     items |= {link, Fdb(space, port.link, port.mac)}
     items.update(
         Element(space, "bridge", TABLE, PORTS4, f"{port.link} . {port.mac} . {address}") for address in port.addresses

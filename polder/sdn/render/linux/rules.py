@@ -20,6 +20,8 @@ EGRESS_PORTS = "16384-32767"
 """Source ports of one tenant for one destination: a quarter of what the node's egress address has."""
 KNOWN, GATEWAYS, PORTS4, NODES, PROTECTED, TRANSIT = "known", "gateways", "ports4", "nodes", "protected", "transit"
 """Names of the sets."""
+NEAR = "near"
+"""Name of the map by which a frame within a network is bridged though its sender gave it to the gateway."""
 ENTRY_PORT = 443
 
 
@@ -40,9 +42,9 @@ def space_rules(router: Router, address: str) -> str:
  chain forward {{
   type filter hook forward priority filter; policy drop;
   oifname "br-*" ip daddr != @{KNOWN} drop
+  iifname "br-*" oifname "br-*" accept
   ct state established,related accept
   ct state invalid drop
-  iifname "br-*" oifname "br-*" accept
 {services}  iifname "br-*" oifname "{UP}" ct count over {EGRESS_CONNECTIONS} drop
   iifname "br-*" oifname "{UP}" accept
  }}
@@ -64,46 +66,81 @@ def isolated_rules() -> str:
  chain forward {{
   type filter hook forward priority filter; policy drop;
   oifname "br-*" ip daddr != @{KNOWN} drop
+  iifname "br-*" oifname "br-*" accept
   ct state established,related accept
   ct state invalid drop
-  iifname "br-*" oifname "br-*" accept
  }}
 """
 
 
 def bridge_rules() -> str:
-    """bridge table of every space: anti-spoofing. What is no IPv4 or ARP of the port's own addresses is dropped."""
+    """bridge table of every space: anti-spoofing. What is no IPv4 or ARP of the port's own addresses is dropped.
+
+    What passed goes by ``near``, (MAC asked for . address) to the MAC of the port that has the address: a frame for a port of the
+    network gets that port's MAC, and the bridge forwards it as if the pod had resolved the address itself (its TTL stays). What
+    else is for the bridge is routed; broadcast, multicast and pairs that no port has are dropped.
+    """
     return f"""\
  set {PORTS4} {{ type ifname . ether_addr . ipv4_addr; }}
+ map {NEAR} {{ type ether_addr . ipv4_addr : ether_addr; }}
+ chain honest {{
+  ether daddr set ether daddr . ip daddr map @{NEAR} meta pkttype set other accept
+  meta pkttype host accept
+  drop
+ }}
  chain prerouting {{
   type filter hook prerouting priority -400; policy drop;
   iifname "vx-*" accept
-  ether type ip iifname . ether saddr . ip saddr @{PORTS4} accept
+  ether type ip iifname . ether saddr . ip saddr @{PORTS4} goto honest
   ether type arp iifname . ether saddr . arp saddr ip @{PORTS4} iifname . arp saddr ether . arp saddr ip @{PORTS4} accept
  }}
 """
 
 
 def guard_rules(facts: NodeFacts) -> str:
-    """inet table of the node: what tenants' routers may do to the node, to each other and to the outside."""
-    tenants = f'iifname "{transit_pattern(facts)}"'
-    to_tenants = f'oifname "{transit_pattern(facts)}"'
+    """inet table of the node: what tenants' routers may do to the node, to each other and to the outside. VXLAN between nodes is
+    matched first and not tracked: nothing of it is translated, and each packet would pay for a connection.
+    """
     return f"""\
  set {NODES} {{ type ipv4_addr; }}
  set {PROTECTED} {{ type ipv4_addr; flags interval; }}
  set {TRANSIT} {{ type ifname . ipv4_addr; }}
+{_to_the_node(facts)}{_through_the_node(facts)}"""
+
+
+def _to_the_node(facts: NodeFacts) -> str:
+    tenants = f'iifname "{transit_pattern(facts)}"'
+    return f"""\
  chain prerouting {{
   type filter hook prerouting priority -300; policy accept;
-  {tenants} meta nfproto ipv6 drop
-  {tenants} iifname . ip saddr != @{TRANSIT} drop
-  {tenants} udp dport 4789 drop
+  iifname "{facts.uplink}" udp dport 4789 ip saddr @{NODES} notrack accept
+  {tenants} goto transit_source
   udp dport 4789 fib daddr type local ip saddr != @{NODES} drop
+ }}
+ chain transit_source {{
+  meta nfproto ipv6 drop
+  iifname . ip saddr != @{TRANSIT} drop
+  udp dport 4789 drop
  }}
  chain input {{
   type filter hook input priority filter; policy accept;
-  {tenants} ct state established,related accept
-  {tenants} drop
+  {tenants} goto to_node
  }}
+ chain to_node {{
+  ct state established,related accept
+  drop
+ }}
+ chain output {{
+  type filter hook output priority -300; policy accept;
+  udp dport 4789 ip daddr @{NODES} notrack
+ }}
+"""
+
+
+def _through_the_node(facts: NodeFacts) -> str:
+    tenants = f'iifname "{transit_pattern(facts)}"'
+    to_tenants = f'oifname "{transit_pattern(facts)}"'
+    return f"""\
  chain from_tenants {{
   {to_tenants} drop
   ip daddr @{NODES} drop
