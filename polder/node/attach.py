@@ -246,6 +246,8 @@ class Attachments:
         self._parts.pipeline.expect(use.port, _status(use))
         wiring = asyncio.create_task(self._parts.pipeline.settle([key], present=present, timeout=PATIENCE))
         try:
+            await asyncio.sleep(0)  # the pipeline hands its work to the kernel's thread before the disk's thread starts
+            await asyncio.sleep(0)
             await self._parts.journal.write(use)
         except BaseException as error:
             wiring.cancel()

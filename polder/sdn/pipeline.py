@@ -104,6 +104,7 @@ class Pipeline:
         self._synced = self._started = False
         self._again: set[Slot] = set()
         self._local: dict[PartKey, Port] = {}
+        self._unsaved: list[tuple[PartKey, Part | None]] = []
         self._leaving: dict[PartKey, list[Item]] = {}
         self._verify_at = 0.0
         self._failures = 0
@@ -283,6 +284,8 @@ class Pipeline:
                 self._actual.pop(item.slot, None)
             else:
                 self._actual[item.slot] = item
+        self._saved.write(self._unsaved)  # after the kernel, which is waited for
+        self._unsaved.clear()
         self._again -= touched
         self._troubles.cleared(touched - failed)
         await self._tell()
@@ -291,7 +294,7 @@ class Pipeline:
         """Bring the wanted items up to date: the slots that were touched, each with the part that touched it."""
         changed = self._compiler.recompile() if self._synced else self._compiler.touched()
         parts = [(_part_key(key), part) for key, part in changed.items()]
-        self._saved.write(parts)
+        self._unsaved += parts
         dirty: set[PartKey] = set()
         for key, part in parts:
             dirty |= self._desired.put(key, part)
