@@ -50,10 +50,19 @@ class LogRotation:
             uid = path.parent.parent.name.rsplit("_", 1)[-1]
             writer = writers.get((uid, path.parent.name, int(path.stem)))
             if writer is not None:
-                await asyncio.to_thread(_put_aside, path)
-                await self.cri.reopen_log(writer)
-                rotated += 1
+                rotated += await self._rotate_one(path, writer)
         return rotated
+
+    async def _rotate_one(self, path: Path, writer: str) -> bool:
+        """Whether the runtime began a new log; else the old one, which goes on growing, keeps its name."""
+        await asyncio.to_thread(_put_aside, path)
+        try:
+            await self.cri.reopen_log(writer)
+        except RuntimeFailureError as error:
+            log.info("log %s was not rotated: %s", path, error)
+            await asyncio.to_thread(_take_back, path)
+            return False
+        return True
 
     def _grown(self) -> list[Path]:
         found = []
@@ -72,3 +81,8 @@ def _put_aside(path: Path) -> None:
         if older.exists():
             older.rename(path.with_name(f"{path.name}.{number}"))
     path.rename(path.with_name(f"{path.name}.1"))
+
+
+def _take_back(path: Path) -> None:
+    if not path.exists():
+        path.with_name(f"{path.name}.1").rename(path)

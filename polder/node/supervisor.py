@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -81,7 +82,8 @@ class Supervisor:
     async def ensure(self) -> ProcessId:
         """A containerd that answers: the one that runs, or a new one.
 
-        Raises PermanentError where it cannot run here, RetryableError where it did not answer in time.
+        Raises PermanentError where it cannot run here, RetryableError where it did not answer in time, or where what an
+        earlier one left could not be removed: things on the host come and go meanwhile.
         """
         check_paths(self._paths)
         found = self.find()
@@ -94,6 +96,8 @@ class Supervisor:
             await remove_orphans(self._paths, cri)
         except RuntimeFailureError as error:
             raise RetryableError(f"containerd answered and then did not: {error}") from error
+        except (OSError, subprocess.SubprocessError) as error:
+            raise RetryableError(f"orphans of an earlier containerd were not removed: {error}") from error
         finally:
             await cri.close()
         self.up.set()
