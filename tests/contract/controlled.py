@@ -136,14 +136,16 @@ def pod(name: str, namespace: str = "default", **spec: Any) -> Pod:
     return Pod(metadata=ObjectMeta(name=name, namespace=namespace), spec=PodSpec(containers=containers, **spec))
 
 
-async def attach(client: Client, made: Pod, tenant: TenantName, node: str, address: str) -> tuple[Ref, Ref]:
-    """What an agent does for a pod: Port, then Address in the default network."""
+async def attach(
+    client: Client, made: Pod, tenant: TenantName, node: str, address: str, network: str = "default"
+) -> tuple[Ref, Ref]:
+    """What an agent does for a pod: Port, then Address in a network of ``kube-system``."""
     name = port_name(made.metadata.uid, "eth0")
     namespace = made.metadata.namespace
     port = Port(
         metadata=ObjectMeta(name=name, namespace=namespace, finalizers=[PORT_FINALIZER]),
         spec=PortSpec(
-            network="kube-system/default",
+            network=f"kube-system/{network}",
             node=node,
             pod=made.metadata.name,
             pod_uid=made.metadata.uid,
@@ -152,9 +154,9 @@ async def attach(client: Client, made: Pod, tenant: TenantName, node: str, addre
     )
     await client.create(tenant, port)
     held = Address(
-        metadata=ObjectMeta(name=address_name("default", address), namespace="kube-system"),
+        metadata=ObjectMeta(name=address_name(network, address), namespace="kube-system"),
         spec=AddressSpec(
-            network="kube-system/default",
+            network=f"kube-system/{network}",
             address=address,
             port=f"{namespace}/{name}",
             pod_uid=made.metadata.uid,

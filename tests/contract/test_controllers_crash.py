@@ -151,9 +151,11 @@ async def test_identifiers_that_are_taken_are_passed_over(client: CuttableClient
 async def test_a_network_waits_for_its_ports_and_addresses(client: CuttableClient) -> None:
     await add_node(client, "one")
     await add_tenant(client, ACME)
-    controller, ref = NetworkController(client, SETTINGS), Ref(ACME, "kube-system", "default")
+    controller, ref = NetworkController(client, SETTINGS), Ref(ACME, "kube-system", "more")
+    spec = NetworkSpec(cidr="10.7.0.0/16")
+    await client.create(ACME, Network(metadata=ObjectMeta(name="more", namespace="kube-system"), spec=spec))
     await settle(controller.reconcile, ref)
-    port, address = await attach(client, await client.create(ACME, pod("web")), ACME, "one", "10.0.0.9")
+    port, address = await attach(client, await client.create(ACME, pod("web")), ACME, "one", "10.7.0.9", "more")
     await client.delete(Network, ref)
 
     async def reason() -> tuple[str, str]:
