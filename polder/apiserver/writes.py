@@ -19,6 +19,7 @@ from polder.api.errors import (
     generate_name_exhausted,
     method_not_allowed,
     not_found,
+    too_large,
     unsupported_media_type,
 )
 from polder.api.meta import Raw
@@ -38,6 +39,10 @@ from polder.base.ids import EVERY_TENANT
 from polder.store.protocol import ConflictError, Delete, Entry, Key, Put, Store
 
 ATTEMPTS = 16
+OBJECT_LIMIT = 3 * 512 * 1024
+"""Bytes of an object as it is stored, as upstream's etcd allows: patches, each within the limit of a body, would let it
+grow for ever. One that is longer already can still be made shorter.
+"""
 APPLY_PATCH = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
 _SERIAL = frozenset({"networks.polder.dev", "customresourcedefinitions.apiextensions.k8s.io"})
 """Kinds whose objects constrain each other: their writes go one at a time in a tenant."""
@@ -132,7 +137,7 @@ class Writer:
         )  # fmt: skip
         async with self.serial(resource, info.tenant):
             await self._admit(context)
-            value = encode(obj)
+            value = _stored(obj)
             standing = await self.store.get(key)
             if standing is not None:
                 raise already_exists(resource.kind, name)
@@ -242,6 +247,8 @@ class Writer:
         """Commits a changed object, or its removal when it only waited for this. Raises ConflictError."""
         assert context.obj is not None
         value = encode(context.obj)
+        if len(value) > max(OBJECT_LIMIT, len(current.value)):
+            raise _too_long(value)
         if value == current.value:
             return current
         if context.dry_run:
@@ -252,6 +259,18 @@ class Writer:
             return Entry(current.key, value, revision)
         revision = await self.store.commit([Put(current.key, value, current.revision), *context.along])
         return Entry(current.key, value, revision)
+
+
+def _stored(obj: Raw) -> bytes:
+    """A new object's value. Raises ApiError 413."""
+    value = encode(obj)
+    if len(value) > OBJECT_LIMIT:
+        raise _too_long(value)
+    return value
+
+
+def _too_long(value: bytes) -> ApiError:
+    return too_large(f"limit of an object is {OBJECT_LIMIT} bytes, this would have {len(value)}")
 
 
 def _names_version(patch: Any) -> bool:

@@ -253,3 +253,20 @@ async def test_the_finalizers_of_a_namespaces_spec_are_written_by_finalize_alone
     for wanted in ([], ["example.com/hold"]):
         found = await mine.patch("/api/v1/namespaces/shop", {"spec": {"finalizers": wanted or None}})
         assert (found.status, found.json["spec"]) == (200, {"finalizers": ["kubernetes"]})
+
+
+async def test_an_object_does_not_grow_for_ever(admin: Any) -> None:
+    """Each patch is within the limit of a body; together they made one object of 35 MB, which every list then carried."""
+    await made(admin, PODS, pod())
+    for field, status in (("message", 200), ("reason", 413)):
+        patch = {"status": {field: "x" * 1_000_000}}
+        answer = await admin.patch(f"{PODS}/p/status", patch)
+        assert answer.status == status, answer.body[:200]
+    assert "limit of an object is 1572864 bytes" in answer.json["message"]
+    shorter = {"status": {"message": "x"}}
+    assert (await admin.patch(f"{PODS}/p/status", shorter)).status == 200
+    big = {
+        "metadata": {"name": "big"},
+        "spec": {**SPEC, "containers": [{**SPEC["containers"][0], "args": ["x" * 1_600_000]}]},
+    }
+    assert (await admin.post(PODS, big)).status == 413
