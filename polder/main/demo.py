@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from polder.api.core import Pod
 from polder.base.ids import ROOT, TenantName
@@ -55,26 +56,27 @@ async def play(cluster: Cluster, out: Output, *, json: bool) -> bool:
     """Prepares the scene and runs the demo in it."""
     Outside(cluster).ensure()
     credentials = Credentials.of(cluster)
-    platform = credentials.admin_client()
-    await ensure_tenants(platform)
-    admins = {name: await _admin(credentials, platform, name) for name in TENANTS}
-    shell = PodShell(cluster, platform)
-    hosts = {node.name: (node.address, 22) for node in cluster.all_nodes()}
-    hosts["API server"] = (cluster.host_address, cluster.port)
-    scene = Scene(
-        platform=platform,
-        admins=admins,
-        nodes=[node.name for node in cluster.all_nodes()],
-        hosts=hosts,
-        outside=cluster.outside_address,
-        execute=shell,
-    )
-    try:
+    async with AsyncExitStack() as ends:
+        platform = credentials.admin_client()
+        ends.push_async_callback(platform.close)
+        await ensure_tenants(platform)
+        admins = {}
+        for name in TENANTS:
+            admins[name] = await _admin(credentials, platform, name)
+            ends.push_async_callback(admins[name].close)
+        shell = PodShell(cluster, platform)
+        ends.push_async_callback(shell.close)
+        hosts = {node.name: (node.address, 22) for node in cluster.all_nodes()}
+        hosts["API server"] = (cluster.host_address, cluster.port)
+        scene = Scene(
+            platform=platform,
+            admins=admins,
+            nodes=[node.name for node in cluster.all_nodes()],
+            hosts=hosts,
+            outside=cluster.outside_address,
+            execute=shell,
+        )
         return await run(scene, out, json=json)
-    finally:
-        await shell.close()
-        for client in (platform, *admins.values()):
-            await client.close()
 
 
 async def _admin(credentials: Credentials, platform: Client, tenant: TenantName) -> Client:

@@ -12,6 +12,7 @@ from polder.api.polder import Tenant
 from polder.base.errors import PolderError
 from polder.base.ids import EVERY_TENANT, ROOT
 from polder.cli.output import Output
+from polder.client.errors import UnreachableError
 from polder.main.cluster import Cluster
 from polder.main.credentials import Credentials
 from polder.main.hostnet import cluster_of
@@ -80,6 +81,8 @@ def command(args: argparse.Namespace) -> int:
     tenants: list[dict[str, str]] = []
     try:
         nodes, tenants = asyncio.run(objects(cluster))
+    except UnreachableError:
+        trouble = f"no connection to {cluster.local_server}"
     except (PolderError, ApiError, OSError) as error:
         trouble = str(error)
     if args.output == "json":

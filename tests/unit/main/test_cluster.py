@@ -65,3 +65,5 @@ def test_a_server_that_is_down_is_one_sentence(tmp_path: Path, capsys: pytest.Ca
     assert (
         f"the API server of the cluster in {tmp_path} does not answer; see `polder status`" in capsys.readouterr().err
     )
+    assert main(["--state", str(tmp_path), "status"]) == 1
+    assert "the API server does not answer: no connection to https://127.0.0.1:1\n" in capsys.readouterr().out
