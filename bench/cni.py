@@ -18,13 +18,15 @@ TITLE = "CNI against `bridge` + `host-local`"
 NOTES = """\
 A call is timed from starting the plugin's program to its end, in the node's namespace, the pod's namespace made before. The
 plugins take turns in random order; before each ADD, also one of `bridge`, a pod is made and bound to the node, as before a
-runtime's call, and after it the pod pings its gateway. Polder's server (SQLite, synchronous=FULL) and
-the agent's network part are processes of their own. *Prepared* is what happens in
-production: the agent saw the pod bound and has claimed its address (Port and Address created and completed: three durable
-writes) before the runtime calls; inside ADD is one durable write, which gives the Port to this sandbox, and the datapath. *Cold*
-is ADD before all that: all four durable writes and the reading of the namespace are inside. `host-local` writes a file and does
-not sync it; `bridge` is configured with `isGateway` and without `ipMasq`, which would add its calls of iptables. Polder's
-DEL returns when the port passes no packet more; its link is deleted right afterwards, together with others."""
+runtime's call, and after it the pod pings its gateway. Polder's server (SQLite, synchronous=FULL) and the agent's network part
+are processes of their own.
+
+*Prepared* is what happens in production: the agent saw the pod bound and has claimed its address in the API (Port and Address
+created, Port completed: three durable writes) before the runtime calls. Inside ADD are the note on the node's disk of who uses
+the Port, synced before ADD answers, and the datapath; the API hears of the sandbox right afterwards. *Cold* is ADD before all
+that: the three durable writes at the server, one after the other, are inside too. `host-local` writes a file and does not sync
+it; `bridge` is configured with `isGateway` and without `ipMasq`, which would add its calls of iptables. Polder's DEL returns when
+its note is synced and the port passes no packet more; the link is deleted right afterwards, together with others."""
 
 ROUNDS, WARM = 40, 3
 GOAL = 0.5
