@@ -211,7 +211,7 @@ class Tokens:
         return claims
 
     async def _uid(self, tenant: TenantName, namespace: str, bound: Bound) -> str:
-        """The UID that stands under the name now, empty if nothing does or it is being deleted past its grace."""
+        """The UID that stands under the name now, empty if nothing does."""
         entry = await self._store.get(Key(bound.kind.resource, tenant, namespace, bound.name))
         return str(orjson.loads(entry.value)["metadata"]["uid"]) if entry else ""
 

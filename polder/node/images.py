@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError, PolderError
@@ -55,7 +56,7 @@ class Images:
     def __init__(self, cri: CriClient) -> None:
         self._cri = cri
         self._backoff = Backoff()
-        self._pulls: dict[str, asyncio.Lock] = {}
+        self._pulls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def ensure(self, container: Container, say: Say) -> ImageInfo:
         """The image of a container. Raises ImageError in upstream's words."""

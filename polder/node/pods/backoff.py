@@ -10,6 +10,8 @@ from dataclasses import dataclass
 FIRST = 10.0
 LONGEST = 300.0
 FORGET = 2 * LONGEST
+MANY = 1024
+"""Keys from which on those that are forgotten are dropped."""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,8 @@ class Backoff:
         """Notes one more try: the next one waits longer."""
         entry = self._entries.get(key)
         if entry is None or now - entry.at > FORGET:
+            if len(self._entries) >= MANY:  # names of images come from tenants
+                self._entries = {k: e for k, e in self._entries.items() if now - e.at <= FORGET}
             self._entries[key] = _Entry(FIRST, now)
         else:
             self._entries[key] = _Entry(min(entry.delay * 2, LONGEST), now)

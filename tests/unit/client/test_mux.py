@@ -225,6 +225,17 @@ async def test_a_cancelled_writer_tears_nothing():
         assert await talk(other, b"z" * 100_000) == b"z" * 100_000
 
 
+async def test_what_came_before_a_reset_is_read_to_its_end():
+    async def handler(stream):
+        await stream.write(b"all of it")
+        await stream.end()  # and the stream is reset when this returns
+
+    async with connected(on_server=handler) as (agent, _):
+        stream = await agent.open({})
+        await asyncio.sleep(0.05)
+        assert [await stream.read(), await stream.read()] == [b"all of it", b""]
+
+
 async def test_a_cancelled_opener_leaves_no_stream_behind():
     served, ended = asyncio.Event(), asyncio.Event()
 

@@ -15,7 +15,7 @@ from polder.api.podspec import Container
 from polder.base.errors import PermanentError
 from polder.node.archive import PAUSE_IMAGE, TOOLBOX_IMAGE, archive, build_images, read_references, toolbox
 from polder.node.images import ImageError, Images, pull_policy
-from polder.node.pods.backoff import FORGET, Backoff
+from polder.node.pods.backoff import FORGET, MANY, Backoff
 from polder.system.cri import CriClient
 from polder.system.cri_types import ImageInfo, RuntimeFailureError
 
@@ -144,3 +144,10 @@ def test_delays_are_found_again_from_the_number_of_restarts() -> None:
     assert found.delay("k") == lived.delay("k")
     found.seed("k", 1, 0.0)
     assert found.delay("k") == lived.delay("k"), "what is known counts"
+
+
+def test_what_is_forgotten_is_not_kept_for_ever() -> None:
+    waits = Backoff()
+    for number in range(5000):
+        waits.raise_(f"image-{number}", number * FORGET / 100)
+    assert len(waits._entries) <= MANY
