@@ -15,7 +15,7 @@ NODE = ""
 
 @dataclass(frozen=True, slots=True, order=True)
 class Space:
-    """A router's network namespace, with forwarding on and bridged IP traffic passed to nftables."""
+    """A router's network namespace, with forwarding on."""
 
     name: str
     owner: str
