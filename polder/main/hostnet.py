@@ -50,6 +50,21 @@ def write_record(path: Path, record: Record) -> None:
     fresh.replace(path)
 
 
+class _Bridge(msgspec.Struct, frozen=True):
+    """An element of ``ip -j link``."""
+
+    ifname: str
+    ifalias: str = ""
+
+
+def other_clusters(state: Path) -> list[Record]:
+    """The clusters that run on this machine beside the one of ``state``: their bridges say where their records are."""
+    bridges = msgspec.json.decode(run("ip", "-j", "link", "show", "type", "bridge"), type=list[_Bridge])
+    folders = [Path(b.ifalias) for b in bridges if b.ifalias.startswith("/") and b.ifalias != str(state)]
+    records = [read_record(folder / "cluster.json") for folder in folders]
+    return [record for record in records if record is not None and record.running]
+
+
 @dataclass(frozen=True, slots=True)
 class HostNetwork:
     """Makes and removes the underlay. Every step is idempotent."""
@@ -74,7 +89,10 @@ class HostNetwork:
 
     def _record(self) -> None:
         known = read_record(self.cluster.record)
-        sysctls = {FORWARD: read_sysctl(FORWARD), **(known.sysctls if known else {})}
+        before = {FORWARD: read_sysctl(FORWARD)}
+        for other in other_clusters(self.cluster.state):
+            before |= other.sysctls  # what it is now, that cluster made it
+        sysctls = before | (known.sysctls if known else {})
         c = self.cluster
         write_record(c.record, Record(name=c.name, subnet=c.subnet, port=c.port, nodes=c.nodes, sysctls=sysctls))
 
@@ -135,6 +153,7 @@ table inet {table} {{
         record = read_record(self.cluster.record)
         if record is None:
             return
-        for path, value in record.sysctls.items():
-            write_sysctl(path, value)
+        if not other_clusters(self.cluster.state):  # the last one restores: the others forward still
+            for path, value in record.sysctls.items():
+                write_sysctl(path, value)
         write_record(self.cluster.record, msgspec.structs.replace(record, running=False, sysctls={}))

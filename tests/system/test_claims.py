@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from polder.base.errors import PermanentError
+from polder.main import hostnet
 from polder.main.claims import check_free
 from polder.main.cluster import Cluster
-from polder.main.hostnet import Record, write_record
+from polder.main.hostnet import FORWARD, HostNetwork, Record, write_record
 from polder.system.commands import run
 
 NAME = f"c{os.getpid()}"
@@ -88,3 +89,25 @@ def test_a_directory_with_something_else_is_no_state(tmp_path: Path) -> None:
     (tmp_path / "passwd").touch()
     with pytest.raises(PermanentError, match=f"--state {tmp_path}: holds passwd but no cluster"):
         check_free(cluster(tmp_path), False)
+
+
+@pytest.mark.system
+def test_the_last_cluster_restores_what_the_first_one_found(
+    tmp_path: Path, bridge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, str]] = []
+    monkeypatch.setattr(hostnet, "write_sysctl", lambda path, value: written.append((path, value)))
+    monkeypatch.setattr(hostnet, "read_sysctl", lambda path: "1")  # as the first cluster set it
+    first, second = tmp_path / "first", cluster(tmp_path / "second", name=f"d{os.getpid()}")
+    run("ip", "link", "set", bridge, "alias", str(first))
+    record(first, running=True)
+    write_record(first / "cluster.json", Record(name=NAME, subnet=SUBNET, port=1, nodes=2, sysctls={FORWARD: "0"}))
+    second.state.mkdir()
+    network = HostNetwork(second)
+    network.ensure()
+    network.remove()
+    assert written == [(FORWARD, "1")]
+    network.ensure()
+    record(first, running=False)
+    network.remove()
+    assert written == [(FORWARD, "1"), (FORWARD, "1"), (FORWARD, "0")]
