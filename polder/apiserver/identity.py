@@ -77,8 +77,9 @@ class IdentityLayer:
         self._serve = serve
 
     async def start(self) -> None:
-        """Makes what root needs. Call it before the server listens."""
+        """Makes what root needs, and learns the nodes' shares. Call it before the server listens."""
         await self.bootstrap.ensure_root(self._store, self.tenants)
+        await self.share.load()
 
     async def run(self) -> None:
         """Follows the nodes' shares until cancelled. What it raises is a defect: the process should end."""

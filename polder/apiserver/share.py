@@ -60,6 +60,14 @@ class Share:
         self._listed: dict[tuple[str, str], int] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
+    async def load(self) -> None:
+        """Fills the index once. Call it before the server listens: to a node that asked earlier its tenants would seem to have
+        left, and it would take their network down.
+        """
+        for resource in (PODS, PORTS, ADDRESSES):
+            page = await self._store.list(Prefix(resource))
+            self._reset(resource, {e.key: facts_of(e.key, orjson.loads(e.value)) for e in page.entries})
+
     async def run(self) -> None:
         """Keeps the index until cancelled; begins again when it fell too far behind."""
         async with asyncio.TaskGroup() as group:

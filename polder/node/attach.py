@@ -225,6 +225,7 @@ class Attachments:
         await pipeline.settle([key], present=False, timeout=PATIENCE)
         await pipeline.wait_gone(key)
         await self._parts.ipam.release(port)
+        pipeline.put(Port, ref, None)
         self._forget(ref)
 
     def _forget(self, ref: Ref) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from polder.api.core import Namespace, Node, Pod
 from polder.api.errors import ApiError
@@ -65,6 +65,13 @@ class NetworkSettings:
     linger: float = 30.0
 
 
+class Missing(NamedTuple):
+    """An object that a watch or list does not show any more."""
+
+    kind: type[Object]
+    ref: Ref
+
+
 class Followed(Protocol):
     """An informer of whatever kind."""
 
@@ -109,6 +116,7 @@ class NodeNetwork:
         pods.add_index("uid", lambda pod: [pod.metadata.uid])
         pods.add_index("tenant", lambda pod: [tenant_of(pod.metadata)])
         self.attachments = Attachments(self._attach_parts(settings))
+        self._gone: Runner[Missing] = Runner("missing", self._ask_for, workers=4, clock=self._clock)
         self._tenants: Runner[Ref] = Runner("routers", self._reconcile_router, workers=2, clock=self._clock)
         self._ports.on_change(used.change)
         self._ports.on_change(self.attachments.changed)
@@ -141,6 +149,7 @@ class NodeNetwork:
             group.create_task(self.pipeline.run())
             group.create_task(self.attachments.run())
             group.create_task(self._tenants.run())
+            group.create_task(self._gone.run())
             if set_entries is not None:
                 group.create_task(self._keep_entries(set_entries))
             if sandboxes is not None:
@@ -251,14 +260,60 @@ class NodeNetwork:
     def _follow(self, kind: type[T]) -> Informer[T]:
         """An informer over the node's share that feeds the pipeline."""
         informer = Informer(self._client, kind, EVERY_TENANT)
-        informer.on_change(lambda ref, _, new: self.pipeline.put(kind, ref, new))
+        informer.on_change(lambda ref, old, new: self._changed(kind, ref, old, new))
         self._informers.append(informer)
         return informer
 
+    def _changed(self, kind: type[Object], ref: Ref, old: Object | None, new: Object | None) -> None:
+        if new is None and self._is_doubtful(kind, ref, old):
+            self._gone.add(Missing(kind, ref))
+        else:
+            self.pipeline.put(kind, ref, new)
+
+    def _is_doubtful(self, kind: type[Object], ref: Ref, old: Object | None) -> bool:
+        """Whether an object that is seen no more may be there all the same. A Port of this node has our finalizer, so that it
+        goes by our own hand only; and while a tenant's router is here, so are the tenant's networks. Pods would lose
+        their network by a view that is wrong for a moment.
+        """
+        if kind is Port and isinstance(old, Port):
+            return old.spec.node == self._facts.name and self.pipeline.knows(Port, ref)
+        if kind in (Network, Router, Tenant):
+            return self._has_router(TenantName(ref.name) if kind is Tenant else ref.tenant)
+        return False
+
+    async def _ask_for(self, missing: Missing) -> None:
+        """Look at the server itself for what the view has lost."""
+        kind, ref = missing
+        try:
+            found: Object | None = await self._client.get(kind, ref)
+        except ApiError as error:
+            if not error.is_not_found and self._is_doubtful(kind, ref, None):
+                raise RetryableError(f"{kind.__name__} {ref} is not shown any more: {error}", 1.0) from error
+            found = None
+        self.pipeline.put(kind, ref, found)
+
     async def _sync(self) -> None:
+        """All informers have listed; and what the disk has of this node's ports is seen, or is gone for sure."""
         for informer in self._informers:
             await informer.wait_synced()
+        while True:
+            kept = [port for port in self.pipeline.unseen() if not await self._is_gone(port)]
+            if not kept:
+                break
+            log.warning("%d ports of this node are not shown by the API; nothing is taken down", len(kept))
+            await asyncio.sleep(0.3)
         self.pipeline.set_synced()
+
+    async def _is_gone(self, port: topology.Port) -> bool:
+        namespace, _, name = port.name.partition("/")
+        try:
+            await self._client.get(Port, Ref(TenantName(port.tenant), namespace, name))
+        except ApiError as error:
+            # Forbidden: nothing of the tenant is on this node, neither a pod nor a Port.
+            return error.is_not_found or error.is_forbidden
+        except RetryableError:
+            return False
+        return False
 
     async def _keep_entries(self, set_entries: SetEntries) -> None:
         """Listen wherever a router stands. A router that went and came between two looks is taken out in between."""

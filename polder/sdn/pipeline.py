@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from polder.api import polder as api
 from polder.api.meta import Object
-from polder.api.polder import PortStatus
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT, TenantName
@@ -121,7 +121,7 @@ class Pipeline:
         if self._compiler.put(kind, ref, obj):
             self._wake.set()
 
-    def expect(self, port: Ref, status: PortStatus | None) -> None:
+    def expect(self, port: Ref, status: api.PortStatus | None) -> None:
         """Take ``status`` for the port's until the object says so: this node has attached or detached it, API or no API. None
         takes that back.
         """
@@ -141,6 +141,16 @@ class Pipeline:
         self._listeners.append(listener)
 
     # -- questions ------------------------------------------------------------------------------------------------
+
+    def knows(self, kind: type[Object], ref: Ref) -> bool:
+        """Whether an object has been put and not been taken back."""
+        return self._compiler.snapshot.get(kind, ref) is not None
+
+    def unseen(self) -> list[Port]:
+        """The ports of this node that are known from disk only, so far."""
+        snapshot = self._compiler.snapshot
+        keys = {key: _compile_key(key).ref for key in self._local}
+        return [self._local[key] for key, ref in keys.items() if snapshot.get(api.Port, ref) is None]
 
     @property
     def synced(self) -> bool:

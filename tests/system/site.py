@@ -173,7 +173,8 @@ class Site:
 
     async def serve(self) -> None:
         config = ServerConfig(listen=[f"127.0.0.1:{self.port}"], store="", pki=str(self.folder / "pki"))
-        self.serving = asyncio.create_task(Server(config, self.store).run())
+        self.server = Server(config, self.store)
+        self.serving = asyncio.create_task(self.server.run())
 
     async def stop_serving(self) -> None:
         assert self.serving is not None

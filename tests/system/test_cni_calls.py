@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from polder.api.meta import ref_of
 from polder.base.errors import PolderError
 from polder.cni.install import PLUGIN, build_stub
 from tests.system.site import Site, until
@@ -166,6 +167,38 @@ async def test_traffic_goes_on_while_the_agent_and_the_api_are_away(site: Site) 
     assert await asyncio.to_thread(one.host.ping, there)
     await node.delete(one)
     assert not await asyncio.to_thread(one.host.ping, there, 0.2)
+
+
+async def test_a_view_that_is_wrong_for_a_moment_takes_no_network_away(site: Site) -> None:
+    one, two = await site.prepared("acme", "one", "n1"), await site.prepared("acme", "two", "n1")
+    node = site.nodes["n1"]
+    await node.add(one)
+    there = (await node.add(two))["ips"][0]["address"].partition("/")[0]
+    before = {item for item in node.live.pipeline.wanted() if item.slot[1] == "acme"}
+    await until(lambda: _is_told(site), what="the API is told")
+    await asyncio.sleep(0.2)
+    share = site.server._identity.share
+    for resource in {key.resource for key in share._rows}:
+        share._reset(resource, {})  # as if the server had forgotten who is where
+    await until(
+        lambda: "acme" not in {ref_of(n).tenant for n in node.live._networks.values()}, what="the agent's view is empty"
+    )
+    await asyncio.sleep(0.3)
+    assert {item for item in node.live.pipeline.wanted() if item.slot[1] == "acme"} == before
+    assert await asyncio.to_thread(one.host.ping, there)
+    await node.stop()
+    await node.start()
+    await asyncio.sleep(0.5)
+    assert await asyncio.to_thread(one.host.ping, there), "nor does an agent that starts with such a view"
+    await share.load()
+    await until(lambda: node.live.pipeline.synced, what="the view is whole again")
+    await asyncio.sleep(0.3)
+    assert {item for item in node.live.pipeline.wanted() if item.slot[1] == "acme"} == before
+    assert await asyncio.to_thread(one.host.ping, there)
+
+
+async def _is_told(site: Site) -> bool:
+    return all([port.status.sandbox for port in await site.ports("acme")])
 
 
 async def test_a_tenant_that_goes_takes_its_routers_along(site: Site) -> None:
