@@ -156,13 +156,12 @@ async def test_a_pod_that_somebody_else_binds_meanwhile_is_left_alone(client: Cu
 
 async def test_a_pod_of_another_scheduler_and_one_in_deletion_are_not_touched(client: CuttableClient) -> None:
     await add_node(client, "one")
-    await add_tenant(client, ACME)
-    await client.create(ACME, pod("theirs", scheduler_name="mine"))
-    await client.create(ACME, pod("mine"))
+    await client.create(ROOT, pod("theirs", scheduler_name="mine"))
+    await client.create(ROOT, pod("mine"))
     async with running_scheduler(client):
-        await until(lambda: node_of(client, Ref(ACME, "default", "mine")))
+        await until(lambda: node_of(client, Ref(ROOT, "default", "mine")))
         await asyncio.sleep(0.2)
-    assert await node_of(client, Ref(ACME, "default", "theirs")) == ""
+    assert await node_of(client, Ref(ROOT, "default", "theirs")) == ""
 
 
 async def test_room_that_a_finished_pod_leaves_is_used(client: CuttableClient) -> None:
