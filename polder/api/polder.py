@@ -117,7 +117,9 @@ class PortSpec(Struct, frozen=True, kw_only=True):
 
 
 class PortStatus(Struct, frozen=True, kw_only=True):
-    """What the node did: the sandbox that uses the port and its link; persisted by ADD, compared at DEL."""
+    """What the node did: the sandbox that uses the port and its link. The node notes it on its disk before ADD and DEL
+    answer, and here right afterwards.
+    """
 
     sandbox: str = ""
     netns: str = ""

@@ -198,7 +198,7 @@ async def test_a_view_that_is_wrong_for_a_moment_takes_no_network_away(site: Sit
 
 
 async def _is_told(site: Site) -> bool:
-    return all([port.status.sandbox for port in await site.ports("acme")])
+    return all(port.status.sandbox for port in await site.ports("acme"))
 
 
 async def test_a_tenant_that_goes_takes_its_routers_along(site: Site) -> None:
