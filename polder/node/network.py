@@ -56,8 +56,8 @@ ListSandboxes = Callable[[], Awaitable[frozenset[str]]]
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """``state`` is the node's state directory. ``linger`` is for how many seconds a router stays after the tenant's last pod
-    left: the next pod often follows.
+    """``state`` is the node's state directory, with the routers' namespaces in ``netns``. ``linger`` is for how many seconds a
+    router stays after the tenant's last pod left: the next pod often follows.
     """
 
     facts: NodeFacts
@@ -99,6 +99,7 @@ class NodeNetwork:
     ) -> None:
         self._facts = settings.facts
         self._linger = settings.linger
+        self._netns = settings.state / "netns"
         self._client = client
         self._pods = pods
         self._clock = clock or SystemClock()
@@ -316,17 +317,22 @@ class NodeNetwork:
         return False
 
     async def _keep_entries(self, set_entries: SetEntries) -> None:
-        """Listen wherever a router stands. A router that went and came between two looks is taken out in between."""
+        """Listen wherever a router stands. A socket lives in the namespace that it was made in: where that is another one than
+        at the last look, the space is taken out first.
+        """
         known: dict[str, tuple[str, str, int]] = {}
+        stood: dict[str, tuple[int, int]] = {}
         while True:
             await self._entries_changed.wait()
             self._entries_changed.clear()
             wanted = {space: (space, address, ENTRY_PORT) for space, address in self.pipeline.entries().items()}
-            if wanted == known:
+            stands = {space: _identity(self._netns / space) for space in wanted}
+            if wanted == known and stands == stood:
                 continue
             try:
+                await set_entries({s: row for s, row in wanted.items() if stood.get(s, stands[s]) == stands[s]})
                 await set_entries(wanted)
-                known = wanted
+                known, stood = wanted, stands
             except PolderError as error:
                 log.warning("%s", error)
                 await asyncio.sleep(error.after if isinstance(error, RetryableError) else 1.0)
@@ -344,6 +350,15 @@ class NodeNetwork:
                 await self.attachments.collect(keep, young=YOUNG)
             except (PolderError, OSError) as error:
                 log.warning("attachments were not compared with the runtime's sandboxes: %s", error)
+
+
+def _identity(netns: Path) -> tuple[int, int]:
+    """Which namespace a file stands for (namespaces(7)); zeros where it is gone."""
+    try:
+        found = netns.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _transit_ref(tenant: TenantName, node: str) -> Ref:
