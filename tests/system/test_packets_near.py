@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from polder.sdn.topology.addressing import ISOLATED_PREFIX, mac_of
-from polder.sdn.topology.types import Network
+from polder.sdn.topology.types import Network, Port
 from polder.system.net.netns import run_inside
 from polder.system.net.nft import run_nft
 from polder.system.net.sysctl import write_sysctl
@@ -161,8 +161,10 @@ async def test_the_rewrite_goes_with_the_port(lab: Lab) -> None:
     evil, _, _ = await attacked(lab)
     assert evil.ping(FAR)
     assert f" {VICTIM} : {mac_of(VICTIM)}" in in_space(lab, "n1", "acme", "list map bridge polder near")
-    for name in ("default/victim", "default/far"):
-        del lab.parts[next(key for key, part in lab.parts.items() if part.name == name and part.tenant == "acme")]
+    gone = ("default/victim", "default/far")
+    for key, part in list(lab.parts.items()):
+        if isinstance(part, Port) and part.tenant == "acme" and part.name in gone:
+            del lab.parts[key]
     await lab.deploy()
     await lab.verify()
     near = in_space(lab, "n1", "acme", "list map bridge polder near")
