@@ -6,6 +6,7 @@ It works when the API server is away, which is when one wants to look.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -71,10 +72,13 @@ class AdminServer:
 
 
 async def ask(path: Path, tenant: str) -> Inspection:
-    """Asks the agent behind ``path``. Raises OSError if there is none."""
+    """Asks the agent behind ``path``. Raises OSError if there is none, or if it gives no answer."""
     reader, writer = await asyncio.open_unix_connection(path, limit=1 << 28)
     try:
         writer.write(msgspec.json.encode(Request(tenant)) + b"\n")
-        return msgspec.json.decode(await reader.readline(), type=Inspection)
+        answer = await reader.readline()
+        if not answer:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "it ended the connection without an answer")
+        return msgspec.json.decode(answer, type=Inspection)
     finally:
         writer.close()

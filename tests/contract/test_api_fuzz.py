@@ -225,7 +225,7 @@ async def test_examples_with_one_fault(admin: Any) -> None:
             answer = await admin.get(path, Accept=accept)
             assert answer.status == 200, answer.body
         answer = await admin.delete(path)
-        # the kubernetes service goes only with its tenant, and says so after the others went
-        assert answer.status == (403 if kind.plural == "services" else 200), answer.body
+        # the kubernetes service and its slice go only with their tenant, and say so after the others went
+        assert answer.status == (403 if kind.plural in {"services", "endpointslices"} else 200), answer.body
     assert (await admin.get("/apis")).status == 200
     assert (await admin.get("/openapi/v2")).status == 200
