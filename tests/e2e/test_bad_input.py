@@ -38,7 +38,7 @@ def everything(cluster: Cluster) -> set[str]:
         ("{not json", "could not find expected|error parsing|error converting|invalid"),
         (json.dumps(network("bad", cidr="10.300.0.0/16")), "spec.cidr"),
         (json.dumps(network("bad", cidr="10.1.0.1/16")), "spec.cidr"),
-        (json.dumps(network("overlap", cidr="10.0.4.0/24")), "spec.cidr.*overlaps"),
+        (json.dumps(network("overlap", cidr="10.0.4.0/24")), "spec.cidr.*overlap"),
         (json.dumps(network("gateway", cidr="10.7.0.0/24", gateway="10.8.0.1")), "spec.gateway"),
         (json.dumps(network("x" * 300, cidr="10.7.0.0/24")), "metadata.name"),
         (json.dumps(network("six", cidr="fd00::/64")), "spec.cidr.*IPv6"),
