@@ -15,6 +15,7 @@ from polder.main.claims import check_free
 from polder.main.cluster import Cluster
 from polder.main.hostnet import FORWARD, HostNetwork, Record, write_record
 from polder.system.commands import run
+from polder.system.net.netns import Netns, ensure_netns, open_netns, remove_netns, run_inside
 
 NAME = f"c{os.getpid()}"
 SUBNET = "198.18.77.0/24"
@@ -91,23 +92,38 @@ def test_a_directory_with_something_else_is_no_state(tmp_path: Path) -> None:
         check_free(cluster(tmp_path), False)
 
 
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Netns]:
+    """A network namespace as the host: clusters that run on this machine have no part in the test."""
+    path = tmp_path / "host"
+    ensure_netns(path)
+    with open_netns(path) as space:
+        yield space
+    remove_netns(path)
+
+
 @pytest.mark.system
 def test_the_last_cluster_restores_what_the_first_one_found(
-    tmp_path: Path, bridge: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, machine: Netns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[tuple[str, str]] = []
     monkeypatch.setattr(hostnet, "write_sysctl", lambda path, value: written.append((path, value)))
     monkeypatch.setattr(hostnet, "read_sysctl", lambda path: "1")  # as the first cluster set it
     first, second = tmp_path / "first", cluster(tmp_path / "second", name=f"d{os.getpid()}")
-    run("ip", "link", "set", bridge, "alias", str(first))
-    record(first, running=True)
-    write_record(first / "cluster.json", Record(name=NAME, subnet=SUBNET, port=1, nodes=2, sysctls={FORWARD: "0"}))
-    second.state.mkdir()
-    network = HostNetwork(second)
-    network.ensure()
-    network.remove()
-    assert written == [(FORWARD, "1")]
-    network.ensure()
-    record(first, running=False)
-    network.remove()
-    assert written == [(FORWARD, "1"), (FORWARD, "1"), (FORWARD, "0")]
+
+    def play() -> None:
+        run("ip", "link", "add", f"{NAME}0", "type", "bridge")
+        run("ip", "link", "set", f"{NAME}0", "alias", str(first))
+        record(first, running=True)
+        write_record(first / "cluster.json", Record(name=NAME, subnet=SUBNET, port=1, nodes=2, sysctls={FORWARD: "0"}))
+        second.state.mkdir()
+        network = HostNetwork(second)
+        network.ensure()
+        network.remove()
+        assert written == [(FORWARD, "1")]
+        network.ensure()
+        record(first, running=False)
+        network.remove()
+        assert written == [(FORWARD, "1"), (FORWARD, "1"), (FORWARD, "0")]
+
+    run_inside(machine, play)
