@@ -12,7 +12,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from polder.base.errors import PermanentError
+from polder.base.errors import PermanentError, RetryableError
 from polder.cli.output import Output
 from polder.main.cluster import Cluster, NodePlan
 from polder.main.hostnet import HostNetwork, cluster_of, read_record
@@ -80,7 +80,8 @@ async def _kill_group(group: str) -> None:
     cgroups = Cgroups()
     while processes := cgroups.processes(group):
         await _kill(processes)
-    cgroups.remove(group)
+    if not cgroups.remove(group, within=GRACE):
+        raise RetryableError(f"the cgroup {group} is still in use; run `polder down` again")
 
 
 async def stop_cluster(cluster: Cluster, out: Output) -> None:

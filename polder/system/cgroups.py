@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from polder.system.process import ProcessId, identify
 
 CPU_PERIOD = 100_000
 """Microseconds in which a CPU quota is counted."""
+REMOVAL_PAUSE = 0.02
+"""Seconds between two tries to remove a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,20 @@ class Cgroups:
             if path.exists():
                 path.write_text(most)
 
-    def remove(self, group: str) -> None:
-        """Removes a group and all below it from every hierarchy. A group with living processes stays."""
-        roots = [*self._v1, *([self._v2] if self._v2 else [])]
-        for root in roots:
-            _remove_tree(root / group.lstrip("/"))
+    def remove(self, group: str, within: float = 0.0) -> bool:
+        """Removes a group and all below it from every hierarchy; whether it is gone. A group with living processes stays.
+        The kernel holds a group for a moment after its last process: up to ``within`` seconds are given to it, blocking.
+        """
+        tops = [root / group.lstrip("/") for root in [*self._v1, *([self._v2] if self._v2 else [])]]
+        end = time.monotonic() + within
+        while True:
+            for top in tops:
+                _remove_tree(top)
+            if not any(top.is_dir() for top in tops):
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(REMOVAL_PAUSE)
 
     def processes(self, group: str) -> list[ProcessId]:
         """All that runs in a group or below it."""

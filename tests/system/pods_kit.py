@@ -228,7 +228,7 @@ async def _remove_all(kit: NodeKit, cri: CriClient) -> None:
         await cri.remove_sandbox(sandbox.id)
     await cri.close()
     await kit.supervisor.destroy()
-    kit.ctx.cgroups.remove(f"/{kit.ctx.places.cgroup}")
+    assert kit.ctx.cgroups.remove(f"/{kit.ctx.places.cgroup}", within=5.0)
     run("ip", "netns", "del", kit.netns)
     shutil.rmtree(kit.base)
 
