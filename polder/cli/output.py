@@ -62,7 +62,13 @@ class Output:
 
     def note(self, text: str) -> None:
         """Progress or advice, beside the result."""
-        print(text, file=self._err, flush=True)
+        self._say(text)
+
+    def _say(self, text: str, end: str = "\n") -> None:
+        try:
+            print(text, end=end, file=self._err, flush=True)
+        except BrokenPipeError:
+            pass  # nobody watches any more (`polder up 2>&1 | head`): the work goes on, whole
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
@@ -70,11 +76,11 @@ class Output:
         begun = time.monotonic()
         terminal = self._err.isatty()
         if terminal:
-            print(f"  … {text}", end="", file=self._err, flush=True)
+            self._say(f"  … {text}", end="")
         try:
             yield
         except BaseException:
-            print(f"\r  ✗ {text}" if terminal else f"  failed: {text}", file=self._err, flush=True)
+            self._say(f"\r  ✗ {text}" if terminal else f"  failed: {text}")
             raise
         took = time.monotonic() - begun
-        print(f"{chr(13) if terminal else ''}  ✓ {text} ({took:.1f} s)", file=self._err, flush=True)
+        self._say(f"{chr(13) if terminal else ''}  ✓ {text} ({took:.1f} s)")

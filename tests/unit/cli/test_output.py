@@ -32,3 +32,15 @@ def test_a_step_says_how_it_ended() -> None:
         raise ValueError("no")
     assert "✓ good" in err.getvalue()
     assert "failed: bad" in err.getvalue()
+
+
+def test_work_goes_on_when_nobody_reads_its_progress() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    done = []
+    with Output(io.StringIO(), Gone()).step("work"):
+        done.append("work")
+    Output(io.StringIO(), Gone()).note("advice")
+    assert done == ["work"]
