@@ -15,8 +15,8 @@ from polder.api.kinds import PLATFORM_ONLY, POLDER_WRITTEN
 from polder.api.meta import Raw
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.tenancy import check_entry, closed
-from polder.apiserver.types import Identity, RequestInfo, Role
-from polder.base.ids import EVERY_TENANT
+from polder.apiserver.types import Decision, Identity, RequestInfo, Role
+from polder.base.ids import EVERY_TENANT, TenantName
 
 READ = frozenset({"get", "list", "watch"})
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
@@ -57,40 +57,53 @@ class Authorizer:
     async def authorize(self, who: Identity, what: RequestInfo) -> None:
         """Returns if the request may go on. Raises ApiError 401 (nobody), 403."""
         check_entry(who, what.tenant)
-        if who.role is Role.NONE:
-            if what.is_resource or what.path not in OPEN_PATHS or what.verb not in {"get", "head"}:
-                raise unauthorized()
-            return
         if who.role is Role.NODE and not await self._nodes.enters(who, what.tenant):
             raise closed(who, what.tenant)
-        if not what.is_resource:
-            self._check_path(who, what)
-        elif who.role is Role.PLATFORM_ADMIN:
-            if what.tenant == EVERY_TENANT and what.verb not in READ:
-                raise denied(who, what, "the view over all tenants is for reading; name a tenant")
-        elif who.role is Role.TENANT_ADMIN:
-            self._check_tenant_admin(who, what)
-        elif who.role is Role.SERVICE_ACCOUNT:
-            if what.verb not in READ or resource_of(what) == "secrets":
-                raise denied(who, what)
-        elif who.role is Role.NODE and not await self._nodes.may(who, what):
-            raise denied(who, what)
+        decision = await self.decide(who, what)
+        if not decision.allowed:
+            raise unauthorized() if who.role is Role.NONE else denied(who, what, decision.reason)
 
-    def _check_path(self, who: Identity, what: RequestInfo) -> None:
+    async def decide(self, who: Identity, what: RequestInfo) -> Decision:
+        """See ``hooks.Authorizer``."""
+        if not await self._reaches(who, what.tenant):
+            return Decision(False, True)
+        if who.role is Role.NONE:
+            health = what.path in OPEN_PATHS and what.verb in {"get", "head"}
+            return Decision(not what.is_resource and health)
+        if not what.is_resource:
+            return Decision(self._may_path(who, what))
+        if who.role is Role.PLATFORM_ADMIN:
+            if what.tenant == EVERY_TENANT and what.verb not in READ:
+                return Decision(False, True, "the view over all tenants is for reading; name a tenant")
+            return Decision(True)
+        if who.role is Role.TENANT_ADMIN:
+            return self._tenant_admin(what)
+        if who.role is Role.SERVICE_ACCOUNT:
+            return Decision(what.verb in READ and resource_of(what) != "secrets")
+        if who.role is Role.NODE:
+            return Decision(await self._nodes.may(who, what))
+        return Decision(who.role is Role.COMPONENT)
+
+    async def _reaches(self, who: Identity, tenant: TenantName) -> bool:
+        try:
+            check_entry(who, tenant)
+        except ApiError:
+            return False
+        return who.role is not Role.NODE or await self._nodes.enters(who, tenant)
+
+    def _may_path(self, who: Identity, what: RequestInfo) -> bool:
         """Paths that are no resources: discovery and health are for all, the stream for nodes."""
         stream = what.path == STREAM_PATH
         if stream and who.role is Role.NODE:
-            return
+            return True
         known = any(what.path == p or what.path.startswith(f"{p}/") for p in DISCOVERY)
         everything = who.role in {Role.PLATFORM_ADMIN, Role.COMPONENT} and not stream
-        if not everything and not (known and what.verb in {"get", "head"}):
-            raise denied(who, what)
+        return everything or (known and what.verb in {"get", "head"})
 
-    def _check_tenant_admin(self, who: Identity, what: RequestInfo) -> None:
-        if what.verb in READ:
-            return
+    def _tenant_admin(self, what: RequestInfo) -> Decision:
         resource = resource_of(what)
-        if resource in POLDER_WRITTEN or resource in PLATFORM_ONLY:
-            raise denied(who, what, "this kind is written by the platform only")
-        if f"{resource}/{what.subresource}" in TENANT_NEVER:
-            raise denied(who, what, "this part is written by the platform only")
+        if what.verb not in READ and (resource in POLDER_WRITTEN or resource in PLATFORM_ONLY):
+            return Decision(False, True, "this kind is written by the platform only")
+        if what.verb not in READ and f"{resource}/{what.subresource}" in TENANT_NEVER:
+            return Decision(False, True, "this part is written by the platform only")
+        return Decision(True)

@@ -9,19 +9,25 @@ from polder.base.ids import ROOT, TenantName
 
 
 class Role(Enum):
-    """What a credential is; rights follow from it in authz.py."""
+    """What a credential is; fixed rights follow from it in authz.py. ``USER`` and ``SERVICE_ACCOUNT`` have none."""
 
     PLATFORM_ADMIN = "platform-admin"
     TENANT_ADMIN = "tenant-admin"
     COMPONENT = "component"
     NODE = "node"
     SERVICE_ACCOUNT = "service-account"
+    USER = "user"
     NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks. ``home`` is the tenant of the credential; ``node`` is set for a node's credential."""
+    """Who asks: always (tenant, user). ``home`` is the tenant of the credential; ``node`` is set for a node's credential.
+
+    A user whose home is ``root`` is the platform's: what it is in another tenant, that tenant's members say. A user of
+    another home is nothing outside it, whatever its name and groups. ``impersonator`` is who asked in this one's name;
+    rights are this one's alone, the audit names both.
+    """
 
     name: str
     role: Role
@@ -30,6 +36,7 @@ class Identity:
     uid: str = ""
     node: str = ""
     extra: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    impersonator: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +51,31 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
+class Requirement:
+    """One clause of a selector as authorizers see it; ``operator`` is In, NotIn, Exists or DoesNotExist."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an authorizer says: allowed, expressly denied (nobody later is asked), or neither (no opinion).
+
+    ``reason`` is for the caller's eyes and the audit, in upstream's words where upstream has some.
+    """
+
+    allowed: bool
+    denied: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestInfo:
     """What a request asks. ``tenant`` may be ``*``. ``verb`` is Kubernetes' (get, list, watch, create, update, patch, delete,
     deletecollection); for a path that is no resource, ``path`` alone is set and the verb is the lower-case method.
+    ``fields`` and ``labels`` are the selectors of a list, watch or deletecollection, as far as authorizers may rely on them.
     """
 
     tenant: TenantName
@@ -58,6 +87,8 @@ class RequestInfo:
     subresource: str = ""
     namespace: str = ""
     name: str = ""
+    fields: tuple[Requirement, ...] = ()
+    labels: tuple[Requirement, ...] = ()
 
     @property
     def is_resource(self) -> bool:
