@@ -11,7 +11,7 @@ from aiohttp import web
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.apiserver.admission import Hook
-from polder.apiserver.types import Connection, Identity, RequestInfo
+from polder.apiserver.types import Connection, Decision, Identity, RequestInfo
 from polder.base.ids import TenantName
 from polder.store.protocol import Op
 
@@ -27,8 +27,14 @@ class Authenticator(Protocol):
 class Authorizer(Protocol):
     """Whether they may."""
 
+    async def decide(self, who: Identity, what: RequestInfo) -> Decision:
+        """Whether ``who`` may do ``what``; tells nothing of a tenant that ``who`` may not enter. Raises no ApiError."""
+        ...
+
     async def authorize(self, who: Identity, what: RequestInfo) -> None:
-        """Raises ApiError; a tenant that the caller may not enter looks the same whether it exists or not."""
+        """Raises the ApiError of a decision against the caller; a tenant that it may not enter looks the same whether it
+        exists or not.
+        """
         ...
 
 
