@@ -23,7 +23,7 @@ from polder.apiserver.answers import json_answer, success
 from polder.apiserver.body import media_type, parse_object
 from polder.apiserver.catalog import Resource
 from polder.apiserver.hooks import Call
-from polder.apiserver.objects import decode, encode
+from polder.apiserver.objects import decode, encode, terms
 from polder.apiserver.paging import Window
 from polder.apiserver.reads import Reader, key_of, renderer_of
 from polder.apiserver.render import ListMeta
@@ -207,7 +207,7 @@ class Deleter:
             return current, True
         if options.dry_run:
             return Entry(key, value, current.revision), False
-        return Entry(key, value, await store.commit([Put(key, value, current.revision)])), False
+        return Entry(key, value, await store.commit([Put(key, value, current.revision, terms(marked))])), False
 
     def _marked(self, resource: Resource, old: Raw, options: DeleteOptions) -> Raw | None:
         """The object as it is while it is being deleted; None where nothing changes."""

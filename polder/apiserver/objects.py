@@ -13,11 +13,13 @@ import orjson
 
 from polder.api.meta import TENANT_ANNOTATION, Raw
 from polder.base.errors import PermanentError
-from polder.store.protocol import Entry, Key
+from polder.store.protocol import Entry, Indexer, Key
 
 _METADATA = b'"metadata":{'
 _ANNOTATIONS = b'"annotations":{'
 _HEAD_LIMIT = 1024
+OWNER_TERM = "owner/"
+"""Begins the index term of whatever has the owner whose UID follows."""
 
 
 class CorruptValueError(PermanentError):
@@ -47,6 +49,21 @@ def encode(obj: Raw) -> bytes:
     ordered = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
     ordered.update((k, v) for k, v in obj.items() if k not in ordered)
     return orjson.dumps(ordered)
+
+
+def terms(obj: Raw) -> tuple[str, ...]:
+    """The index terms of an object: ``owner/UID`` of each of its owners, for garbage collection."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return tuple(f"{OWNER_TERM}{owner['uid']}" for owner in owners if owner.get("uid"))
+
+
+def terms_of_row(_key: Key, value: bytes) -> tuple[str, ...]:
+    """The terms of a stored row, which its Put gave it too."""
+    return terms(orjson.loads(value)) if b'"ownerReferences"' in value else ()
+
+
+INDEXER = Indexer(1, terms_of_row)
+"""How a store that was written before there were terms, or other ones, computes them. Count it up when they change."""
 
 
 def splice(value: bytes, revision: int, key: Key, view: View = PLAIN) -> bytes:

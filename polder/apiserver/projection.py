@@ -6,7 +6,7 @@ it is stored. A change of a node that leaves its projection as it was (heartbeat
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -106,6 +106,14 @@ class Projected:
     async def commit(self, ops: Sequence[Op]) -> int:
         """See ``Store.commit``."""
         return await self._store.commit(ops)
+
+    async def by_term(self, term: str, tenant: str | None = None) -> Sequence[Key]:
+        """See ``Store.by_term``."""
+        return await self._store.by_term(term, tenant)
+
+    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
+        """See ``Store.resources``; projections are no rows."""
+        return await self._store.resources(tenant, namespace)
 
     def watch(self, prefix: Prefix, since: int) -> AsyncGenerator[Batch, None]:
         """See ``Store.watch``."""

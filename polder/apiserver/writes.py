@@ -31,7 +31,7 @@ from polder.apiserver.answers import json_answer
 from polder.apiserver.body import media_type, parse_body, parse_object, read_body
 from polder.apiserver.catalog import Resource
 from polder.apiserver.hooks import Call
-from polder.apiserver.objects import decode, encode
+from polder.apiserver.objects import decode, encode, terms
 from polder.apiserver.reads import key_of, renderer_of
 from polder.apiserver.settings import ServerSettings
 from polder.base.clock import Clock
@@ -145,7 +145,7 @@ class Writer:
                 return Entry(key, value, 0), tuple(context.warnings)
             await self.chain.accompany(context, value)
             try:
-                revision = await self.store.commit([Put(key, value, 0), *context.along])
+                revision = await self.store.commit([Put(key, value, 0, terms(obj)), *context.along])
             except ConflictError as taken_key:
                 if taken_key.key == key:
                     raise already_exists(resource.kind, name) from taken_key
@@ -257,7 +257,8 @@ class Writer:
             await self.chain.accompany(context, None)
             revision = await self.store.commit([Delete(current.key, current.revision), *context.along])
             return Entry(current.key, value, revision)
-        revision = await self.store.commit([Put(current.key, value, current.revision), *context.along])
+        put = Put(current.key, value, current.revision, terms(context.obj))
+        revision = await self.store.commit([put, *context.along])
         return Entry(current.key, value, revision)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from polder.apiserver.authn import COMPONENTS, parse_static_tokens
 from polder.apiserver.identity import IdentityLayer, IdentitySettings
+from polder.apiserver.objects import INDEXER
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
 from polder.base.clock import SystemClock
@@ -109,7 +110,7 @@ async def serve(config: ServerConfig) -> None:
     """Opens the store and serves until cancelled."""
     path = Path(config.store)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    store = open_sqlite(path)
+    store = open_sqlite(path, indexer=INDEXER)
     try:
         await Server(config, store).run()
     finally:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from polder.store.hub import Hub, HubSettings, matches
 from polder.store.protocol import (
     Batch,
     Change,
     ChangeType,
+    Check,
     CompactedError,
     ConflictError,
     Delete,
@@ -31,6 +33,8 @@ class MemoryStore:
     def __init__(self, settings: HubSettings = HubSettings()) -> None:  # noqa: B008 - frozen
         self._entries: dict[Key, Entry] = {}
         self._keys: list[Key] = []
+        self._terms: dict[Key, tuple[str, ...]] = {}
+        self._having: dict[str, set[Key]] = {}
         self._log: list[tuple[Change, int]] = []
         self._hub = Hub(1, 0, self._history, settings)
         self._closed = False
@@ -80,13 +84,35 @@ class MemoryStore:
             at = current.revision if current else 0
             if (op.expect is not None and op.expect != at) or (isinstance(op, Delete) and current is None):
                 raise ConflictError(op.key, current)
-        if not ops:
+        writes = [op for op in ops if not isinstance(op, Check)]
+        if not writes:
             return self._hub.published
         revision = self._hub.published + 1
-        self._hub.publish(revision, [self._apply(op, revision) for op in ops])
+        self._hub.publish(revision, [self._apply(op, revision) for op in writes])
         return revision
 
-    def _apply(self, op: Op, revision: int) -> Change:
+    async def by_term(self, term: str, tenant: str | None = None) -> Sequence[Key]:
+        """See ``Store.by_term``."""
+        return sorted(k for k in self._having.get(term, ()) if tenant is None or k.tenant == tenant)
+
+    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
+        """See ``Store.resources``."""
+        here = (k for k in self._keys if k.tenant == tenant and (namespace is None or k.namespace == namespace))
+        return Counter(k.resource for k in here)
+
+    def _index(self, key: Key, terms: tuple[str, ...]) -> None:
+        for term in self._terms.pop(key, ()):
+            having = self._having[term]
+            having.discard(key)
+            if not having:
+                del self._having[term]
+        if terms:
+            self._terms[key] = terms
+            for term in terms:
+                self._having.setdefault(term, set()).add(key)
+
+    def _apply(self, op: Put | Delete, revision: int) -> Change:
+        self._index(op.key, op.terms if isinstance(op, Put) else ())
         old = self._entries.get(op.key)
         previous = old.value if old else None
         if isinstance(op, Put):

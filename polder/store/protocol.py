@@ -6,7 +6,7 @@ kind of list: a resource over all tenants, of one tenant, of one namespace.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -82,11 +82,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write ``value`` if the key's revision is ``expect``: 0 means absent, None means anything."""
+    """Write ``value`` if the key's revision is ``expect``: 0 means absent, None means anything.
+
+    ``terms`` are opaque words under which ``Store.by_term`` finds the key. They stand as long as the row does: each Put
+    replaces them, a Delete takes them along.
+    """
 
     key: Key
     value: bytes
     expect: int | None = None
+    terms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,33 @@ class Delete:
     expect: int | None = None
 
 
-Op = Put | Delete
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Write nothing, but let the commit fail unless the key's revision is ``expect`` (0: the key is absent)."""
+
+    key: Key
+    expect: int
+
+
+Op = Put | Delete | Check
+
+
+@dataclass(frozen=True, slots=True)
+class Indexer:
+    """How the terms of a stored row follow from it. A backend that opens rows indexed under another ``version``, or
+    under none, computes the terms of all of them anew.
+    """
+
+    version: int
+    terms: Callable[[Key, bytes], tuple[str, ...]]
+
+
+def _no_terms(_key: Key, _value: bytes) -> tuple[str, ...]:
+    return ()
+
+
+NO_TERMS = Indexer(0, _no_terms)
+"""Rows have the terms that their Puts gave them and no others."""
 
 
 class StoreError(PolderError):
@@ -119,6 +150,14 @@ class DuplicateKeyError(StoreError, PermanentError):
 
 class StoreFailedError(StoreError, RetryableError):
     """The backend could not write (disk full, file gone, closed): nothing of the commit is acknowledged."""
+
+
+class StoreUnknownError(StoreFailedError):
+    """The connection to the backend was lost after a commit was sent: it may stand or not."""
+
+
+class TooLargeError(StoreError, PermanentError):
+    """The backend cannot take a value, or a commit, of this size."""
 
 
 class CompactedError(StoreError, PermanentError):
@@ -154,8 +193,19 @@ class Store(Protocol):
         ...
 
     async def commit(self, ops: Sequence[Op]) -> int:
-        """All or nothing, durable when it returns; all ops get the returned revision. Raises ConflictError, and
-        DuplicateKeyError where two ops name one key.
+        """All or nothing, durable when it returns; all ops get the returned revision, which is the present one where
+        nothing is written. Raises ConflictError, DuplicateKeyError where two ops name one key, TooLargeError, and
+        StoreFailedError; a StoreUnknownError among these may have been committed all the same.
+        """
+        ...
+
+    async def by_term(self, term: str, tenant: str | None = None) -> Sequence[Key]:
+        """The keys of the present rows that were put with the term, in key order; of one tenant, or of all."""
+        ...
+
+    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
+        """How many rows each resource has in a tenant (None: cluster-scoped ones too) or in one namespace (empty: the
+        cluster-scoped alone). Resources without rows are left out.
         """
         ...
 

@@ -7,13 +7,14 @@ beside it as ``NAME.v<old number>.backup``.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 from polder.base.errors import PermanentError
-from polder.store.protocol import StoreError
+from polder.store.protocol import NO_TERMS, Indexer, Key, StoreError
 
 Migration = Sequence[str]
 
@@ -35,7 +36,18 @@ MIGRATIONS: tuple[Migration, ...] = (
         "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO counter VALUES ('revision', 1), ('oldest', 0)",
     ),
+    (
+        # "terms" holds a row's own index terms as a JSON list, or nothing: most rows have none, and their writes then
+        # touch no second table.
+        "ALTER TABLE entry ADD COLUMN terms TEXT NOT NULL DEFAULT ''",
+        "CREATE TABLE term (term TEXT NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (term, entry)) WITHOUT ROWID",
+        "CREATE INDEX entry_place ON entry (tenant, namespace, resource)",
+        "INSERT INTO counter VALUES ('terms', 0)",
+    ),
 )
+
+REINDEX = 1000
+"""Rows whose terms are computed between two reads of the table."""
 
 
 class StoreFileError(StoreError, PermanentError):
@@ -60,7 +72,9 @@ def take_lock(path: Path) -> int:
     return fd
 
 
-def prepare(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3.Connection:
+def prepare(
+    path: Path, migrations: Sequence[Migration] = MIGRATIONS, indexer: Indexer = NO_TERMS
+) -> sqlite3.Connection:
     """Creates the file (mode 0600) or carries it forward, and returns the writer's connection,
     whose commits are on the disk when they return.
     """
@@ -70,6 +84,7 @@ def prepare(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3
         connection.execute("PRAGMA synchronous = FULL")
         _start_log(connection, path)
         _migrate(connection, path, migrations)
+        _index(connection, indexer)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise StoreFileError(f"store {path} cannot be opened: {error}") from error
@@ -92,7 +107,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mi
             f"store {path} has schema {number}, this Polder knows up to {len(migrations)}; use the newer Polder"
         )
     for index in range(number, len(migrations)):
-        if index > 0:
+        if number > 0:
             _back_up(connection, path.with_name(f"{path.name}.v{index}.backup"))
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -103,6 +118,42 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mi
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+
+def _index(connection: sqlite3.Connection, indexer: Indexer) -> None:
+    """Computes the terms of all rows if they were computed by another indexer's version; all at once or not at all."""
+    if indexer is NO_TERMS:
+        return
+    version: int = connection.execute("SELECT value FROM counter WHERE name = 'terms'").fetchone()[0]
+    if version == indexer.version:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("DELETE FROM term")
+        last = 0
+        while rows := connection.execute(
+            "SELECT id, resource, tenant, namespace, name, value FROM entry WHERE id > ? ORDER BY id LIMIT ?",
+            (last, REINDEX),
+        ).fetchall():
+            last = rows[-1][0]
+            for number, resource, tenant, namespace, name, value in rows:
+                write_terms(connection, number, indexer.terms(Key(resource, tenant, namespace, name), value))
+        connection.execute("UPDATE counter SET value = ? WHERE name = 'terms'", (indexer.version,))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def terms_text(terms: tuple[str, ...]) -> str:
+    """Terms as a row holds them."""
+    return json.dumps(sorted(set(terms))) if terms else ""
+
+
+def write_terms(connection: sqlite3.Connection, number: int, terms: tuple[str, ...]) -> None:
+    """Sets the terms of a row that has none in the index."""
+    connection.execute("UPDATE entry SET terms = ? WHERE id = ?", (terms_text(terms), number))
+    connection.executemany("INSERT OR IGNORE INTO term VALUES (?, ?)", [(term, number) for term in terms])
 
 
 def _back_up(connection: sqlite3.Connection, target: Path) -> None:

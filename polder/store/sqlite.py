@@ -6,18 +6,20 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from polder.store.hub import Hub, HubSettings
 from polder.store.protocol import (
+    NO_TERMS,
     Batch,
     CompactedError,
     DuplicateKeyError,
     Entry,
     FutureRevisionError,
+    Indexer,
     Key,
     Op,
     Page,
@@ -39,11 +41,15 @@ _GET = f"SELECT value, revision FROM entry WHERE ({_ROW}) = (?, ?, ?, ?)"  # noq
 _COUNTER = "SELECT value FROM counter WHERE name = ?"
 
 
-def open_sqlite(path: Path, settings: HubSettings = HubSettings()) -> SqliteStore:  # noqa: B008 - frozen
+def open_sqlite(
+    path: Path,
+    settings: HubSettings = HubSettings(),  # noqa: B008 - frozen
+    indexer: Indexer = NO_TERMS,
+) -> SqliteStore:
     """Opens or creates the store's file. Raises StoreFileError if it is in use, damaged, or of a newer Polder."""
     lock = take_lock(path)
     try:
-        return SqliteStore(path, prepare(path), lock, settings)
+        return SqliteStore(path, prepare(path, indexer=indexer), lock, settings)
     except BaseException:
         os.close(lock)
         raise
@@ -89,6 +95,14 @@ class SqliteStore:
         if not ops:
             return await self.revision()
         return await self._submit(Job(asyncio.get_running_loop().create_future(), ops))
+
+    async def by_term(self, term: str, tenant: str | None = None) -> Sequence[Key]:
+        """See ``Store.by_term``."""
+        return await self._read(lambda c: _by_term(c, term, tenant))
+
+    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
+        """See ``Store.resources``."""
+        return await self._read(lambda c: _resources(c, tenant, namespace))
 
     def watch(self, prefix: Prefix, since: int) -> AsyncGenerator[Batch, None]:
         """See ``Store.watch``."""
@@ -201,6 +215,24 @@ def _list(connection: sqlite3.Connection, scan: _Scan, limit: int) -> Page:
         return Page(entries, at)
     total = connection.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()[0]  # noqa: S608
     return Page(entries, at, entries[-1].key, total - limit)
+
+
+def _by_term(connection: sqlite3.Connection, term: str, tenant: str | None) -> Sequence[Key]:
+    where, values = ("", (term,)) if tenant is None else (" AND tenant = ?", (term, tenant))
+    rows = connection.execute(
+        f"SELECT {_ROW} FROM term JOIN entry ON entry.id = term.entry WHERE term = ?{where} ORDER BY {_ROW}",  # noqa: S608
+        values,
+    )
+    return [Key(*row) for row in rows]
+
+
+def _resources(connection: sqlite3.Connection, tenant: str, namespace: str | None) -> Mapping[str, int]:
+    where, values = ("", (tenant,)) if namespace is None else (" AND namespace = ?", (tenant, namespace))
+    rows = connection.execute(
+        f"SELECT resource, count(*) FROM entry WHERE tenant = ?{where} GROUP BY resource ORDER BY resource",  # noqa: S608
+        values,
+    )
+    return dict(rows.fetchall())
 
 
 def _history(connection: sqlite3.Connection, prefix: Prefix, after: int, to: int) -> Batch:

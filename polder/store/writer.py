@@ -7,6 +7,7 @@ Each commit checks its own expectations and fails alone.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import queue
 import sqlite3
@@ -15,21 +16,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from polder.store.hub import Hub
-from polder.store.protocol import Change, ChangeType, ConflictError, Delete, Entry, Key, Op, Put, StoreFailedError
+from polder.store.protocol import (
+    Change,
+    ChangeType,
+    Check,
+    ConflictError,
+    Delete,
+    Entry,
+    Key,
+    Op,
+    Put,
+    StoreFailedError,
+)
+from polder.store.schema import terms_text, write_terms
 
 log = logging.getLogger(__name__)
 
 GROUP = 512
 """The most jobs of one transaction: bounds what one failed sync takes along, and the pause of the others."""
 
-_SELECT = "SELECT id, revision, value FROM entry WHERE resource = ? AND tenant = ? AND namespace = ? AND name = ?"
+_SELECT = (
+    "SELECT id, revision, value, terms FROM entry WHERE resource = ? AND tenant = ? AND namespace = ? AND name = ?"
+)
 _INSERT = "INSERT INTO entry (resource, tenant, namespace, name, revision, value) VALUES (?, ?, ?, ?, ?, ?)"
+_UNINDEX = "DELETE FROM term WHERE term = ? AND entry = ?"
 _UPDATE = "UPDATE entry SET revision = ?, value = ? WHERE id = ?"
 _DELETE = "DELETE FROM entry WHERE id = ?"
 _LOG = (
     "INSERT INTO log (revision, resource, tenant, namespace, name, value, previous, before)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+_Row = tuple[int, int, bytes, str]
+"""A row of the table: its number, revision, value and terms."""
 
 
 @dataclass(slots=True)
@@ -137,24 +156,38 @@ class Writer:
             stand.append(row)
         revision = self._revision + 1
         for op, row in zip(job.ops, stand, strict=True):
-            job.changes.append(self._apply_op(op, row, revision))
-        self._revision = job.revision = revision
+            if not isinstance(op, Check):
+                job.changes.append(self._apply_op(op, row, revision))
+        if job.changes:
+            self._revision = revision
+        job.revision = self._revision
 
-    def _apply_op(self, op: Op, row: tuple[int, int, bytes] | None, revision: int) -> Change:
+    def _apply_op(self, op: Put | Delete, row: _Row | None, revision: int) -> Change:
         execute, key = self._connection.execute, op.key
         names = (key.resource, key.tenant, key.namespace, key.name)
         previous, before = (row[2], row[1]) if row else (None, 0)
         if isinstance(op, Put):
             if row:
-                execute(_UPDATE, (revision, op.value, row[0]))
+                number = row[0]
+                execute(_UPDATE, (revision, op.value, number))
             else:
-                execute(_INSERT, (*names, revision, op.value))
+                number = execute(_INSERT, (*names, revision, op.value)).lastrowid or 0
+            self._index(number, row[3] if row else "", op.terms)
             execute(_LOG, (revision, *names, op.value, previous, before))
             return Change(ChangeType.PUT, key, op.value, previous, revision)
         assert row is not None
+        self._index(row[0], row[3], ())
         execute(_DELETE, (row[0],))
         execute(_LOG, (revision, *names, None, previous, before))
         return Change(ChangeType.DELETE, key, row[2], previous, revision)
+
+    def _index(self, number: int, old: str, terms: tuple[str, ...]) -> None:
+        """Replaces a row's terms; nothing to do for most writes."""
+        if terms_text(terms) == old:
+            return
+        if old:
+            self._connection.executemany(_UNINDEX, [(term, number) for term in json.loads(old)])
+        write_terms(self._connection, number, terms)
 
     def _hand_back(self, group: Sequence[Job]) -> None:
         try:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from polder.store import writer
-from polder.store.protocol import Delete, Key, Prefix, Put, StoreFailedError
+from polder.store.protocol import Delete, Indexer, Key, Prefix, Put, StoreFailedError
 from polder.store.schema import MIGRATIONS, StoreFileError, prepare
 from polder.store.sqlite import open_sqlite
 
@@ -205,13 +205,13 @@ def test_a_newer_schema_is_refused(tmp_path):
 
 
 def test_a_migration_leaves_a_backup_and_a_failed_one_changes_nothing(tmp_path):
-    prepare(tmp_path / "db").close()
+    prepare(tmp_path / "db", MIGRATIONS[:1]).close()
     assert [p.name for p in tmp_path.glob("*.backup")] == []
     more = (*MIGRATIONS, ("CREATE TABLE extra (x)", "INSERT INTO extra VALUES (1)"))
     broken = (*more, ("CREATE TABLE late (x)", "INSERT INTO nowhere VALUES (1)"))
     with pytest.raises(StoreFileError, match="nowhere"):
         prepare(tmp_path / "db", broken)
-    assert sorted(p.name for p in tmp_path.glob("*.backup")) == [f"db.v{n}.backup" for n in (1, 2)]
+    assert sorted(p.name for p in tmp_path.glob("*.backup")) == [f"db.v{n}.backup" for n in (1, 2, 3)]
     connection = prepare(tmp_path / "db", more)
     assert connection.execute("SELECT x FROM extra").fetchall() == [(1,)]
     assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'late'").fetchone() == (0,)
@@ -220,3 +220,32 @@ def test_a_migration_leaves_a_backup_and_a_failed_one_changes_nothing(tmp_path):
     assert backup.execute("PRAGMA user_version").fetchone() == (1,)
     assert backup.execute("SELECT count(*) FROM sqlite_master WHERE name = 'extra'").fetchone() == (0,)
     backup.close()
+
+
+def by_first_letter(key, value):
+    return (f"letter/{value[:1].decode()}",)
+
+
+async def test_an_old_file_gets_the_terms_of_its_rows(tmp_path):
+    connection = prepare(tmp_path / "db", MIGRATIONS[:1])
+    rows = [(f"p{n}", n + 2, b"%c" % (97 + n % 3)) for n in range(2500)]
+    connection.executemany(
+        "INSERT INTO entry (resource, tenant, namespace, name, revision, value) VALUES ('pods', 'acme', 'a', ?, ?, ?)",
+        rows,
+    )
+    connection.execute("UPDATE counter SET value = 2501 WHERE name = 'revision'")
+    connection.close()
+    store = open_sqlite(tmp_path / "db", indexer=Indexer(1, by_first_letter))
+    assert (tmp_path / "db.v1.backup").exists()
+    found = await store.by_term("letter/b")
+    assert [k.name for k in found] == sorted(f"p{n}" for n in range(1, 2500, 3))
+    await store.commit([Put(found[0], b"z", terms=("letter/z",))])
+    await store.close()
+    # The same version computes nothing anew; another one does.
+    store = open_sqlite(tmp_path / "db", indexer=Indexer(1, lambda key, value: ("never",)))
+    assert await store.by_term("letter/z") == [found[0]]
+    assert await store.by_term("never") == []
+    await store.close()
+    store = open_sqlite(tmp_path / "db", indexer=Indexer(2, lambda key, value: ("all",)))
+    assert (len(await store.by_term("all")), await store.by_term("letter/z")) == (2500, [])
+    await store.close()
