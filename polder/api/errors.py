@@ -214,7 +214,7 @@ def _details(kind: Kind, name: str, *, by_kind: bool = False) -> Raw:
 
 def not_found(kind: Kind, name: str) -> ApiError:
     """404: no such object."""
-    return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', _details(kind, name))
+    return ApiError(404, "NotFound", f'{kind.qualified} "{name}" not found', _details(kind, name))
 
 
 def no_such_path() -> ApiError:
@@ -224,20 +224,20 @@ def no_such_path() -> ApiError:
 
 def already_exists(kind: Kind, name: str) -> ApiError:
     """409: the name is taken."""
-    return ApiError(409, "AlreadyExists", f'{kind.resource} "{name}" already exists', _details(kind, name))
+    return ApiError(409, "AlreadyExists", f'{kind.qualified} "{name}" already exists', _details(kind, name))
 
 
 def generate_name_exhausted(kind: Kind, name: str) -> ApiError:
     """409: every generated name was taken."""
     message = (
-        f'{kind.resource} "{name}" already exists, the server was not able to generate a unique name for the object'
+        f'{kind.qualified} "{name}" already exists, the server was not able to generate a unique name for the object'
     )
     return ApiError(409, "AlreadyExists", message, {**_details(kind, name), "retryAfterSeconds": 1})
 
 
 def conflict(kind: Kind, name: str, why: str = CONFLICT_ADVICE) -> ApiError:
     """409: the object changed meanwhile, or a precondition does not hold."""
-    message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {why}'
+    message = f'Operation cannot be fulfilled on {kind.qualified} "{name}": {why}'
     return ApiError(409, "Conflict", message, _details(kind, name))
 
 
@@ -253,7 +253,7 @@ def invalid(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
 
 def forbidden(kind: Kind, name: str, why: str) -> ApiError:
     """403: the caller may not, or admission refuses."""
-    subject = f'{kind.resource} "{name}"' if name else kind.resource
+    subject = f'{kind.qualified} "{name}"' if name else kind.qualified
     return ApiError(403, "Forbidden", f"{subject} is forbidden: {why}", _details(kind, name))
 
 
@@ -274,7 +274,7 @@ def bad_request(message: str) -> ApiError:
 
 def method_not_allowed(kind: Kind, verb: str) -> ApiError:
     """405: the resource has no such verb."""
-    message = f'{verb} is not supported on resources of kind "{kind.resource}"'
+    message = f'{verb} is not supported on resources of kind "{kind.qualified}"'
     return ApiError(405, "MethodNotAllowed", message, _details(kind, ""))
 
 

@@ -17,21 +17,23 @@ from typing import Any, Final
 import msgspec
 
 from polder.api.descriptions import FIELDS
-from polder.api.kinds import BUILT_IN, Kind
+from polder.api.kinds import BUILT_IN, BY_PATH, Kind
 from polder.api.meta import Object, Raw
 
 REF: Final = "#/$defs/"
 _PACKAGES: Final = {
     "": "io.k8s.api.core",
-    "discovery.k8s.io": "io.k8s.api.discovery",
-    "coordination.k8s.io": "io.k8s.api.coordination",
-    "authentication.k8s.io": "io.k8s.api.authentication",
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
+    "apiregistration.k8s.io": "io.k8s.kube-aggregator.pkg.apis.apiregistration",
     "polder.dev": "dev.polder",
 }
 _JSON_SCHEMA: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1"
-EXTRA: Final = ("io.k8s.api.core.v1.Binding", "io.k8s.api.authentication.v1.TokenRequest")
+EXTRA: Final = (
+    "io.k8s.api.authentication.v1.TokenRequest",
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.policy.v1.Eviction",
+)
 """Definitions of bodies that are no stored kind."""
 
 
@@ -95,7 +97,8 @@ _SCALARS: Final = {
 
 def definition_name(kind: Kind) -> str:
     """The name of the kind's definition, such as ``io.k8s.api.core.v1.Pod``."""
-    return f"{_PACKAGES[kind.group]}.{kind.version}.{kind.kind}"
+    package = _PACKAGES.get(kind.group) or f"io.k8s.api.{kind.group.partition('.')[0]}"
+    return f"{package}.{kind.version}.{kind.kind}"
 
 
 def type_of(raw: Raw) -> str:
@@ -220,6 +223,6 @@ def named(name: str) -> Schema:
 
 def schema_of(kind: Kind) -> Schema | None:
     """The kind's schema; None for a kind that a CustomResourceDefinition made."""
-    if kind.group not in _PACKAGES:
+    if (kind.group, kind.version, kind.plural) not in BY_PATH:
         return None
     return _compiled().get(definition_name(kind))

@@ -14,7 +14,6 @@ from polder.base.ids import EVERY_TENANT, ROOT, TenantName
 
 PROJECTED = frozenset({"nodes"})
 """Platform kinds that tenants see a projection of, for reading only."""
-VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
 class CustomSchema(Protocol):

@@ -13,21 +13,23 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from polder.api.errors import no_such_path
-from polder.api.kinds import Kind
+from polder.api.kinds import BUILT_IN, STORED_FORM, Kind
 from polder.api.meta import Raw
 from polder.apiserver.answers import raw_answer
-from polder.apiserver.catalog import VERBS, Catalog, Resource
+from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.hooks import Call
 from polder.apiserver.negotiate import clauses
 
+_STATUS_VERBS = ("get", "patch", "update")
+_SCALE = ("autoscaling", "v1", "Scale", _STATUS_VERBS)
 _SUBRESOURCES: dict[tuple[str, str], tuple[str, str, str, tuple[str, ...]]] = {
     ("pods", "binding"): ("", "v1", "Binding", ("create",)),
+    ("pods", "eviction"): ("policy", "v1", "Eviction", ("create",)),
     ("pods", "log"): ("", "v1", "Pod", ("get",)),
     ("namespaces", "finalize"): ("", "v1", "Namespace", ("update",)),
     ("serviceaccounts", "token"): ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
 }
-_STATUS_VERBS = ("get", "patch", "update")
-_ORDER = ("", "discovery.k8s.io", "coordination.k8s.io", "apiextensions.k8s.io", "polder.dev")
+_ORDER = tuple(dict.fromkeys(kind.group for kind in BUILT_IN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Discovery:
 def _resources(found: Iterable[Resource], api_version: str) -> web.StreamResponse:
     """The legacy APIResourceList of one group version. Raises ApiError 404."""
     rows = [row for r in found if r.kind.api_version == api_version for row in _legacy_rows(r.kind)]
+    rows.sort(key=lambda row: str(row["name"]))
     if not rows:
         raise no_such_path()
     body = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": rows}
@@ -105,13 +108,14 @@ def _legacy_rows(kind: Kind) -> list[Raw]:
         "singularName": kind.singular,
         "namespaced": kind.namespaced,
         "kind": kind.kind,
-        "verbs": list(VERBS),
+        "verbs": list(kind.verbs),
     }
     if kind.short:
         row["shortNames"] = list(kind.short)
     if kind.categories:
         row["categories"] = list(kind.categories)
-    row["storageVersionHash"] = _storage_hash(kind)
+    if kind.stored:
+        row["storageVersionHash"] = _storage_hash(STORED_FORM.get(kind.resource, kind))
     return [row, *(_legacy_subresource(kind, name) for name in kind.subresources)]
 
 
@@ -122,7 +126,9 @@ def _storage_hash(kind: Kind) -> str:
 
 def _subresource(kind: Kind, name: str) -> tuple[str, str, str, tuple[str, ...]]:
     """Group, version, kind and verbs."""
-    return _SUBRESOURCES.get((kind.resource, name), (kind.group, kind.version, kind.kind, _STATUS_VERBS))
+    if name == "scale":
+        return _SCALE
+    return _SUBRESOURCES.get((kind.qualified, name), (kind.group, kind.version, kind.kind, _STATUS_VERBS))
 
 
 def _legacy_subresource(kind: Kind, name: str) -> Raw:
@@ -168,7 +174,8 @@ def _aggregate(found: Sequence[Resource], version: str) -> web.StreamResponse:
 def _aggregated_group(name: str, found: Sequence[Resource]) -> Raw:
     versions = []
     for version in _versions(name, found):
-        rows = [_aggregated_row(r.kind) for r in found if (r.kind.group, r.kind.version) == (name, version)]
+        kinds = [r.kind for r in found if (r.kind.group, r.kind.version) == (name, version)]
+        rows = [_aggregated_row(kind) for kind in sorted(kinds, key=lambda kind: kind.plural)]
         versions.append({"version": version, "resources": rows, "freshness": "Current"})
     return {
         "metadata": {"name": name, "creationTimestamp": None} if name else {"creationTimestamp": None},
@@ -182,7 +189,7 @@ def _aggregated_row(kind: Kind) -> Raw:
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
-        "verbs": list(VERBS),
+        "verbs": list(kind.verbs),
     }
     if kind.short:
         row["shortNames"] = list(kind.short)

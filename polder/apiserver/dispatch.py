@@ -45,8 +45,10 @@ class Verbs:
         info = call.info
         if info.subresource == "status" and resource.has_status:
             return await self._status(call, resource)
-        if info.subresource:
+        if info.subresource or not resource.kind.stored:
             return await self.subresources.serve(call, resource)
+        if info.verb not in resource.kind.verbs:
+            raise method_not_allowed(resource.kind, info.verb)
         match info.verb:
             case "get":
                 return await self.reader.get(call, resource)

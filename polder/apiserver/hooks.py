@@ -107,7 +107,8 @@ class Parts:
     """What the server is composed of besides its own modules.
 
     ``checking`` are further hooks of admission, which only look. ``subresources`` maps (resource, subresource), for
-    example ``("pods", "log")``, to what serves it; ``paths`` maps paths that are no resources, for example
+    example ``("pods", "log")``, to what serves it, and ``("tokenreviews.authentication.k8s.io", "")`` to what serves a
+    kind that is not stored; ``paths`` maps paths that are no resources, for example
     ``/polder/v1/stream``.
     """
 

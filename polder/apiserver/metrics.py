@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from polder.apiserver.catalog import VERBS
+from polder.api.kinds import VERBS
 from polder.apiserver.requestinfo import ParsedPath
 
 BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)

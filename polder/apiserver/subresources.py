@@ -19,7 +19,7 @@ from polder.api.errors import (
     no_such_path,
     not_found,
 )
-from polder.api.kinds import Kind
+from polder.api.kinds import built_in
 from polder.api.meta import Raw
 from polder.api.schemas import named
 from polder.apiserver import objectmeta
@@ -35,7 +35,7 @@ from polder.base.clock import stamp
 from polder.store.protocol import ConflictError, Key
 
 _Change = Callable[[Raw], Raw]
-BINDING: Final = Kind("", "v1", "Binding", "bindings", "binding")
+BINDING: Final = built_in("v1", "bindings")
 REFUSED: Final[Mapping[str, str]] = {
     "exec": "running commands in a container",
     "attach": "attaching to a container",
@@ -51,10 +51,13 @@ REFUSED: Final[Mapping[str, str]] = {
 
 def refuse(resource: Resource, subresource: str) -> ApiError:
     """What a subresource that is not served answers: 501 for one that upstream knows, 404 otherwise."""
+    if not subresource and not resource.kind.stored:
+        message = f"{resource.kind.qualified}: {resource.kind.kind} is not supported by this server"
+        return ApiError(501, "NotImplemented", message, {"kind": resource.kind.plural})
     what = REFUSED.get(subresource)
     if what is None:
         return no_such_path()
-    message = f"{resource.kind.resource}/{subresource}: {what} is not supported by this server"
+    message = f"{resource.kind.qualified}/{subresource}: {what} is not supported by this server"
     return ApiError(501, "NotImplemented", message, {"kind": resource.kind.plural})
 
 
@@ -71,7 +74,7 @@ class Subresources:
         handler = self.given.get(where)
         if handler is not None:
             return await handler(call)
-        if where == ("pods", "binding"):
+        if where in {("pods", "binding"), ("bindings", "")}:
             _only(call, resource, "create")
             return await self._bind(call, resource)
         if where == ("namespaces", "finalize"):
