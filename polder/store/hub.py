@@ -32,7 +32,7 @@ class HubSettings:
 def matches(prefix: Prefix, key: Key) -> bool:
     """Whether the key lies in the prefix's range."""
     return (
-        key.resource == prefix.resource
+        prefix.resource in ("", key.resource)
         and (prefix.tenant is None or key.tenant == prefix.tenant)
         and (prefix.namespace is None or key.namespace == prefix.namespace)
     )
@@ -72,6 +72,7 @@ def _ranges(key: Key) -> tuple[tuple[str, str | None, str | None], ...]:
         (key.resource, key.tenant, None),
         (key.resource, key.tenant, key.namespace),
         (key.resource, None, key.namespace),
+        ("", None, None),
     )
 
 

@@ -26,11 +26,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A range of keys; None means every tenant or every namespace."""
+    """A range of keys; None means every tenant or every namespace. ``EVERYTHING`` is for watches only."""
 
     resource: str
     tenant: str | None = None
     namespace: str | None = None
+
+
+EVERYTHING = Prefix("")
+"""Every key of the store (no resource is without a name): what a watch of all changes asks for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ class _Scan:
 
 
 def _where(prefix: Prefix) -> tuple[str, tuple[object, ...]]:
-    where, values = "resource = ?", [prefix.resource]
+    where, values = "resource = ?" if prefix.resource else "resource > ?", [prefix.resource]
     if prefix.tenant is not None:
         where, values = where + " AND tenant = ?", [*values, prefix.tenant]
     if prefix.namespace is not None:

@@ -8,6 +8,7 @@ import pytest
 from polder.store.hub import HubSettings
 from polder.store.memory import MemoryStore
 from polder.store.protocol import (
+    EVERYTHING,
     ChangeType,
     Check,
     CompactedError,
@@ -192,6 +193,24 @@ async def test_a_watch_from_the_past_loses_and_repeats_nothing(store, since):
     async with aclosing(store.watch(Prefix("pods", "acme"), since)) as watch:
         seen, _ = await take(watch, 62 - max(since, 1))
     assert [c.revision for c in seen] == list(range(max(since, 1) + 1, 63))
+
+
+@pytest.mark.parametrize("since", [1, 4])
+async def test_a_watch_of_everything_gives_every_resource_from_log_and_from_memory(store, since):
+    await store.commit([Put(pod("a"), b"1"), Put(Key("secrets", "globex", "", "s"), b"2")])
+    await store.commit([Delete(pod("a"))])
+    await store.commit([Put(Key("nodes", "root", "", "n"), b"3")])
+    expected = [2, 2, 3, 4, 5] if since == 1 else [5]
+    async with aclosing(store.watch(EVERYTHING, since)) as watch:
+        await anext(watch)
+        await store.commit([Put(Key("tenants.polder.dev", "root", "", "acme"), b"4")])
+    async with aclosing(store.watch(EVERYTHING, since)) as watch:
+        seen, revision = await take(watch, len(expected))
+    assert ([c.revision for c in seen], revision) == (expected, 5)
+    async with aclosing(store.watch(EVERYTHING, 5)) as watch:
+        await anext(watch)
+        await store.commit([Put(pod("live"), b"")])
+        assert [c.key for c in (await take(watch, 1))[0]] == [pod("live")]
 
 
 async def test_a_slow_reader_is_served_from_the_log(store):
