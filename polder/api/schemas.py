@@ -59,22 +59,29 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schema:
-    """One type. ``name`` is Go's name of a struct; ``items`` is what a list or map holds, or what stands beside a boolean."""
+    """One type. ``name`` is Go's name of a struct; ``items`` is what a list or map holds, or what stands beside a boolean.
+
+    ``relation`` says how server-side apply merges it: ``set`` or ``map`` (with ``keys``) of a list, ``atomic`` or
+    ``granular`` of an object; empty is the usual: lists whole, objects field by field.
+    """
 
     shape: Shape
     name: str = ""
     fields: dict[str, Property] = field(default_factory=dict)
     items: Schema | None = None
+    relation: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Property:
-    """One field of a struct: its type and how a strategic merge treats it."""
+    """One field of a struct: its type and how a strategic merge treats it; ``relation`` overrides the type's own."""
 
     schema: Schema
     merge_key: str = ""
     strategies: frozenset[str] = frozenset()
     required: bool = False
+    relation: str = ""
 
 
 ANY: Final = Schema(Shape.ANY)
@@ -83,6 +90,7 @@ _SPECIAL: Final = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": Schema(Shape.INT_OR_STRING),
     f"{META}.Time": Schema(Shape.TIME),
     f"{META}.MicroTime": Schema(Shape.MICRO_TIME),
+    "io.k8s.apimachinery.pkg.runtime.RawExtension": Schema(Shape.ANY, relation="atomic"),
 }
 _SCALARS: Final = {
     ("integer", "int32"): Schema(Shape.INT32),
@@ -112,6 +120,19 @@ def type_of(raw: Raw) -> str:
 def required_of(raw: Raw) -> frozenset[str]:
     """The fields that must be there."""
     return frozenset(raw.get("required") or ())
+
+
+def list_relation(raw: Raw) -> tuple[str, tuple[str, ...]]:
+    """How apply merges a list: ``atomic``, ``set``, or ``map`` with its keys. Where no list type is declared, the strategy of
+    strategic merge tells. Source: kube-openapi's schemaconv.
+    """
+    declared = raw.get("x-kubernetes-list-type")
+    if declared in ("set", "map"):
+        return str(declared), tuple(raw.get("x-kubernetes-list-map-keys") or ()) if declared == "map" else ()
+    if declared is None and raw.get("x-kubernetes-patch-strategy") in ("merge", "merge,retainKeys"):
+        key = raw.get("x-kubernetes-patch-merge-key")
+        return ("map", (str(key),)) if key else ("set", ())
+    return "atomic", ()
 
 
 class _Definitions(msgspec.Struct):
@@ -184,7 +205,7 @@ class _Compiler:
         if not properties:
             return self.done.setdefault(name, self.inline(raw))
         *_, version, short = name.split(".")
-        schema = Schema(Shape.OBJECT, f"{version}.{short}")
+        schema = Schema(Shape.OBJECT, f"{version}.{short}", relation=str(raw.get("x-kubernetes-map-type", "")))
         self.done[name] = schema
         required = required_of(raw)
         for key, part in properties.items():
@@ -193,17 +214,20 @@ class _Compiler:
 
     def property(self, raw: Raw, required: bool) -> Property:
         strategies = frozenset(filter(None, str(raw.get("x-kubernetes-patch-strategy", "")).split(",")))
-        return Property(self.inline(raw), str(raw.get("x-kubernetes-patch-merge-key", "")), strategies, required)
+        merge_key, relation = raw.get("x-kubernetes-patch-merge-key", ""), raw.get("x-kubernetes-map-type", "")
+        return Property(self.inline(raw), str(merge_key), strategies, required, str(relation))
 
     def inline(self, raw: Raw) -> Schema:
         if "$ref" in raw:
             return self.named(str(raw["$ref"]).removeprefix(REF))
         kind = type_of(raw)
         if kind == "array":
-            return Schema(Shape.LIST, items=self.inline(raw.get("items") or {}))
+            relation, keys = list_relation(raw)
+            return Schema(Shape.LIST, items=self.inline(raw.get("items") or {}), relation=relation, keys=keys)
         if kind == "object":
             more = raw.get("additionalProperties")
-            return Schema(Shape.MAP, items=self.inline(more)) if isinstance(more, dict) else ANY
+            relation = str(raw.get("x-kubernetes-map-type", ""))
+            return Schema(Shape.MAP, items=self.inline(more), relation=relation) if isinstance(more, dict) else ANY
         scalar = _SCALARS.get((kind, str(raw.get("format", "")))) or _SCALARS.get((kind, ""))
         return scalar or ANY
 
