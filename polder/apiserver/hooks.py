@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -14,6 +14,9 @@ from polder.apiserver.admission import Hook
 from polder.apiserver.types import Connection, Decision, Identity, RequestInfo
 from polder.base.ids import TenantName
 from polder.store.protocol import Op
+
+if TYPE_CHECKING:
+    from polder.apiserver.outcalls import Outcalls
 
 
 class Authenticator(Protocol):
@@ -117,6 +120,7 @@ class Parts:
     tenancy: Tenancy
     bootstrap: Bootstrap
     share: Share | None = None
+    outcalls: Outcalls | None = None
     checking: Sequence[Hook] = ()
     subresources: Mapping[tuple[str, str], Handler] = field(default_factory=dict)
     paths: Mapping[str, Handler] = field(default_factory=dict)

@@ -19,10 +19,12 @@ from polder.apiserver.authn import Authenticator, StaticUser
 from polder.apiserver.authz import STREAM_PATH, Authorizer
 from polder.apiserver.body import media_type, parse_object, read_body
 from polder.apiserver.bootstrap import Bootstrap
+from polder.apiserver.dial import Dialer
 from polder.apiserver.entry import Contexts, Entry, ServeSocket
 from polder.apiserver.hooks import Call, Parts
 from polder.apiserver.logs import Logs
 from polder.apiserver.noderules import NodeRules
+from polder.apiserver.outcalls import Outcalls
 from polder.apiserver.share import Share
 from polder.apiserver.stream import NodeStreams
 from polder.apiserver.tenancy import Tenancy, Tenants
@@ -61,12 +63,15 @@ class IdentityLayer:
         self._rules = NodeRules(store, self.share)
         self._entry = Entry(Contexts(pki, clock), self.tenants, self.share, self._serve_socket)
         self.streams = NodeStreams({"api": self._enter})
+        self._dialer = Dialer(self.streams, self.share.present)
+        self.outcalls = Outcalls(store, self._dialer.connect)
         self.parts = Parts(
             Authenticator(self.tenants, self.tokens, clock, settings.static_tokens),
             Authorizer(self._rules),
             Tenancy(self.tenants, self.share),
             self.bootstrap,
             self.share,
+            self.outcalls,
             (self._rules,),
             {("serviceaccounts", "token"): self._token, ("pods", "log"): Logs(store, self.streams).serve},
             {STREAM_PATH: self.streams.serve, JWKS_PATH: self._key_set, OPENID_PATH: self._openid},
@@ -86,7 +91,9 @@ class IdentityLayer:
         await self.share.run()
 
     async def close(self) -> None:
-        """Ends the nodes' streams."""
+        """Ends the calls out of the server and the nodes' streams."""
+        await self.outcalls.close()
+        await self._dialer.close()
         await self.streams.close()
 
     async def _serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:

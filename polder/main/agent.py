@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,13 +21,17 @@ from polder.main.daemon import run
 from polder.main.logs import set_up
 from polder.node.admin import AdminServer, Inspection
 from polder.node.agent import Agent, AgentSettings
+from polder.node.dial import Dials, is_address
 from polder.node.entry import Entries
+from polder.node.names import Names
 from polder.node.network import NetworkSettings, NodeNetwork
 from polder.node.stream import ServerStream
 from polder.sdn.apply.linux.kernel import Kernel
 from polder.sdn.apply.linux.spaces import KernelSettings
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.system.net.device import link_mtu
+
+RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 def facts_of(config: AgentConfig) -> NodeFacts:
@@ -40,6 +45,16 @@ def facts_of(config: AgentConfig) -> NodeFacts:
         protected=tuple(config.protected),
         prefix=config.prefix,
     )
+
+
+def name_servers() -> list[str]:
+    """The DNS servers of the machine, which pods get from the runtime too (resolv.conf(5))."""
+    try:
+        lines = RESOLV_CONF.read_text().splitlines()
+    except OSError:
+        return []
+    words = [line.split() for line in lines]
+    return [row[1] for row in words if len(row) > 1 and row[0] == "nameserver" and is_address(row[1])]
 
 
 def agent_settings(config: AgentConfig) -> AgentSettings:
@@ -70,11 +85,15 @@ class NodeAgent:
         )
         settings = agent_settings(config)
         self._agent = Agent(settings, self._client, self._pods, self._network.prepare, clock)
-        self._stream = ServerStream(where, self._agent.handlers)
+        dials = Dials(self._network.router_of, self._kernel.connect_in, Names(name_servers, self._datagram).lookup)
+        self._stream = ServerStream(where, {**self._agent.handlers, "dial": dials.serve})
         self._entries = Entries(self._kernel.listen_in, self._stream.open)
         self._cni = CniServer(state / "agent.sock", CniAttachments(self._network.attachments))
         self._admin = AdminServer(state / "admin.sock", self._inspect)
         install(settings.containerd.cni_bin, settings.containerd.cni_conf, state / "agent.sock")
+
+    async def _datagram(self, space: str, source: str, address: str, port: int) -> socket.socket:
+        return await self._kernel.connect_in(space, address, port, source, datagram=True)
 
     async def _inspect(self, tenant: str) -> Inspection:
         found = await self._network.pipeline.inspect(tenant)

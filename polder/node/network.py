@@ -35,6 +35,7 @@ from polder.node.journal import Journal
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.pipeline import KernelPort, Pipeline
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.names import router_space
 from polder.sdn.saved import SavedTopology
 from polder.sdn.topology import types as topology
 
@@ -156,6 +157,12 @@ class NodeNetwork:
             if sandboxes is not None:
                 group.create_task(self._collect(sandboxes))
 
+    def router_of(self, tenant: str) -> tuple[str, str] | None:
+        """The space of a tenant's router on this node and its address here; None where the tenant has none."""
+        part = self.pipeline.part(Key(Concern.ROUTER, router_ref(TenantName(tenant))))
+        address = part.address_on(self._facts.name) if isinstance(part, topology.Router) else ""
+        return (router_space(tenant), address) if address else None
+
     async def prepare(self, pod: Pod) -> None:
         """Before a pod's sandbox: its addresses claimed, its tenant's router and network on this node."""
         await self.ensure(pod)
@@ -165,7 +172,7 @@ class NodeNetwork:
         try:
             network = await self._network_of(pod)
             tenant = tenant_of(pod.metadata)
-            if not self._has_router(tenant):
+            if self.router_of(tenant) is None:
                 router = await self._ipam.ensure_router_address(tenant)
                 self.pipeline.put(Port, ref_of(router), router)
             port = self._whole_port(pod) or await self._ipam.ensure_port(pod, network)
@@ -183,10 +190,6 @@ class NodeNetwork:
         port = self._ports.get(Ref(at.tenant, at.namespace, port_name(pod.metadata.uid, DEFAULT_INTERFACE)))
         whole = port is not None and port.spec.addresses and port.metadata.deletion_timestamp is None
         return port if whole else None
-
-    def _has_router(self, tenant: TenantName) -> bool:
-        part = self.pipeline.part(Key(Concern.ROUTER, router_ref(tenant)))
-        return isinstance(part, topology.Router) and bool(part.address_on(self._facts.name))
 
     async def _network_of(self, pod: Pod) -> Network:
         """The network that the pod names, else its namespace, else the tenant's default."""
@@ -279,7 +282,7 @@ class NodeNetwork:
         if kind is Port and isinstance(old, Port):
             return old.spec.node == self._facts.name and self.pipeline.knows(Port, ref)
         if kind in (Network, Router, Tenant):
-            return self._has_router(TenantName(ref.name) if kind is Tenant else ref.tenant)
+            return self.router_of(ref.name if kind is Tenant else ref.tenant) is not None
         return False
 
     async def _ask_for(self, missing: Missing) -> None:

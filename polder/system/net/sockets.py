@@ -7,6 +7,9 @@ import socket
 from polder.system.net.codec import family_of
 from polder.system.net.netns import Netns, run_inside
 
+_BIND_ADDRESS_NO_PORT = 24
+"""ip(7); Python has no name for it."""
+
 
 def listening_socket(space: Netns, address: str, port: int) -> socket.socket:
     """A non-blocking TCP socket that listens in ``space``. OSError where the address or port is not to be had."""
@@ -26,12 +29,22 @@ def listening_socket(space: Netns, address: str, port: int) -> socket.socket:
     return run_inside(space, make)
 
 
-def unconnected_socket(space: Netns, address: str) -> socket.socket:
-    """A non-blocking TCP socket of ``space`` for the family of ``address``, to be connected by the event loop."""
+def unconnected_socket(space: Netns, address: str, source: str = "", *, datagram: bool = False) -> socket.socket:
+    """A non-blocking TCP (or UDP) socket of ``space`` for the family of ``address``, bound to the address ``source`` if one is
+    given, to be connected by the event loop. The kernel chooses the port when it connects (IP_BIND_ADDRESS_NO_PORT), so that one
+    address has all ports for each destination. OSError where the source is not to be had.
+    """
 
     def make() -> socket.socket:
-        sock = socket.socket(family_of(address), socket.SOCK_STREAM)
-        sock.setblocking(False)
+        sock = socket.socket(family_of(address), socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if source:
+                sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+                sock.bind((source, 0))
+        except OSError:
+            sock.close()
+            raise
         return sock
 
     return run_inside(space, make)

@@ -82,9 +82,15 @@ class Kernel:
         """
         return await self._run(lambda spaces, _: listening_socket(spaces.get(space).netns, address, port))
 
-    async def connect_in(self, space: str, address: str, port: int) -> socket.socket:
-        """A non-blocking TCP socket connected from a space. OSError or NetnsError where that cannot be."""
-        sock = await self._run(lambda spaces, _: unconnected_socket(spaces.get(space).netns, address))
+    async def connect_in(
+        self, space: str, address: str, port: int, source: str = "", *, datagram: bool = False
+    ) -> socket.socket:
+        """A non-blocking TCP (or UDP) socket connected from a space, from the address ``source`` if one is given. OSError or
+        NetnsError where that cannot be.
+        """
+        sock = await self._run(
+            lambda spaces, _: unconnected_socket(spaces.get(space).netns, address, source, datagram=datagram)
+        )
         try:
             await asyncio.get_running_loop().sock_connect(sock, (address, port))
         except BaseException:

@@ -1,0 +1,300 @@
+"""Calls out of the server to what tenants name: admission and conversion webhooks, aggregated APIs.
+
+A service reference becomes the address of a ready endpoint of that service, taken from the tenant's EndpointSlices, so no
+service datapath is needed. TLS is checked here, against the reference's ``caBundle`` and the name ``SERVICE.NAMESPACE.svc``.
+Redirects are not followed, answers are bounded, and each tenant has a bounded number of calls at a time: its slow
+webhooks hold up nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from polder.api.meta import Raw
+from polder.apiserver.dial import DialError, Target
+from polder.apiserver.outconn import (
+    REUSE_LIMIT,
+    Connect,
+    DialConnector,
+    Pair,
+    Peer,
+    Turns,
+    decode_bundle,
+)
+from polder.base.errors import RetryableError
+from polder.base.ids import ROOT, TenantName
+from polder.store.protocol import Key, Prefix, Store
+
+log = logging.getLogger(__name__)
+
+ANSWER_LIMIT = 3 * 1024 * 1024
+"""Bytes of a webhook's answer."""
+AT_ONCE = 48
+"""Calls of one tenant at a time."""
+SERVICE_LABEL = "kubernetes.io/service-name"
+HTTPS = 443
+CLUSTER_DOMAIN = "cluster.local"
+
+
+class OutcallError(RetryableError):
+    """A call got no good answer. ``timeout`` tells whether the time was up; ``status`` is the answer's, 0 without one."""
+
+    def __init__(self, message: str, *, timeout: bool = False, status: int = 0) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a reference means: the peer, the URL as messages show it, and the path with its query."""
+
+    peer: Peer
+    url: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request. ``timeout`` in seconds bounds the time to the answer's head; ``body`` may be sent in parts."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | AsyncIterator[bytes] = b""
+    timeout: float = 30.0
+
+
+class Outcalls:
+    """Makes the calls of every tenant."""
+
+    def __init__(self, store: Store, connect: Connect) -> None:
+        self._store = store
+        self._connect = connect
+        self._turns = Turns(AT_ONCE)
+        self._session: aiohttp.ClientSession | None = None
+        self._connector: DialConnector | None = None
+
+    async def close(self) -> None:
+        """Ends every connection."""
+        if self._session is not None:
+            await self._session.close()
+        self._session = self._connector = None
+
+    async def post(self, tenant: TenantName, client_config: Raw, body: bytes, timeout: float) -> bytes:
+        """The answer's body to a JSON document; ``timeout`` in seconds, waiting for a turn included. Raises OutcallError."""
+        url = shown_url(client_config)
+        try:
+            async with asyncio.timeout(timeout), self._turns.turn(tenant):
+                place = await self.place(tenant, client_config)
+                return await self._post(place, body, timeout)
+        except TimeoutError as error:
+            raise OutcallError(f'Post "{url}": context deadline exceeded', timeout=True) from error
+        except DialError as error:
+            raise OutcallError(f'Post "{url}": {error}') from error
+
+    async def _post(self, place: Place, body: bytes, timeout: float) -> bytes:
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "polder-apiserver"}
+        what = Exchange("POST", place.path, headers, body, timeout)
+        for attempt in (0, 1):
+            try:
+                async with self.exchange(place.peer, what, fresh=bool(attempt)) as answer:
+                    return await _whole(answer, place.url)
+            except aiohttp.ServerDisconnectedError as error:
+                if attempt:
+                    raise OutcallError(f'Post "{place.url}": EOF') from error
+            except aiohttp.ClientError as error:
+                raise OutcallError(f'Post "{place.url}": {_said(error)}') from error
+            except ssl.SSLError as error:
+                raise OutcallError(f'Post "{place.url}": {_tls(error)}') from error
+            except OSError as error:
+                raise OutcallError(f'Post "{place.url}": {error.strerror or error}') from error
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def exchange(
+        self, peer: Peer, what: Exchange, *, fresh: bool = False
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer's head, its body still to be read. ``fresh`` makes a new connection. Raises DialError, OSError,
+        aiohttp.ClientError.
+        """
+        session, connector = self._started()
+        id_ = connector.use(peer)
+        try:
+            url = URL(f"{'http' if peer.plain else 'https'}://{id_}{what.path}", encoded=True)
+            headers = {"Host": _host(peer), **what.headers}
+            if fresh or connector.open >= REUSE_LIMIT:
+                headers["Connection"] = "close"
+            limits = aiohttp.ClientTimeout(total=None)
+            async with session.request(
+                what.method, url, data=what.body or None, headers=headers, timeout=limits, allow_redirects=False,
+            ) as answer:  # fmt: skip
+                yield answer
+        finally:
+            connector.leave(id_)
+
+    def turn(self, tenant: TenantName) -> object:
+        """The bound on a tenant's calls, for who uses ``exchange``."""
+        return self._turns.turn(tenant)
+
+    def _started(self) -> tuple[aiohttp.ClientSession, DialConnector]:
+        """Made at first use: a session belongs to the loop that it was made on."""
+        if self._session is None or self._connector is None:
+            self._connector = DialConnector(self._connect)
+            self._session = aiohttp.ClientSession(
+                connector=self._connector,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("User-Agent", "Accept-Encoding"),
+                max_line_size=16 * 1024,
+            )
+        return self._session, self._connector
+
+    async def place(self, tenant: TenantName, client_config: Raw, pair: Pair | None = None) -> Place:
+        """What a ``clientConfig`` means now. Raises DialError."""
+        bundle = decode_bundle(str(client_config.get("caBundle") or ""))
+        url = shown_url(client_config)
+        service = client_config.get("service")
+        if service:
+            name, namespace = str(service.get("name", "")), str(service.get("namespace", ""))
+            target = await self.resolve(tenant, namespace, name, int(service.get("port") or HTTPS))
+            return Place(Peer(target, f"{name}.{namespace}.svc", bundle, pair), url, _path_of(url))
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise DialError("the URL must be https://host[:port]/path")
+        host, port = parts.hostname, parts.port or HTTPS
+        local = _local_service(host)
+        if local is not None:
+            target = await self.resolve(tenant, *local, port)
+        else:
+            target = Target(tenant, host, port)
+        return Place(Peer(target, host, bundle, pair), url, _path_of(url))
+
+    async def resolve(self, tenant: TenantName, namespace: str, name: str, port: int) -> Target:
+        """A ready endpoint behind a port of a service, chosen at random. Raises DialError in upstream's words."""
+        entry = await self._store.get(Key("services", tenant, namespace, name))
+        if entry is None:
+            raise DialError(f'service "{name}" not found')
+        spec = orjson.loads(entry.value).get("spec") or {}
+        if spec.get("type") == "ExternalName":
+            return Target(tenant, str(spec.get("externalName", "")), port)
+        wanted = next((p for p in spec.get("ports") or [] if p.get("port") == port), None)
+        if wanted is None:
+            raise DialError(f'no service port {port} found for service "{name}"')
+        found = await self._endpoints(tenant, namespace, name, wanted.get("name") or "")
+        if not found:
+            raise DialError(f'no endpoints available for service "{name}"')
+        return random.choice(found)  # noqa: S311 - spreads load, hides nothing
+
+    async def _endpoints(self, tenant: TenantName, namespace: str, name: str, port: str) -> list[Target]:
+        found = []
+        label = f'"{SERVICE_LABEL}":"{name}"'.encode()
+        page = await self._store.list(Prefix("endpointslices.discovery.k8s.io", tenant, namespace))
+        for entry in page.entries:
+            if label not in entry.value:
+                continue
+            slice_ = orjson.loads(entry.value)
+            if (slice_["metadata"].get("labels") or {}).get(SERVICE_LABEL) == name:
+                found += targets_of(slice_, tenant, port)
+        return found
+
+
+def targets_of(slice_: Raw, tenant: TenantName, port: str) -> list[Target]:
+    """The ready endpoints of one EndpointSlice behind a named port; none where the slice says no number, which means any."""
+    number = next((p.get("port") for p in slice_.get("ports") or [] if (p.get("name") or "") == port), None)
+    if number is None or slice_.get("addressType") not in {None, "IPv4", "IPv6"}:
+        return []
+    found = []
+    for endpoint in slice_.get("endpoints") or []:
+        if (endpoint.get("conditions") or {}).get("ready") is False:
+            continue
+        node = str(endpoint.get("nodeName") or "") if endpoint.get("targetRef") or tenant != ROOT else ""
+        found += [Target(tenant, str(address), int(number), node) for address in endpoint.get("addresses") or []]
+    return found
+
+
+def shown_url(client_config: Raw) -> str:
+    """The URL of a ``clientConfig`` as messages show it."""
+    service = client_config.get("service")
+    if not service:
+        return str(client_config.get("url") or "")
+    path = str(service.get("path") or "/")
+    host = f"{service.get('name', '')}.{service.get('namespace', '')}.svc:{service.get('port') or HTTPS}"
+    return f"https://{host}/{path.lstrip('/')}"
+
+
+def with_query(client_config: Raw, query: str) -> Raw:
+    """The same reference with something added to the URL's query."""
+    service = client_config.get("service")
+    if service:
+        path = str(service.get("path") or "/")
+        return {**client_config, "service": {**service, "path": f"{path}{'&' if '?' in path else '?'}{query}"}}
+    url = str(client_config.get("url") or "")
+    return {**client_config, "url": f"{url}{'&' if '?' in url else '?'}{query}"}
+
+
+def _path_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+
+
+def _local_service(host: str) -> tuple[str, str] | None:
+    """(namespace, name) of ``NAME.NAMESPACE.svc`` and ``….svc.cluster.local``: the tenant's own services, by no DNS."""
+    labels = host.rstrip(".").removesuffix(f".{CLUSTER_DOMAIN}").split(".")
+    return (labels[1], labels[0]) if len(labels) == 3 and labels[2] == "svc" else None
+
+
+def _host(peer: Peer) -> str:
+    return peer.name if peer.target.port == HTTPS else f"{peer.name}:{peer.target.port}"
+
+
+async def _whole(answer: aiohttp.ClientResponse, url: str) -> bytes:
+    """The body, bounded. Raises OutcallError for every status but 200."""
+    parts, size = [], 0
+    async for chunk in answer.content.iter_chunked(64 * 1024):
+        size += len(chunk)
+        if size > ANSWER_LIMIT:
+            answer.close()
+            raise OutcallError(f'Post "{url}": the answer is longer than {ANSWER_LIMIT} bytes', status=answer.status)
+        parts.append(chunk)
+    body = b"".join(parts)
+    if answer.status != 200:
+        raise OutcallError(_refusal(answer.status, body), status=answer.status)
+    return body
+
+
+def _refusal(status: int, body: bytes) -> str:
+    """What an answer with an error says, short."""
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        said = None
+    if isinstance(said, dict) and said.get("kind") == "Status" and isinstance(said.get("message"), str):
+        return str(said["message"])[:1024]
+    if 300 <= status < 400:
+        return f"the server answered with a redirect (status {status}), which is not followed"
+    return f"the server could not handle the request (status {status})"
+
+
+def _said(error: aiohttp.ClientError) -> str:
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "unexpected EOF"
+    return str(error) or type(error).__name__
+
+
+def _tls(error: ssl.SSLError) -> str:
+    """OpenSSL's reason in words of the field."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"tls: failed to verify certificate: x509: {error.verify_message}"
+    return f"tls: {error.reason or error}"
