@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 SYSTEM_LIBRARIES = ("grpc", "cryptography", "ctypes")
-"""Libraries that reach the host; each has one door in polder/system."""
+"""Libraries that reach the host; each has one door in polder/system: a file, or a package where a file is too small."""
 
 
 def tracked() -> list[str]:
@@ -34,7 +34,8 @@ def test_each_system_library_has_one_door() -> None:
         outside = [u for u in users if not u.startswith("polder/system/")]
         assert outside == [], library
         if library != "ctypes":
-            assert len(users) <= 1, (library, users)
+            doors = {u if u.count("/") == 2 else u.rpartition("/")[0] for u in users}
+            assert len(doors) <= 1, (library, users)
 
 
 def test_no_marks_of_unfinished_work() -> None:
