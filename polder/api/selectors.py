@@ -180,7 +180,7 @@ _COMMON: Final = ("metadata.name", "metadata.namespace")
 _FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "pods": (
         "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-        "status.phase", "status.podIP", "status.nominatedNodeName",
+        "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
     ),
     "nodes": ("spec.unschedulable",),
     "namespaces": ("status.phase",),
@@ -191,12 +191,22 @@ _FIELDS: Final[dict[str, tuple[str, ...]]] = {
         "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
         "reportingComponent", "source", "type",
     ),
+    "events.events.k8s.io": (
+        "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
+        "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type",
+    ),
+    "replicationcontrollers": ("status.replicas",),
+    "jobs.batch": ("status.successful",),
+    "certificatesigningrequests.certificates.k8s.io": ("spec.signerName",),
+    "resourceslices.resource.k8s.io": ("spec.nodeName", "spec.driver"),
     "ports.polder.dev": ("spec.network", "spec.node", "spec.podUid", "spec.routerOf"),
     "addresses.polder.dev": ("spec.network", "spec.node", "spec.podUid"),
     "networks.polder.dev": ("spec.router",),
 }  # fmt: skip
 """Per resource: the fields that may be selected besides the common two."""
 _BOOLEANS: Final = frozenset({"spec.hostNetwork", "spec.unschedulable"})
+_NUMBERS: Final = {"status.successful": "status.succeeded", "status.replicas": "status.replicas"}
+"""Counts, which are 0 where they are missing; upstream calls one by another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +247,10 @@ def _read(obj: Raw, field: str) -> str:
     if field == "source" and "source" in obj:
         return str((obj.get("source") or {}).get("component") or obj.get("reportingComponent") or "")
     found: Any = obj
-    for part in field.split("."):
+    for part in _NUMBERS.get(field, field).split("."):
         found = found.get(part) if isinstance(found, dict) else None
+    if field in _NUMBERS:
+        return str(found or 0)
     if field in _BOOLEANS:
         return "true" if found else "false"
     return "" if found is None else str(found)
@@ -264,7 +276,7 @@ def _unescape(text: str) -> str:
 def parse_fields(kind: Kind, text: str) -> FieldMatcher:
     """The selector of a list's or watch's ``fieldSelector``. Raises ApiError 400."""
     found = []
-    offered = (*_COMMON, *_FIELDS.get(kind.resource, ()))
+    offered = (*_COMMON, *_FIELDS.get(kind.qualified, ()))
     for term in _split_terms(text):
         split = re.match(r"((?:[^\\=!]|\\.)*)(==|!=|=)(.*)", term, re.DOTALL)
         if split is None:
@@ -277,6 +289,8 @@ def parse_fields(kind: Kind, text: str) -> FieldMatcher:
 
 
 def _unknown_field(kind: Kind, field: str) -> str:
-    if kind.resource in _FIELDS and not kind.group:
+    if kind.qualified == "jobs.batch":
+        return f"field label {errors.quoted(field)} not supported for Job"
+    if kind.qualified in _FIELDS and not kind.group.endswith(".dev"):
         return f"field label not supported: {field}"
     return f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'

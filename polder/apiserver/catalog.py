@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from polder.api.convert import is_stored_form
 from polder.api.errors import FieldError, no_such_path
 from polder.api.kinds import BUILT_IN, PLATFORM_ONLY, Kind
 from polder.api.meta import Raw
@@ -50,7 +51,10 @@ class Resource:
     def view(self, tenant: TenantName) -> View:
         """How its objects are shown to a request for ``tenant``."""
         version = self.kind.api_version if self.custom is not None else ""
-        return View(version, True) if tenant == EVERY_TENANT else View(version) if version else PLAIN
+        to = None if self.custom is not None or is_stored_form(self.kind) else self.kind
+        return (
+            View(version, True, to) if tenant == EVERY_TENANT else View(version, False, to) if version or to else PLAIN
+        )
 
 
 class CustomKinds(Protocol):

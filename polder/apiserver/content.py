@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from polder.api import conform
+from polder.api.convert import convert, is_stored_form, stored_form
 from polder.api.defaults import default, initial_status
 from polder.api.errors import bad_request, invalid
 from polder.api.meta import Raw
@@ -42,17 +43,25 @@ def field_validation(text: str) -> FieldValidation:
 
 
 def take(resource: Resource, obj: Raw, validation: FieldValidation) -> Content:
-    """The object in its kind's form. Raises ApiError 400."""
+    """The object in the form in which its kind is stored. Raises ApiError 400."""
     if resource.custom is not None:
         obj, unknown = resource.custom.prune(obj)
     else:
         found = conform.conform(resource.kind, obj)
         obj, unknown = found.obj, found.unknown
+        if not is_stored_form(resource.kind):
+            form = stored_form(resource.kind)
+            obj = conform.conform(form, convert(obj, form)).obj
     if not unknown or validation is FieldValidation.IGNORE:
         return Content(obj)
     if validation is FieldValidation.STRICT:
         raise conform.strict_error(resource.kind, unknown)
     return Content(obj, tuple(map(conform.unknown_field, unknown)))
+
+
+def shown(resource: Resource, obj: Raw) -> Raw:
+    """A stored object in the form in which the resource serves it."""
+    return obj if resource.custom is not None else convert(obj, resource.kind)
 
 
 def complete(resource: Resource, obj: Raw) -> None:

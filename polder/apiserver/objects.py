@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import orjson
 
+from polder.api.convert import convert
+from polder.api.kinds import Kind
 from polder.api.meta import TENANT_ANNOTATION, Raw
 from polder.base.errors import PermanentError
 from polder.store.protocol import Entry, Indexer, Key
@@ -20,6 +22,12 @@ _ANNOTATIONS = b'"annotations":{'
 _HEAD_LIMIT = 1024
 OWNER_TERM = "owner/"
 """Begins the index term of whatever has the owner whose UID follows."""
+OWNED_TERM = "owned"
+"""The index term of everything that has an owner at all."""
+LEAVING_TERM = "leaving"
+"""The index term of what is being deleted and waits for the garbage collector to see to its dependents."""
+FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
 
 
 class CorruptValueError(PermanentError):
@@ -28,10 +36,13 @@ class CorruptValueError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How an object is shown: under which ``apiVersion`` (empty: as stored), and whether with its tenant."""
+    """How an object is shown: under which ``apiVersion`` (empty: as stored), whether with its tenant, and in the form of
+    which built-in kind, where its rows are stored in another one's.
+    """
 
     api_version: str = ""
     tenants: bool = False
+    to: Kind | None = None
 
 
 PLAIN = View()
@@ -52,22 +63,35 @@ def encode(obj: Raw) -> bytes:
 
 
 def terms(obj: Raw) -> tuple[str, ...]:
-    """The index terms of an object: ``owner/UID`` of each of its owners, for garbage collection."""
-    owners = obj["metadata"].get("ownerReferences") or ()
-    return tuple(f"{OWNER_TERM}{owner['uid']}" for owner in owners if owner.get("uid"))
+    """The index terms of an object, for garbage collection: ``owner/UID`` of each of its owners, whether it has any, and
+    whether its own dependents must be seen to before it goes.
+    """
+    meta = obj["metadata"]
+    owners = {owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("uid")}
+    found = tuple(f"{OWNER_TERM}{uid}" for uid in sorted(owners))
+    if found:
+        found += (OWNED_TERM,)
+    return (*found, LEAVING_TERM) if is_leaving(meta) else found
+
+
+def is_leaving(meta: Raw) -> bool:
+    """Whether an object is being deleted and waits for the garbage collector."""
+    return bool(meta.get("deletionTimestamp")) and bool({FOREGROUND, ORPHAN} & set(meta.get("finalizers") or ()))
 
 
 def terms_of_row(_key: Key, value: bytes) -> tuple[str, ...]:
     """The terms of a stored row, which its Put gave it too."""
-    return terms(orjson.loads(value)) if b'"ownerReferences"' in value else ()
+    return terms(orjson.loads(value)) if b'"ownerReferences"' in value or b'"deletionTimestamp"' in value else ()
 
 
-INDEXER = Indexer(1, terms_of_row)
+INDEXER = Indexer(2, terms_of_row)
 """How a store that was written before there were terms, or other ones, computes them. Count it up when they change."""
 
 
 def splice(value: bytes, revision: int, key: Key, view: View = PLAIN) -> bytes:
     """The object's JSON as a client sees it."""
+    if view.to is not None:
+        value = encode(convert(orjson.loads(value), view.to))
     at = value.find(_METADATA, 0, _HEAD_LIMIT)
     if at < 0:
         raise CorruptValueError(f"{key} is not stored as objects.encode writes it")

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import orjson
 
+from polder.api.convert import convert
 from polder.api.meta import TENANT_ANNOTATION, Raw
 from polder.apiserver import tables
 from polder.apiserver.catalog import Resource
@@ -48,6 +49,8 @@ class Renderer:
     def decode(self, key: Key, value: bytes, revision: int) -> Raw:
         """The object as the view shows it, parsed."""
         obj = decode(value, revision)
+        if self.view.to is not None:
+            obj = convert(obj, self.view.to)
         if self.view.api_version:
             obj["apiVersion"] = self.view.api_version
         if self.view.tenants:
@@ -111,5 +114,14 @@ def renderer_for(resource: Resource, tenant: TenantName, accepted: Accepted, inc
     """The way of showing a resource to one request."""
     view = resource.view(tenant)
     include = include or "Metadata"
-    parts = (view.api_version, view.tenants, accepted.form.value, accepted.meta_version, include, id(resource.custom))
+    to = view.to.api_version if view.to else ""
+    parts = (
+        to,
+        view.api_version,
+        view.tenants,
+        accepted.form.value,
+        accepted.meta_version,
+        include,
+        id(resource.custom),
+    )
     return Renderer(resource, view, accepted, include, repr(parts))
