@@ -222,7 +222,7 @@ class Writer:
         if current is None:
             raise not_found(resource.kind, key.name)
         old = decode(current.value, current.revision)
-        sent = wanted(decode(current.value, current.revision))
+        sent = wanted(content.shown(resource, decode(current.value, current.revision)))
         validation = content.field_validation(call.query.get("fieldValidation", ""))
         taken = content.take(resource, sent, validation)
         objectmeta.check_same(resource, taken.obj["metadata"], old, key.name)
