@@ -1,25 +1,36 @@
-"""Defaults of built-in kinds, as upstream's ``SetDefaults_*``; they work on an object that ``conform`` made."""
+"""Defaults of built-in kinds, as upstream's ``SetDefaults_*``; they work on an object that ``conform`` made.
+
+Plain ones are rows of ``defaults_table``; pods and workloads have modules of their own.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-from polder.api import polder
+from polder.api import defaults_pods, polder
+from polder.api import defaults_workloads as workloads
 from polder.api.crd_defaults import default_crd
+from polder.api.defaults_pods import containers_of, pull_policy, qos_class
+from polder.api.defaults_table import PLAIN, fill
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
-from polder.api.quantity import parse
+from polder.api.schemas import Shape, schema_of
 
-_FILE_MODE: Final = 0o644
-_TOKEN_SECONDS: Final = 3600
+__all__ = ["containers_of", "default", "initial_status", "pull_policy", "qos_class"]
+
+_AFFINITY_SECONDS: Final = 10800
+_KEPT_STATUS: Final = frozenset({"nodes", "certificatesigningrequests.certificates.k8s.io", "servicecidrs"})
+_NUMBERS: Final = frozenset({Shape.INT32, Shape.INT64})
 
 
 def default(kind: Kind, obj: Raw) -> Raw:
-    """Fills in what the object leaves open, in place, and returns it."""
-    if (fill := _BY_RESOURCE.get(kind.resource)) is not None:
-        fill(obj)
+    """Fills in what the object leaves open, in place, and returns it. The object has the form in which it is stored."""
+    if (table := PLAIN.get(kind.resource)) is not None:
+        fill(obj, table)
+    if (more := _BY_RESOURCE.get(kind.resource)) is not None:
+        more(obj)
     return obj
 
 
@@ -32,107 +43,23 @@ def initial_status(kind: Kind, obj: Raw) -> Raw | None:
             return {"phase": "Pending", "qosClass": qos_class(obj.get("spec") or {})}
         case "namespaces" | "tenants.polder.dev":
             return {"phase": "Active"}
+        case "persistentvolumes" | "persistentvolumeclaims":
+            return {"phase": "Pending"}
         case "services":
             return {"loadBalancer": {}}
-        case "networks.polder.dev" | "ports.polder.dev":
-            return {}
-    return None
+        case "customresourcedefinitions.apiextensions.k8s.io":
+            return None  # admission sets it
+        case name if name in _KEPT_STATUS or "status" not in kind.subresources:
+            return None
+    return _zero_status(kind)
 
 
-def qos_class(spec: Raw) -> str:
-    """Guaranteed when every container's requests equal its limits for CPU and memory, BestEffort when none asks."""
-    asked, guaranteed = False, True
-    for container in containers_of(spec):
-        resources = container.get("resources") or {}
-        requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
-        for name in ("cpu", "memory"):
-            amounts = [parse(group.get(name, 0)).value for group in (requests, limits)]
-            asked |= any(amounts)
-            guaranteed &= bool(amounts[1]) and amounts[0] == amounts[1]
-    return "BestEffort" if not asked else "Guaranteed" if guaranteed else "Burstable"
-
-
-def containers_of(spec: Raw) -> Iterator[Raw]:
-    """Init containers, then containers."""
-    yield from spec.get("initContainers") or ()
-    yield from spec.get("containers") or ()
-
-
-def _pod(pod: Raw) -> None:
-    spec = pod.setdefault("spec", {})
-    spec.setdefault("restartPolicy", "Always")
-    spec.setdefault("dnsPolicy", "ClusterFirst")
-    spec.setdefault("terminationGracePeriodSeconds", 30)
-    spec.setdefault("schedulerName", "default-scheduler")
-    spec.setdefault("securityContext", {})
-    spec.setdefault("enableServiceLinks", True)
-    if name := spec.get("serviceAccountName") or spec.get("serviceAccount"):
-        spec["serviceAccountName"] = spec["serviceAccount"] = name
-    for volume in spec.get("volumes") or ():
-        _volume(volume)
-    for container in containers_of(spec):
-        _container(container)
-    pod.setdefault("status", {}).setdefault("phase", "Pending")
-
-
-def _container(container: Raw) -> None:
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    if not container.get("imagePullPolicy"):
-        container["imagePullPolicy"] = pull_policy(container.get("image", ""))
-    resources = container.setdefault("resources", {})
-    if limits := resources.get("limits"):
-        resources["requests"] = {**limits, **(resources.get("requests") or {})}
-    for port in container.get("ports") or ():
-        port.setdefault("protocol", "TCP")
-    for variable in container.get("env") or ():
-        _reference(variable.get("valueFrom") or {})
-    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if name in container:
-            _probe(container[name])
-
-
-def pull_policy(image: str) -> str:
-    """Always for ``latest`` or no tag, else IfNotPresent."""
-    name, at, _digest = image.partition("@")
-    _, colon, tag = name.rpartition("/")[2].partition(":")
-    latest = (colon and tag == "latest") or not (colon or at)
-    return "Always" if latest else "IfNotPresent"
-
-
-def _reference(source: Raw) -> None:
-    if "fieldRef" in source:
-        source["fieldRef"].setdefault("apiVersion", "v1")
-    if "resourceFieldRef" in source:
-        source["resourceFieldRef"].setdefault("divisor", "0")
-
-
-def _probe(probe: Raw) -> None:
-    for name, value in (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)):
-        if not probe.get(name):
-            probe[name] = value
-    if "httpGet" in probe:
-        probe["httpGet"].setdefault("path", "/")
-        probe["httpGet"].setdefault("scheme", "HTTP")
-    if "grpc" in probe:
-        probe["grpc"].setdefault("service", "")
-
-
-def _volume(volume: Raw) -> None:
-    if volume.keys() <= {"name"}:
-        volume["emptyDir"] = {}
-    for name in ("secret", "configMap", "downwardAPI", "projected"):
-        if name in volume:
-            volume[name].setdefault("defaultMode", _FILE_MODE)
-    if "hostPath" in volume:
-        volume["hostPath"].setdefault("type", "")
-    sources = (volume.get("projected") or {}).get("sources") or ()
-    for source in sources:
-        if "serviceAccountToken" in source:
-            source["serviceAccountToken"].setdefault("expirationSeconds", _TOKEN_SECONDS)
-    for downward in (volume.get("downwardAPI"), *(source.get("downwardAPI") for source in sources)):
-        for item in (downward or {}).get("items") or ():
-            _reference(item)
+def _zero_status(kind: Kind) -> Raw:
+    """Counts that Go writes even where they are 0."""
+    schema = schema_of(kind)
+    status = schema.fields.get("status") if schema else None
+    fields = status.schema.fields if status else {}
+    return {name: 0 for name, prop in fields.items() if prop.required and prop.schema.shape in _NUMBERS}
 
 
 def _namespace(namespace: Raw) -> None:
@@ -152,10 +79,12 @@ def _node(node: Raw) -> None:
 
 def _service(service: Raw) -> None:
     spec = service.setdefault("spec", {})
-    spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
+    fill(spec, [("type", "ClusterIP"), ("sessionAffinity", "None"), ("ports[].protocol", "TCP")])
+    if spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
+    elif spec["sessionAffinity"] == "ClientIP":
+        fill(spec, [("sessionAffinityConfig.clientIP.timeoutSeconds", _AFFINITY_SECONDS)])
     for port in spec.get("ports") or ():
-        port.setdefault("protocol", "TCP")
         if not port.get("targetPort"):
             port["targetPort"] = port.get("port", 0)
     if spec["type"] != "ExternalName":
@@ -166,8 +95,11 @@ def _service(service: Raw) -> None:
             spec.setdefault("clusterIPs", [spec["clusterIP"]])
         elif spec.get("clusterIPs"):
             spec["clusterIP"] = spec["clusterIPs"][0]
-    if spec["type"] in ("NodePort", "LoadBalancer"):
-        spec.setdefault("externalTrafficPolicy", "Cluster")
+    external = spec["type"] in ("NodePort", "LoadBalancer")
+    if external or (spec["type"] == "ClusterIP" and spec.get("externalIPs")):
+        fill(spec, [("externalTrafficPolicy", "Cluster")])
+    if spec["type"] == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
     service.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
@@ -196,12 +128,69 @@ def _network(network: Raw) -> None:
     network.setdefault("spec", {}).setdefault("router", polder.DEFAULT_ROUTER)
 
 
+def _network_policy(policy: Raw) -> None:
+    spec = policy["spec"]
+    spec.setdefault("podSelector", {})
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
+
+
+def _subjects(binding: Raw) -> None:
+    for subject in binding.get("subjects") or ():
+        if not subject.get("apiGroup") and subject.get("kind") in ("User", "Group"):
+            subject["apiGroup"] = "rbac.authorization.k8s.io"
+
+
+def _limit_range(ranges: Raw) -> None:
+    """A container's default is its maximum, its default request the default or the minimum."""
+    for item in (ranges.get("spec") or {}).get("limits") or ():
+        if item.get("type") != "Container":
+            continue
+        limits = {**(item.get("max") or {}), **(item.get("default") or {})}
+        requests = {**(item.get("min") or {}), **limits, **(item.get("defaultRequest") or {})}
+        if limits:
+            item["default"] = limits
+        if requests:
+            item["defaultRequest"] = requests
+
+
+def _claim(claim: Raw) -> None:
+    _counted((claim.get("spec") or {}).get("devices") or {})
+
+
+def _claim_template(template: Raw) -> None:
+    _claim(template.get("spec") or {})
+
+
+def _counted(devices: Raw) -> None:
+    """A request for exactly so many devices asks for one."""
+    for request in devices.get("requests") or ():
+        for asked in (request.get("exactly"), *(request.get("firstAvailable") or ())):
+            if asked and asked.get("allocationMode") == "ExactCount" and not asked.get("count"):
+                asked["count"] = 1
+
+
 _BY_RESOURCE: Final[dict[str, Callable[[Raw], None]]] = {
-    "pods": _pod,
+    "pods": defaults_pods.default_pod,
+    "podtemplates": workloads.default_pod_template,
+    "replicationcontrollers": workloads.default_replication_controller,
     "namespaces": _namespace,
     "nodes": _node,
     "services": _service,
     "secrets": _secret,
+    "limitranges": _limit_range,
+    "deployments.apps": workloads.default_deployment,
+    "daemonsets.apps": workloads.default_daemon_set,
+    "statefulsets.apps": workloads.default_stateful_set,
+    "replicasets.apps": workloads.default_replicas,
+    "jobs.batch": workloads.default_job,
+    "cronjobs.batch": workloads.default_cron_job,
+    "horizontalpodautoscalers.autoscaling": workloads.default_autoscaler,
+    "networkpolicies.networking.k8s.io": _network_policy,
+    "clusterrolebindings.rbac.authorization.k8s.io": _subjects,
+    "rolebindings.rbac.authorization.k8s.io": _subjects,
+    "resourceclaims.resource.k8s.io": _claim,
+    "resourceclaimtemplates.resource.k8s.io": _claim_template,
     "endpointslices.discovery.k8s.io": _endpoint_slice,
     "customresourcedefinitions.apiextensions.k8s.io": default_crd,
     "tenants.polder.dev": _tenant,

@@ -6,10 +6,10 @@ from typing import Any
 
 from polder.api.conform import conform
 from polder.api.defaults import default
-from polder.api.kinds import BUILT_IN, Kind
+from polder.api.kinds import STORED_FORM, Kind
 from polder.api.validation import validate_create, validate_update
 
-KINDS: dict[str, Kind] = {kind.resource: kind for kind in BUILT_IN}
+KINDS: dict[str, Kind] = dict(STORED_FORM)
 Raw = dict[str, Any]
 
 
