@@ -138,7 +138,8 @@ class Dispatcher:
 
     async def _path(self, call: Call) -> web.StreamResponse:
         path = call.info.path.rstrip("/") or "/"
-        if call.info.verb not in {"get", "head"} and path not in self.parts.paths:
+        own = path in self.parts.paths or path.startswith("/polder/")
+        if call.info.verb not in {"get", "head"} and not own:
             raise ApiError(405, "MethodNotAllowed", f"{call.request.method} is not allowed on {path}")
         handler = self.parts.paths.get(path) or self.paths.get(path) or self.paths.get(_family(path))
         if handler is None:

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 
+from polder.apiserver.admission_parts import registered_admission
 from polder.apiserver.admit import standard_chain
 from polder.apiserver.catalog import Catalog
 from polder.apiserver.compaction import Compaction
@@ -17,6 +18,9 @@ from polder.apiserver.deletes import Deleter
 from polder.apiserver.discovery import Discovery
 from polder.apiserver.dispatch import Dispatcher, Verbs
 from polder.apiserver.hooks import Handler, Parts
+from polder.apiserver.internal_garbage import GarbageFeed
+from polder.apiserver.internal_owners import Owners
+from polder.apiserver.internal_paths import InternalPaths
 from polder.apiserver.listener import Listener, make_tls_context
 from polder.apiserver.metrics import Metrics
 from polder.apiserver.openapi_paths import OpenApi
@@ -44,7 +48,8 @@ class ApiServer:
         catalog = Catalog(crds)
         metrics = Metrics()
         reader = Reader(store, clock, parts.share)
-        writer = Writer(store, clock, standard_chain(store, parts, clock), settings)
+        self._registered = registered_admission(store, parts, crds, clock)
+        writer = Writer(store, clock, standard_chain(store, parts, clock, self._registered), settings)
         deleter = Deleter(writer, reader)
         self._cleanup = CrdCleanup(deleter)
         self._compaction = Compaction(store, clock, settings.history, settings.compact_interval)
@@ -52,6 +57,9 @@ class ApiServer:
         self._watches = Watches(store, reader, clock, settings.bookmark_interval)
         subresources = Subresources(writer, parts.subresources)
         verbs = Verbs(reader, writer, deleter, self._watches, subresources)
+        owners = Owners(store, crds)
+        self._garbage = GarbageFeed(owners)
+        self._internal = InternalPaths(owners, self._garbage)
         self._system = SystemPaths(store, self._watches, metrics, settings.git_version)
         self._listener = Listener(Dispatcher(parts, catalog, verbs, self._paths(catalog), metrics).handle)
         self.port = 0
@@ -69,15 +77,21 @@ class ApiServer:
             "/livez": system.health,
             "/readyz": system.health,
             "/metrics": system.prometheus,
+            "/polder": self._internal.serve,
         }
 
     async def start(self) -> None:
         """Listens; ``port`` says where. Raises OSError where the address is taken or a file is missing."""
         context = await asyncio.to_thread(make_tls_context, self._settings)
+        if self._registered is not None:
+            await self._registered.registrations.load()
         self.port = self._settings.port
         for host in self._settings.hosts:
             self.port = await self._listener.start(host, self.port, context)
-        for chore in (self._cleanup.run(), self._compaction.run()):
+        chores = [self._cleanup.run(), self._compaction.run()]
+        if self._registered is not None:
+            chores.append(self._registered.registrations.run())
+        for chore in chores:
             task = asyncio.create_task(chore)
             task.add_done_callback(_report)
             self._chores.append(task)
@@ -92,6 +106,7 @@ class ApiServer:
         self._system.stopping = True
         self._listener.stop_accepting()
         self._watches.end_all()
+        self._garbage.end_all()
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)

@@ -6,6 +6,7 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -111,6 +112,14 @@ class Client:
             labelSelector=labels,
             fieldSelector=fields,
         )
+        async with aclosing(self.lines(path)) as lines:
+            async for line in lines:
+                event = wire.decode_event(kind, line, tenant)
+                if event is not None:
+                    yield event
+
+    async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer that has no end, as they come. End it with ``aclosing``."""
         lines = wire.Lines()
         session = self._session(watch=True)
         try:
@@ -119,9 +128,7 @@ class Client:
                     wire.raise_for(response.status, await response.read())
                 async for chunk in response.content.iter_any():
                     for line in lines.feed(chunk):
-                        event = wire.decode_event(kind, line, tenant)
-                        if event is not None:
-                            yield event
+                        yield line
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(f"the watch of {path} broke: {_why(error)}") from error
 

@@ -17,7 +17,8 @@ from polder.api.meta import Condition, Object
 from polder.api.polder import Address
 from polder.base.ids import TenantName
 from polder.client.client import Client
-from polder.controllers.resources import Discovery, Resource, delete_collection, list_objects
+from polder.controllers.internal import contents
+from polder.controllers.resources import Discovery, Resource, delete_collection, list_objects, serves
 
 PODS = kind_of(Pod).resource
 FREED_ELSEWHERE = frozenset({kind_of(Address).resource})
@@ -40,6 +41,19 @@ class Remains:
         for obj in objects:
             self.objects[resource.name] += 1
             self.finalizers.update(obj.metadata.finalizers or ())
+
+
+async def look(client: Client, tenant: TenantName, namespace: str) -> Discovery:
+    """What has objects in the namespace, and what may have some on a server of the tenant's own. Raises ApiError."""
+    found = await contents(client, tenant, namespace)
+    elsewhere: list[Resource] = []
+    failed: list[str] = []
+    for group_version in found.aggregated:
+        try:
+            elsewhere += await serves(client, tenant, group_version)
+        except ApiError:
+            failed.append(group_version)
+    return Discovery((*found.counts, *elsewhere), tuple(failed))
 
 
 async def drain(client: Client, tenant: TenantName, namespace: str, resources: Iterable[Resource]) -> Remains:

@@ -14,8 +14,7 @@ from polder.base.clock import stamp
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.conditions import merged
-from polder.controllers.drain import conditions, drain
-from polder.controllers.resources import discover
+from polder.controllers.drain import conditions, drain, look
 from polder.controllers.settings import ControllerSettings
 
 FINALIZER = "kubernetes"
@@ -38,7 +37,7 @@ class NamespaceController:
             raise
         if namespace.metadata.deletion_timestamp is None or FINALIZER not in (namespace.spec.finalizers or []):
             return None
-        discovery = await discover(self._client, ref.tenant)
+        discovery = await look(self._client, ref.tenant, ref.name)
         remains = await drain(self._client, ref.tenant, ref.name, discovery.resources)
         if remains or discovery.failed:
             said = merged(

@@ -65,20 +65,6 @@ class _ApiResourceList(Struct, frozen=True, kw_only=True):
     resources: list[_ApiResource] | None = None
 
 
-class _GroupVersion(Struct, frozen=True, kw_only=True):
-    group_version: str
-
-
-class _ApiGroup(Struct, frozen=True, kw_only=True):
-    name: str
-    versions: list[_GroupVersion] = []
-    preferred_version: _GroupVersion | None = None
-
-
-class _ApiGroupList(Struct, frozen=True, kw_only=True):
-    groups: list[_ApiGroup] | None = None
-
-
 class _ListMeta(Struct, frozen=True, kw_only=True):
     resource_version: str = ""
     continue_: str = msgspec.field(default="", name="continue")
@@ -91,7 +77,7 @@ class _PartialList(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What a tenant's API serves, each group in its preferred version, and the group versions that did not answer."""
+    """Resources of a tenant's API, and the group versions that did not answer."""
 
     resources: tuple[Resource, ...]
     failed: tuple[str, ...] = ()
@@ -119,20 +105,6 @@ def _decode(body: bytes, kind: type[S], path: str) -> S:
 
 async def _get(client: Client, path: str, kind: type[S]) -> S:
     return _decode(await client.raw("GET", path), kind, path)
-
-
-async def discover(client: Client, tenant: TenantName) -> Discovery:
-    """Every resource of the tenant that can be listed and deleted. Raises ApiError if the groups cannot be read."""
-    groups = await _get(client, f"/tenants/{tenant}/apis", _ApiGroupList)
-    preferred = [g.preferred_version or g.versions[0] for g in groups.groups or [] if g.preferred_version or g.versions]
-    found: list[Resource] = []
-    failed: list[str] = []
-    for group_version in ["v1", *(p.group_version for p in preferred)]:
-        try:
-            found += await serves(client, tenant, group_version)
-        except ApiError:
-            failed.append(group_version)
-    return Discovery(tuple(found), tuple(failed))
 
 
 async def serves(client: Client, tenant: TenantName, group_version: str) -> list[Resource]:

@@ -9,7 +9,7 @@ from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.caches import Caches
 from polder.controllers.gc import GarbageCollector
-from polder.controllers.gc_graph import Item
+from polder.controllers.internal import Item
 from polder.controllers.missing import MissingNodes
 from polder.controllers.namespace import NamespaceController
 from polder.controllers.namespace_content import NamespaceContentController

@@ -29,5 +29,3 @@ class ControllerSettings:
     """How often old events are looked for."""
     recheck: float = 2.0
     """How often a deletion that waits for something is looked at again, beside the changes that wake it."""
-    custom_round: float = 5.0
-    """How long a round over all custom objects takes at least (they have no watch over all tenants)."""

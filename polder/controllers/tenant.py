@@ -13,6 +13,7 @@ import msgspec
 
 from polder.api.core import Namespace, Pod
 from polder.api.errors import ApiError
+from polder.api.extensions import CustomResourceDefinition
 from polder.api.kinds import PLATFORM_ONLY, kind_of
 from polder.api.meta import Condition, Object, ref_of
 from polder.api.polder import (
@@ -30,12 +31,11 @@ from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.batch import each
 from polder.controllers.conditions import a_few, merged
+from polder.controllers.internal import contents
 from polder.controllers.namespace import finalize, is_drained
 from polder.controllers.resources import (
-    Discovery,
     Resource,
     delete_object,
-    discover,
     list_objects,
     patch_metadata,
 )
@@ -44,11 +44,13 @@ from polder.controllers.settings import ControllerSettings
 CONDITION = "Deletion"
 PORTS = Resource.of(kind_of(Port))
 TENANTS = Resource.of(kind_of(Tenant))
-NAMESPACES = "namespaces"
-DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
+NAMESPACES = Resource.of(kind_of(Namespace))
+DEFINITIONS = Resource.of(kind_of(CustomResourceDefinition))
 OURS = {PORTS.name: PORT_FINALIZER, kind_of(Network).resource: NETWORK_FINALIZER}
 """What is waited for, and on which kinds alone: a tenant may write any finalizer on its own objects."""
-STEPPED = frozenset({NAMESPACES, DEFINITIONS, *PLATFORM_ONLY, *(kind_of(k).resource for k in (Pod, Port, Address))})
+STEPPED = frozenset(
+    {NAMESPACES.name, DEFINITIONS.name, *PLATFORM_ONLY, *(kind_of(k).resource for k in (Pod, Port, Address))}
+)
 """Resources with a step of their own, and those that are the platform's wherever they show."""
 
 
@@ -102,9 +104,8 @@ class TenantController:
         await self._pods(name)
         await self._ports(name)
         await self._addresses(name)
-        discovery = await discover(self._client, name)
-        await self._contents(name, discovery)
-        await self._definitions(name, discovery)
+        await self._contents(name, list((await contents(self._client, name)).counts))
+        await self._definitions(name)
 
     async def _pods(self, name: TenantName) -> None:
         pods = (await self._client.list(Pod, name)).items
@@ -137,22 +138,21 @@ class TenantController:
             meta = address.metadata
             await self._client.delete(Address, ref_of(address), uid=meta.uid, resource_version=meta.resource_version)
 
-    async def _contents(self, name: TenantName, discovery: Discovery) -> None:
-        """Namespaces empty themselves; what is in none is deleted here."""
-        if discovery.failed:
-            raise Remaining("DiscoveryFailed", f"cannot see what is left of {', '.join(discovery.failed)}")
-        by_name = {r.name: r for r in discovery.resources}
+    async def _contents(self, name: TenantName, resources: Iterable[Resource]) -> None:
+        """Namespaces empty themselves; what is in none is deleted here. (What servers of the tenant's own kept was theirs:
+        their pods are gone.)
+        """
         namespaces = (await self._client.list(Namespace, name)).items
-        await self._delete(by_name[NAMESPACES], name, namespaces, clear=False)
+        await self._delete(NAMESPACES, name, namespaces, clear=False)
         # What has drained itself and still stands is held by the tenant's own finalizers.
         drained = [n for n in namespaces if is_drained(n)]
-        await self._delete(by_name[NAMESPACES], name, drained)
+        await self._delete(NAMESPACES, name, drained)
         await each([finalize(self._client, ref_of(n), n) for n in drained if n.spec.finalizers])
         if namespaces and not any(_is_stuck(n) for n in namespaces):
             raise Remaining("NamespacesRemain", f"deleting namespaces {a_few(n.metadata.name for n in namespaces)}")
         living = {n.metadata.name for n in namespaces}
         left: list[str] = []
-        for resource in discovery.resources:
+        for resource in resources:
             if resource.name in STEPPED:
                 continue
             found = await list_objects(self._client, name, resource)
@@ -164,12 +164,10 @@ class TenantController:
         if left or living:
             raise Remaining("ContentRemains", f"deleting {a_few([*left, *(f'namespace {n}' for n in living)], 6)}")
 
-    async def _definitions(self, name: TenantName, discovery: Discovery) -> None:
-        for resource in discovery.resources:
-            if resource.name == DEFINITIONS:
-                await self._delete(resource, name, await list_objects(self._client, name, resource))
-                left = await list_objects(self._client, name, resource)
-                _none_left("DefinitionsRemain", "deleting custom resource definitions", left)
+    async def _definitions(self, name: TenantName) -> None:
+        await self._delete(DEFINITIONS, name, await list_objects(self._client, name, DEFINITIONS))
+        left = await list_objects(self._client, name, DEFINITIONS)
+        _none_left("DefinitionsRemain", "deleting custom resource definitions", left)
 
     async def _delete(
         self, resource: Resource, name: TenantName, objects: Iterable[Object], *, clear: bool = True

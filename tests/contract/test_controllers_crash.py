@@ -17,11 +17,12 @@ from polder.base.clock import SystemClock
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.controllers.gc import GarbageCollector
-from polder.controllers.gc_feed import item_of
+from polder.controllers.internal import Item
 from polder.controllers.missing import MissingNodes
 from polder.controllers.namespace import NamespaceController
 from polder.controllers.network import NetworkController, SegmentController
 from polder.controllers.ports import AddressSweeper, PortSweeper
+from polder.controllers.resources import Resource
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.tenant import TenantController
 from tests.contract.controlled import (
@@ -307,8 +308,7 @@ async def test_a_dependent_that_is_let_go_while_it_is_judged_stays(client: Cutta
     child = await client.create(ACME, ConfigMap(metadata=meta))
     ref = Ref(ACME, "default", "child")
     collector = GarbageCollector(client, SystemClock(), lambda item: None, 0.0)
-    item = item_of(kind_of(ConfigMap), child)
-    collector.see(item, child.metadata)
+    item = Item(ref, Resource.of(kind_of(ConfigMap)), child.metadata.uid)
 
     async def let_go(method: str, path: str) -> None:
         if method == "DELETE":
@@ -321,4 +321,3 @@ async def test_a_dependent_that_is_let_go_while_it_is_judged_stays(client: Cutta
     assert refused.value.is_conflict
     await settle(collector.reconcile, item)
     assert await find(client, ConfigMap, ref) is not None
-    assert len(collector.graph) == 0

@@ -19,7 +19,7 @@ from polder.controllers.run import run_controllers
 from polder.controllers.settings import ControllerSettings
 from tests.contract.controlled import ACME, GLOBEX, CuttableClient, add_tenant, client_of, find, gone, until
 
-SETTINGS = ControllerSettings(root_ca="CA", recheck=0.1, custom_round=0.2)
+SETTINGS = ControllerSettings(root_ca="CA", recheck=0.1)
 SHOPS = "/apis/acme.dev/v1/namespaces/default/shops"
 
 

@@ -5,16 +5,13 @@ from ipaddress import ip_address
 import pytest
 
 from polder.api.core import Event, Node, NodeCondition, NodeSpec, NodeStatus, Taint
-from polder.api.extensions import CustomResourceDefinition, DefinitionNames, DefinitionSpec, DefinitionVersion
-from polder.api.meta import Condition, Object, ObjectMeta, OwnerReference
+from polder.api.meta import Condition, Object, ObjectMeta
 from polder.api.polder import NetworkSpec
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
 from polder.controllers.conditions import a_few, merged
 from polder.controllers.drain import Remains, conditions
 from polder.controllers.event_expiry import last_seen
-from polder.controllers.gc_feed import resource_of
-from polder.controllers.gc_graph import Graph, Item
 from polder.controllers.node_health import Heartbeats, unknown_conditions, wanted_taints
 from polder.controllers.resources import Discovery, Resource, collection_path, object_path
 from polder.controllers.suspects import Suspects
@@ -108,43 +105,6 @@ def test_suspicion_needs_time_and_a_thing_that_does_not_change():
     assert suspects.wait("a", "v2", 120) == 60
 
 
-def _item(uid: str, kind: str = "ConfigMap", tenant: TenantName = ACME) -> Item:
-    return Item(Ref(tenant, "default", uid), "v1", kind, uid)
-
-
-def _owned(*uids: str, kind: str = "Pod", block: bool = False) -> ObjectMeta:
-    owners = [
-        OwnerReference(api_version="v1", kind=kind, name=uid, uid=uid, block_owner_deletion=block) for uid in uids
-    ]
-    return ObjectMeta(owner_references=owners or None)
-
-
-def test_the_graph_holds_only_what_has_owners():
-    graph = Graph()
-    for number in range(100):
-        assert not graph.see(_item(f"free-{number}"), ObjectMeta())
-    assert len(graph) == 0
-    assert graph.see(_item("a"), _owned("x", "y", block=True))
-    assert not graph.see(_item("a"), _owned("x", "y", block=True)), "nothing new"
-    assert [d.item.uid for d in graph.dependents("x")] == ["a"]
-    assert graph.dependents("x")[0].blocks("x")
-    assert graph.see(_item("a"), _owned("y"))
-    assert graph.dependents("x") == []
-    assert not graph.see(_item("a"), ObjectMeta())
-    assert len(graph) == 0 and graph.dependents("y") == [] and graph.remove("a") is None
-
-
-def test_what_a_list_lacks_is_missing_of_its_kind_and_tenant_only():
-    graph = Graph()
-    graph.see(_item("a"), _owned("x"))
-    graph.see(_item("b", tenant=TenantName("globex")), _owned("z"))
-    assert graph.missing(None, "v1", "ConfigMap", ["b"]) == {"a"}
-    assert graph.missing(ACME, "v1", "ConfigMap", []) == {"a"}
-    assert graph.missing(ACME, "v1", "Pod", []) == {"x"}
-    assert graph.missing(None, "v1", "Pod", ["x", "z"]) == set()
-    assert graph.missing(None, "v1", "Secret", []) == set()
-
-
 def test_the_words_of_a_namespace_in_deletion():
     remains = Remains()
     maps = Resource("", "v1", "configmaps", "ConfigMap", True)
@@ -177,16 +137,3 @@ def test_paths_carry_the_tenant():
     assert collection_path(TenantName("*"), shops) == "/tenants/*/apis/acme.dev/v1/shops"
     nodes = Resource("", "v1", "nodes", "Node", False)
     assert object_path(nodes, Ref(ACME, "", "one")) == "/tenants/acme/api/v1/nodes/one"
-
-
-def test_the_stored_version_of_a_definition_if_it_is_served():
-    def definition(*versions: DefinitionVersion) -> CustomResourceDefinition:
-        names = DefinitionNames(plural="shops", kind="Shop")
-        return CustomResourceDefinition(spec=DefinitionSpec(group="a.dev", names=names, versions=list(versions)))
-
-    old = DefinitionVersion(name="v1", served=True)
-    new = DefinitionVersion(name="v2", served=True, storage=True)
-    hidden = DefinitionVersion(name="v3", served=False, storage=True)
-    assert resource_of(definition(old, new)) == Resource("a.dev", "v2", "shops", "Shop", True)
-    assert resource_of(definition(old, hidden)) == Resource("a.dev", "v1", "shops", "Shop", True)
-    assert resource_of(definition(hidden)) is None

@@ -6,8 +6,11 @@ import pytest
 from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
-from polder.controllers.gc_graph import Item
+from polder.controllers.internal import Item
+from polder.controllers.resources import Resource
 from polder.loop.queue import Queue
+
+MAPS = Resource("", "v1", "configmaps", "ConfigMap", True)
 
 
 def ref(tenant, name="x"):
@@ -49,7 +52,7 @@ async def test_a_key_added_while_worked_on_comes_again_after_done(queue):
 async def test_tenants_take_turns_whatever_the_keys_are(queue):
     for tenant, count in (("big", 50), ("small", 1)):
         for n in range(count):
-            queue.add(Item(ref(tenant, f"n{n}"), "v1", "ConfigMap", f"{tenant}-{n}"))
+            queue.add(Item(ref(tenant, f"n{n}"), MAPS, f"{tenant}-{n}"))
     first = [(await soon(queue.take())).tenant for _ in range(2)]
     assert set(first) == {"big", "small"}
 
