@@ -12,7 +12,7 @@ from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import DEFAULT_NETWORK, SYSTEM_NAMESPACE, Network, Tenant
 from polder.api.validation import validate_create
-from polder.apiserver.admission import AdmissionContext, Chain, Hook
+from polder.apiserver.admission import AdmissionContext, Chain, Hook, Registered
 from polder.apiserver.admit_networks import Overlap, PortNetworks, References, ServiceAddresses
 from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
 from polder.apiserver.crdregistry import DEFINITIONS
@@ -141,7 +141,7 @@ class Definitions:
         context.obj["status"] = accepted_status(context.obj, others, stamp(self.clock.now()))
 
 
-def standard_chain(store: Store, parts: Parts, clock: Clock) -> Chain:
+def standard_chain(store: Store, parts: Parts, clock: Clock, registered: Registered | None = None) -> Chain:
     """The hooks of every server."""
     changing: tuple[Hook, ...] = (
         Lifecycle(store, parts.tenancy),
@@ -159,4 +159,4 @@ def standard_chain(store: Store, parts: Parts, clock: Clock) -> Chain:
         PortNetworks(store),
         *parts.checking,
     )
-    return Chain(changing, checking, (FirstObjects(parts.bootstrap, store),))
+    return Chain(changing, checking, (FirstObjects(parts.bootstrap, store),), registered)

@@ -1,0 +1,73 @@
+"""What users registered to take part in admission, composed: policies first, then webhooks, then perhaps a second round.
+
+Source of the order: apiserver's plug-in order (MutatingAdmissionPolicy, MutatingAdmissionWebhook, ValidatingAdmissionPolicy,
+ValidatingAdmissionWebhook) and its reinvocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from polder.api.errors import ApiError
+from polder.apiserver.admission import AdmissionContext, Hook
+from polder.apiserver.hooks import Tenancy
+from polder.apiserver.webhooks import Reinvocation, Webhooks, concerns_users
+from polder.apiserver.webhooks_index import EXEMPT, Registrations
+
+REQUEST_TIME = 34.0
+"""Seconds that everything registered has for one write, as upstream's mutating requests."""
+
+
+@dataclass(slots=True)
+class RegisteredAdmission:
+    """The policies and webhooks of each tenant."""
+
+    registrations: Registrations
+    tenancy: Tenancy
+    webhooks: Webhooks
+    _busy: int = field(default=0)
+
+    async def change(self, context: AdmissionContext, again: Sequence[Hook]) -> None:
+        """See ``admission.Registered``."""
+        if context.resource.kind.resource in EXEMPT and context.verb != "delete":
+            self.registrations.expect(context.resource.kind.resource, context.tenant)
+        if not await self._asked(context):
+            return
+        try:
+            async with asyncio.timeout(REQUEST_TIME):
+                await self._rounds(context, again)
+        except TimeoutError as error:
+            raise too_slow() from error
+
+    async def _rounds(self, context: AdmissionContext, again: Sequence[Hook]) -> None:
+        hooks = Reinvocation()
+        await self.webhooks.change(context, hooks)
+        if not hooks.wanted or context.obj is None:
+            return
+        for hook in again:
+            await hook.admit(context)
+        hooks.second = True
+        await self.webhooks.change(context, hooks)
+
+    async def check(self, context: AdmissionContext) -> None:
+        """See ``admission.Registered``."""
+        if not await self._asked(context):
+            return
+        try:
+            async with asyncio.timeout(REQUEST_TIME):
+                await self.webhooks.check(context)
+        except TimeoutError as error:
+            raise too_slow() from error
+
+    async def _asked(self, context: AdmissionContext) -> bool:
+        """A tenant that is being deleted is asked nothing any more."""
+        if not concerns_users(context) or not self.registrations.any(context.tenant):
+            return False
+        return await self.tenancy.phase(context.tenant) != "Terminating"
+
+
+def too_slow() -> ApiError:
+    """504: what was registered took all the time of the request."""
+    return ApiError(504, "Timeout", "Timeout: request did not complete within requested timeout")

@@ -1,0 +1,161 @@
+"""Which tenants have registered policies or webhooks, and what these say.
+
+Almost no tenant has any, and every write asks: so the tenants that may have some are kept in a set, fed by a watch of the
+store, and only for these the store is asked. What was read of an object is remembered by its revision, bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from polder.api.meta import Raw
+from polder.apiserver.objects import decode_entry
+from polder.base.ids import TenantName
+from polder.store.protocol import Batch, ChangeType, CompactedError, Entry, Key, Prefix, Store
+
+GROUP: Final = "admissionregistration.k8s.io"
+MUTATING_WEBHOOKS: Final = f"mutatingwebhookconfigurations.{GROUP}"
+VALIDATING_WEBHOOKS: Final = f"validatingwebhookconfigurations.{GROUP}"
+MUTATING_POLICIES: Final = f"mutatingadmissionpolicies.{GROUP}"
+MUTATING_BINDINGS: Final = f"mutatingadmissionpolicybindings.{GROUP}"
+VALIDATING_POLICIES: Final = f"validatingadmissionpolicies.{GROUP}"
+VALIDATING_BINDINGS: Final = f"validatingadmissionpolicybindings.{GROUP}"
+EXEMPT: Final = frozenset(
+    {
+        MUTATING_WEBHOOKS,
+        VALIDATING_WEBHOOKS,
+        MUTATING_POLICIES,
+        MUTATING_BINDINGS,
+        VALIDATING_POLICIES,
+        VALIDATING_BINDINGS,
+    }
+)
+"""What is registered never passes by what is registered: a broken webhook can always be taken away."""
+
+DECODED: Final = 16 * 1024 * 1024
+"""Bytes of stored values of which the decoded form is remembered."""
+
+T = TypeVar("T")
+
+
+class Remembered(Generic[T]):
+    """What was made of values of the store, by key and revision; the least used is dropped when the weights exceed ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._weight = 0
+        self._made: OrderedDict[tuple[Key, int], tuple[T, int]] = OrderedDict()
+
+    def get(self, key: Key, revision: int) -> T | None:
+        """What was made, None if it is not remembered."""
+        found = self._made.get((key, revision))
+        if found is None:
+            return None
+        self._made.move_to_end((key, revision))
+        return found[0]
+
+    def put(self, key: Key, revision: int, made: T, weight: int) -> T:
+        """Remembers; gives back what was given. ``weight`` is about its bytes in memory."""
+        self._weight += weight - self._made.pop((key, revision), (made, 0))[1]
+        self._made[key, revision] = made, weight
+        while self._weight > self._limit:
+            self._weight -= self._made.popitem(last=False)[1][1]
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An object with the revision by which what is made of it may be remembered."""
+
+    key: Key
+    revision: int
+    obj: Raw
+
+
+class Registrations:
+    """What is registered, by tenant."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows: dict[Key, int] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._expected: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._decoded: Remembered[Found] = Remembered(DECODED)
+
+    async def load(self) -> None:
+        """Learns what there is. Call it before the server listens."""
+        for resource in EXEMPT:
+            await self._reload(resource)
+
+    async def run(self) -> None:
+        """Keeps up with the store until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for resource in sorted(EXEMPT):
+                group.create_task(self._follow(resource))
+
+    async def _follow(self, resource: str) -> None:
+        while True:
+            revision = await self._reload(resource)
+            try:
+                async with aclosing(self._watch(resource, revision)) as batches:
+                    async for batch in batches:
+                        for change in batch.changes:
+                            self._note(change.key, gone=change.type is ChangeType.DELETE)
+            except CompactedError:
+                continue
+            return
+
+    def _watch(self, resource: str, revision: int) -> AsyncGenerator[Batch, None]:
+        return self._store.watch(Prefix(resource), revision)
+
+    async def _reload(self, resource: str) -> int:
+        page = await self._store.list(Prefix(resource))
+        there = {entry.key for entry in page.entries}
+        for key in [k for k in self._rows if k.resource == resource and k not in there]:
+            self._note(key, gone=True)
+        for key in there:
+            self._note(key, gone=False)
+        return page.revision
+
+    def _note(self, key: Key, *, gone: bool) -> None:
+        at = (key.resource, key.tenant)
+        if gone and self._rows.pop(key, None) is not None:
+            self._counts[at] -= 1
+            if not self._counts[at]:
+                del self._counts[at]
+        elif not gone and key not in self._rows:
+            self._rows[key] = 1
+            self._counts[at] += 1
+
+    def expect(self, resource: str, tenant: TenantName) -> None:
+        """An object is about to be written here: it counts from its commit on, not only when the watch brings it."""
+        self._expected[resource, tenant] = None
+        self._expected.move_to_end((resource, tenant))
+        while len(self._expected) > 4096:
+            self._expected.popitem(last=False)
+
+    async def of(self, resource: str, tenant: TenantName) -> list[Found]:
+        """The tenant's objects of one kind, by name."""
+        at = (resource, tenant)
+        if at not in self._counts and at not in self._expected:
+            return []
+        page = await self._store.list(Prefix(resource, tenant))
+        if page.entries and at in self._counts:
+            self._expected.pop(at, None)
+        return [self._found(entry) for entry in page.entries]
+
+    def any(self, tenant: TenantName) -> bool:
+        """Whether the tenant may have registered anything."""
+        return any((resource, tenant) in self._counts or (resource, tenant) in self._expected for resource in EXEMPT)
+
+    def _found(self, entry: Entry) -> Found:
+        known = self._decoded.get(entry.key, entry.revision)
+        if known is not None:
+            return known
+        found = Found(entry.key, entry.revision, decode_entry(entry))
+        return self._decoded.put(entry.key, entry.revision, found, len(entry.value) + 512)
