@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from polder.api import conform
+from polder.api import conform, strategies
 from polder.api.convert import convert, is_stored_form, stored_form
 from polder.api.defaults import default, initial_status
 from polder.api.errors import bad_request, invalid
@@ -77,6 +77,13 @@ def begin_status(resource: Resource, obj: Raw) -> None:
     status = initial_status(resource.kind, obj)
     if status is not None:
         obj["status"] = status
+
+
+def prepare(context: AdmissionContext) -> None:
+    """Puts in what the server decides, when everybody who may change the object has."""
+    assert context.obj is not None
+    if context.resource.custom is None:
+        strategies.prepare(context.resource.kind, context.obj, context.old)
 
 
 def validate(context: AdmissionContext) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from polder.api.errors import Field, FieldError, bad_request, conflict, invalid
 from polder.api.meta import TENANT_ANNOTATION, Raw
+from polder.api.strategies import strategy_of
 from polder.apiserver.catalog import Resource
 from polder.base.clock import stamp
 
@@ -19,9 +20,6 @@ _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX_LENGTH: Final = 5
 _GENERATED_LIMIT: Final = 63
 _KEPT: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
-_NO_UNCONDITIONAL: Final = frozenset({"customresourcedefinitions.apiextensions.k8s.io", "leases.coordination.k8s.io"})
-_UNCOUNTED: Final = frozenset({"namespaces", "nodes", "services"})
-"""Kinds with a status whose changes upstream does not count."""
 META: Final = Field("metadata")
 
 
@@ -92,18 +90,13 @@ def begin(resource: Resource, obj: Raw, now: datetime) -> None:
         raise invalid(resource.kind, "", [META_NAME.required("name or generateName is required")])
     meta["uid"] = str(uuid.uuid4())
     meta["creationTimestamp"] = stamp(now)
-    if has_generation(resource):
+    if resource.custom is not None:
         meta["generation"] = 1
-        if resource.custom is not None and resource.has_status:
+        if resource.has_status:
             obj.pop("status", None)
 
 
 META_NAME: Final = META / "name"
-
-
-def has_generation(resource: Resource) -> bool:
-    """Whether ``metadata.generation`` counts the changes of what is wanted."""
-    return resource.kind.resource not in _UNCOUNTED and (resource.has_status or resource.custom is not None)
 
 
 def generate_name(prefix: str) -> str:
@@ -123,7 +116,7 @@ def check_same(resource: Resource, meta: Raw, old: Raw, name: str) -> None:
         raise conflict(kind, name, why)
     said = meta.get("resourceVersion") or ""
     if said in {"", "0"}:
-        if resource.custom is not None or kind.resource in _NO_UNCONDITIONAL:
+        if resource.custom is not None or not strategy_of(kind).blind:
             field = META / "resourceVersion"
             raise invalid(kind, name, [field.invalid(0, "must be specified for an update")])
     elif said != before["resourceVersion"]:
@@ -131,7 +124,7 @@ def check_same(resource: Resource, meta: Raw, old: Raw, name: str) -> None:
 
 
 def carry_over(resource: Resource, obj: Raw, old: Raw) -> None:
-    """Keeps what only the server changes; counts the generation. Raises ApiError 422."""
+    """Keeps what only the server changes; counts a custom object's generation. Raises ApiError 422."""
     meta, before = obj["metadata"], old["metadata"]
     for name in _KEPT:
         meta.pop(name, None)
@@ -147,7 +140,7 @@ def carry_over(resource: Resource, obj: Raw, old: Raw) -> None:
         obj.pop("status", None)
         if "status" in old:
             obj["status"] = old["status"]
-    if has_generation(resource) and _wanted(obj) != _wanted(old):
+    if resource.custom is not None and _wanted(obj) != _wanted(old):
         meta["generation"] = before.get("generation", 0) + 1
 
 
