@@ -66,6 +66,12 @@ class DeleteOptions(msgspec.Struct, rename="camel"):
             return "Orphan" if self.orphan_dependents else "Background"
         return self.propagation_policy or ""
 
+    def shown(self) -> Raw:
+        """As policies and webhooks see them."""
+        found: Raw = msgspec.to_builtins(self)
+        said = {key: value for key, value in found.items() if value is not None}
+        return {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", **said}
+
 
 def read_options(body: bytes, media: str, query: Mapping[str, str]) -> DeleteOptions:
     """The options in the body or, where that is empty, in the query. Raises ApiError 400, 422."""
@@ -183,17 +189,9 @@ class Deleter:
         old = decode(current.value, current.revision)
         _check_preconditions(resource, old, options)
         context = AdmissionContext(
-            by.who,
-            by.tenant,
-            "delete",
-            resource,
-            key.namespace,
-            key.name,
-            "",
-            None,
-            old,
-            bool(options.dry_run),
-        )
+            by.who, by.tenant, "delete", resource, key.namespace, key.name, "", None, old, bool(options.dry_run),
+            options=options.shown(),
+        )  # fmt: skip
         await self.writer.chain.check(context)
         marked = self._marked(resource, old, options)
         if marked is None:
@@ -223,8 +221,8 @@ class Deleter:
                 grace = before
                 if finalizers == (meta.get("finalizers") or []) and not _is_ready(old, finalizers, grace):
                     return None
-        elif objectmeta.has_generation(resource):
-            meta["generation"] = meta.get("generation", 0) + 1
+        elif meta.get("generation"):
+            meta["generation"] += 1
         if not deleting or grace != (meta.get("deletionGracePeriodSeconds") or 0):
             meta["deletionTimestamp"] = stamp(self.writer.clock.now() + timedelta(seconds=grace))
         meta["deletionGracePeriodSeconds"] = grace

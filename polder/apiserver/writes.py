@@ -26,7 +26,7 @@ from polder.api.meta import Raw
 from polder.api.patch import PatchType, apply_patch, patch_type
 from polder.api.schemas import schema_of
 from polder.apiserver import content, objectmeta
-from polder.apiserver.admission import AdmissionContext, Chain
+from polder.apiserver.admission import AdmissionContext, Chain, operation_options
 from polder.apiserver.answers import json_answer
 from polder.apiserver.body import media_type, parse_body, parse_object, read_body
 from polder.apiserver.catalog import Resource
@@ -133,7 +133,7 @@ class Writer:
         key = Key(resource.kind.resource, info.tenant, namespace, name)
         context = AdmissionContext(
             call.who, info.tenant, "create", resource, namespace, name, "", obj, None, is_dry_run(call),
-            list(taken.warnings),
+            list(taken.warnings), options=operation_options("CreateOptions", call.query),
         )  # fmt: skip
         async with self.serial(resource, info.tenant):
             await self._admit(context)
@@ -159,6 +159,7 @@ class Writer:
         if context.verb == "create":
             content.begin_status(context.resource, context.obj)
         await self.chain.change(context)
+        content.prepare(context)
         content.validate(context)
         await self.chain.check(context)
 
@@ -229,7 +230,7 @@ class Writer:
         obj = self._merge(call, resource, taken.obj, old)
         context = AdmissionContext(
             call.who, call.info.tenant, "update", resource, key.namespace, key.name, call.info.subresource, obj, old,
-            is_dry_run(call), list(taken.warnings),
+            is_dry_run(call), list(taken.warnings), options=operation_options("UpdateOptions", call.query),
         )  # fmt: skip
         await self._admit(context)
         return await self.replace(context, current), tuple(context.warnings)
