@@ -1,169 +1,128 @@
-"""Who asks: client certificates, service-account tokens, a file of static tokens, or nobody.
+"""Who asks: an ordered chain of methods. The first that knows the credential says who it is; one that is shown and bad is
+never anonymous.
 
-Subjects: O ``polder:platform-admins`` (URI ``urn:polder:tenant:root``), ``polder:tenant-admins`` (URI
-``urn:polder:tenant:NAME:UID``), ``polder:components`` (CN ``system:polder:NAME``), ``system:nodes`` (CN
-``system:node:NAME``). A tenant's credential carries the tenant's UID, so that it is worthless to a successor.
+Whatever the method, an identity is (tenant, user); on a connection that is pinned to a tenant only that tenant's count.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
+import base64
+import binascii
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from polder.api.errors import ApiError, unauthorized
-from polder.apiserver.tenancy import Tenants
-from polder.apiserver.tokens import TokenError, Tokens, looks_like_jwt
+from polder.api.errors import unauthorized
+from polder.apiserver.authn_method import (
+    AUTHENTICATED,
+    UNAUTHENTICATED,
+    CredentialError,
+    Method,
+    Shown,
+    Verified,
+    values_of,
+)
+from polder.apiserver.authn_static import StaticUser, parse_static_tokens
+from polder.apiserver.authn_x509 import COMPONENT_PREFIX
+from polder.apiserver.tokens import AUDIENCE
 from polder.apiserver.types import Connection, Identity, Role
-from polder.base.clock import Clock
-from polder.base.errors import PermanentError
-from polder.base.ids import ROOT, TenantName
-from polder.system.pki import ClientName, PkiError, parse_client
+from polder.base.ids import ROOT
+from polder.system.pki import COMPONENTS, NODE_PREFIX, NODES, PLATFORM_ADMINS, ROOT_URN, TENANT_ADMINS, URN, tenant_urn
+
+__all__ = [
+    "ANONYMOUS", "AUTHENTICATED", "COMPONENTS", "COMPONENT_PREFIX", "NODES", "NODE_PREFIX", "PLATFORM_ADMINS", "ROOT_URN",
+    "TENANT_ADMINS", "URN", "Anonymous", "Authenticator", "CredentialError", "StaticUser", "parse_static_tokens",
+    "tenant_urn",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-PLATFORM_ADMINS = "polder:platform-admins"
-TENANT_ADMINS = "polder:tenant-admins"
-COMPONENTS = "polder:components"
-NODES = "system:nodes"
-COMPONENT_PREFIX = "system:polder:"
-NODE_PREFIX = "system:node:"
-URN = "urn:polder:tenant:"
-ROOT_URN = f"{URN}{ROOT}"
-ANONYMOUS = Identity("system:anonymous", Role.NONE, ROOT, ("system:unauthenticated",))
-AUTHENTICATED = "system:authenticated"
-
-
-class CredentialError(PermanentError):
-    """A credential that is not accepted, and why: for the server's log, never for the caller."""
-
-
-def tenant_urn(name: TenantName, uid: str) -> str:
-    """The URI that ties a certificate to one tenant."""
-    return f"{URN}{name}:{uid}"
+ANONYMOUS = Identity("system:anonymous", Role.NONE, ROOT, (UNAUTHENTICATED,))
+BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+"""How a browser, which cannot set headers, shows a token when it opens a WebSocket."""
+TOKEN_LIMIT = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class StaticUser:
-    """A row of the token file; ``tenant_uid`` is empty for the platform's users."""
+class Anonymous:
+    """Whether a request that shows nothing is somebody. ``paths``, if any, are the only ones where it is."""
 
-    name: str
-    uid: str
-    group: str
-    tenant: TenantName = ROOT
-    tenant_uid: str = ""
+    enabled: bool = True
+    paths: tuple[str, ...] = ()
 
-
-def parse_static_tokens(text: str) -> dict[bytes, StaticUser]:
-    """Reads lines ``token,user,uid,group[,tenant:tenant-uid]``, keyed by token SHA-256. Raises CredentialError."""
-    users: dict[bytes, StaticUser] = {}
-    for number, row in enumerate(csv.reader(text.splitlines()), 1):
-        if not row or row[0].startswith("#"):
-            continue
-        if len(row) not in {4, 5} or not row[0] or not row[1]:
-            raise CredentialError(f"static tokens, line {number}: want token,user,uid,group[,tenant:tenant-uid]")
-        group, (tenant, _, uid) = row[3], (row[4] if len(row) == 5 else ROOT).partition(":")
-        if group not in {PLATFORM_ADMINS, TENANT_ADMINS} or (group == TENANT_ADMINS) != bool(uid):
-            raise CredentialError(
-                f"static tokens, line {number}: the group is {PLATFORM_ADMINS}, or {TENANT_ADMINS} with a tenant's UID"
-            )
-        users[_digest(row[0])] = StaticUser(row[1], row[2], group, TenantName(tenant), uid)
-    return users
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    def on(self, path: str) -> bool:
+        """Whether it is on this path."""
+        return self.enabled and (not self.paths or path in self.paths)
 
 
 class Authenticator:
     """Turns what a connection and its headers show into an identity."""
 
-    def __init__(
-        self, tenants: Tenants, tokens: Tokens, clock: Clock, static: Mapping[bytes, StaticUser] | None = None
-    ) -> None:
-        self._tenants = tenants
-        self._tokens = tokens
-        self._clock = clock
-        self._static = static or {}
+    def __init__(self, methods: Sequence[Method], anonymous: Anonymous | None = None) -> None:
+        self._methods = methods
+        self._anonymous = anonymous or Anonymous()
 
-    async def authenticate(self, conn: Connection, headers: Mapping[str, str]) -> Identity:
-        """The identity; nobody is ``system:anonymous``, but not on a pinned connection. Raises ApiError 401."""
-        who = await self._identify(conn, headers)
-        if conn.pin is not None and (who.role is Role.NONE or who.home != conn.pin or _is_platform(who)):
+    async def authenticate(self, conn: Connection, headers: Mapping[str, str], path: str = "") -> Identity:
+        """The identity; nobody is ``system:anonymous`` of ``root``, or of the tenant that the connection is pinned to.
+        Raises ApiError 401.
+        """
+        shown = Shown(conn, headers, _bearer(headers), (AUDIENCE,))
+        found = await self._first(shown)
+        if found is not None:
+            who = found.who
+        elif not _shows_nothing(shown) or not self._anonymous.on(path):
             raise unauthorized()
-        for header in headers:
-            if header.lower().startswith("impersonate-"):
-                raise ApiError(403, "Forbidden", f"{header}: impersonation is not supported by this server")
+        else:
+            who = ANONYMOUS if conn.pin is None else replace(ANONYMOUS, home=conn.pin)
+        if conn.pin is not None and who.home != conn.pin:
+            raise unauthorized()
         return who
 
-    async def _identify(self, conn: Connection, headers: Mapping[str, str]) -> Identity:
-        """A good certificate wins over a token; a credential that is shown and bad is never anonymous."""
-        header = headers.get("Authorization", "")
-        scheme, _, token = header.partition(" ")
-        if conn.certificate is not None:
+    async def review(self, token: str, audiences: tuple[str, ...], conn: Connection) -> Verified | None:
+        """Whose a bearer token is, that was shown to somebody else on ``conn``'s way in; None if nobody's, or if it is
+        for other audiences.
+        """
+        where = Connection(pin=conn.pin, peer=conn.peer)
+        found = await self._first(
+            Shown(where, {"Authorization": f"Bearer {token}"}, token[: TOKEN_LIMIT + 1], audiences)
+        )
+        return found if found is not None and found.audiences else None
+
+    async def _first(self, shown: Shown) -> Verified | None:
+        if len(shown.token) > TOKEN_LIMIT:
+            return None
+        for method in self._methods:
             try:
-                return await self._by_certificate(conn.certificate)
-            except (CredentialError, PkiError) as error:
-                log.info("client certificate from %s refused: %s", conn.peer or "a pod", error)
-                if not header:
-                    raise unauthorized() from error
-        if not header:
-            return ANONYMOUS
-        if scheme.lower() != "bearer" or not token.strip():
-            raise unauthorized()
-        try:
-            return await self._by_token(token.strip())
-        except (CredentialError, TokenError) as error:
-            log.info("bearer token from %s refused: %s", conn.peer or "a pod", error)
-            raise unauthorized() from error
-
-    async def _by_token(self, token: str) -> Identity:
-        user = self._static.get(_digest(token))
-        if user is None:
-            if not looks_like_jwt(token):
-                raise CredentialError("the token is not known")
-            return await self._tokens.verify(token)
-        if user.group == PLATFORM_ADMINS:
-            return Identity(user.name, Role.PLATFORM_ADMIN, ROOT, (user.group, AUTHENTICATED), uid=user.uid)
-        await self._check_tenant(user.tenant, user.tenant_uid)
-        return Identity(user.name, Role.TENANT_ADMIN, user.tenant, (user.group, AUTHENTICATED), uid=user.uid)
-
-    async def _by_certificate(self, der: bytes) -> Identity:
-        """Raises CredentialError, PkiError."""
-        name = parse_client(der)
-        if self._clock.now() >= name.not_after:
-            raise CredentialError("it is expired")  # TLS looks at this only when the connection begins
-        who = _read_subject(name)
-        if who.role is not Role.TENANT_ADMIN:
-            return who
-        tenant, _, uid = name.uris[0].removeprefix(URN).partition(":")
-        await self._check_tenant(TenantName(tenant), uid)
-        return replace(who, home=TenantName(tenant))
-
-    async def _check_tenant(self, tenant: TenantName, uid: str) -> None:
-        record = await self._tenants.get(tenant)
-        if record is None or not uid or record.uid != uid or tenant == ROOT:
-            raise CredentialError("its tenant is gone")
+                found = await method.authenticate(shown)
+            except CredentialError as error:
+                log.info("%s: a credential from %s is refused: %s", type(method).__name__, _peer(shown), error)
+                continue
+            if found is not None and set(found.audiences) & set(shown.audiences):
+                return found
+        return None
 
 
-def _is_platform(who: Identity) -> bool:
-    return who.role not in {Role.TENANT_ADMIN, Role.SERVICE_ACCOUNT}
+def _shows_nothing(shown: Shown) -> bool:
+    return shown.connection.certificate is None and not shown.headers.get("Authorization") and not shown.token
 
 
-def _read_subject(name: ClientName) -> Identity:
-    """The identity that a subject spells, a tenant's home not yet looked up. Raises CredentialError."""
-    group = name.organizations[0] if len(name.organizations) == 1 else ""
-    common = name.common_name
-    groups = (group, AUTHENTICATED)
-    if common and group == PLATFORM_ADMINS and name.uris == (ROOT_URN,):
-        return Identity(common, Role.PLATFORM_ADMIN, ROOT, groups)
-    if common and group == TENANT_ADMINS and len(name.uris) == 1 and name.uris[0].startswith(URN):
-        return Identity(common, Role.TENANT_ADMIN, ROOT, groups)
-    if group == COMPONENTS and common.startswith(COMPONENT_PREFIX) and not name.uris:
-        return Identity(common, Role.COMPONENT, ROOT, groups)
-    node = common.removeprefix(NODE_PREFIX)
-    if group == NODES and node != common and node and not name.uris:
-        return Identity(common, Role.NODE, ROOT, groups, node=node)
-    raise CredentialError("its subject is none that this server gives out")
+def _peer(shown: Shown) -> str:
+    return shown.connection.peer or "a pod"
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    """The bearer token (RFC 6750), of the header or of a WebSocket's protocols."""
+    scheme, _, token = headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    if "Authorization" in headers or headers.get("Upgrade", "").lower() != "websocket":
+        return ""
+    for line in values_of(headers, "Sec-WebSocket-Protocol"):
+        for protocol in line.split(","):
+            coded = protocol.strip().removeprefix(BEARER_PROTOCOL)
+            if coded != protocol.strip():
+                try:
+                    return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).decode()
+                except (ValueError, binascii.Error):
+                    return ""
+    return ""

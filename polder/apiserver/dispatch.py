@@ -18,6 +18,7 @@ from polder.apiserver.deletes import Deleter
 from polder.apiserver.hooks import Call, Handler, Parts
 from polder.apiserver.listener import connection_of
 from polder.apiserver.metrics import Metrics
+from polder.apiserver.patches import Patcher
 from polder.apiserver.reads import Reader
 from polder.apiserver.requestinfo import ParsedPath, parse
 from polder.apiserver.subresources import Subresources
@@ -36,6 +37,7 @@ class Verbs:
 
     reader: Reader
     writer: Writer
+    patcher: Patcher
     deleter: Deleter
     watches: Watches
     subresources: Subresources
@@ -61,7 +63,7 @@ class Verbs:
             case "update" if info.name:
                 return await self.writer.update(call, resource)
             case "patch" if info.name:
-                return await self.writer.patch(call, resource)
+                return await self.patcher.patch(call, resource)
             case "delete":
                 return await self.deleter.delete(call, resource)
             case "deletecollection":
@@ -75,7 +77,7 @@ class Verbs:
             case "update":
                 return await self.writer.update(call, resource)
             case "patch":
-                return await self.writer.patch(call, resource)
+                return await self.patcher.patch(call, resource)
         raise method_not_allowed(resource.kind, f"{call.info.verb} of status")
 
 
@@ -119,9 +121,12 @@ class Dispatcher:
 
     async def _admit(self, request: web.BaseRequest, parsed: ParsedPath, request_id: str) -> Call:
         connection = connection_of(request)
-        who = await self.parts.authenticator.authenticate(connection, request.headers)
+        who = await self.parts.authenticator.authenticate(connection, request.headers, parsed.path)
         tenant = await self.parts.tenancy.resolve(who, connection, parsed.tenant)
-        return Call(request, who, parsed.info(tenant), connection, request_id, parsed.rest)
+        info = parsed.info(tenant)
+        if self.parts.impersonation is not None:
+            who = await self.parts.impersonation.apply(who, info, request.headers)
+        return Call(request, who, info, connection, request_id, parsed.rest)
 
     async def _serve(self, call: Call) -> web.StreamResponse:
         info = call.info

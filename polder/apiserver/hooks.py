@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 class Authenticator(Protocol):
     """Who asks."""
 
-    async def authenticate(self, conn: Connection, headers: Mapping[str, str]) -> Identity:
-        """Raises ApiError 401."""
+    async def authenticate(self, conn: Connection, headers: Mapping[str, str], path: str) -> Identity:
+        """``path`` is without the tenant's prefix. Raises ApiError 401."""
+        ...
+
+
+class Impersonation(Protocol):
+    """In whose name a request is served."""
+
+    async def apply(self, who: Identity, what: RequestInfo, headers: Mapping[str, str]) -> Identity:
+        """The caller, or whom its headers name if it may ask in that name. Raises ApiError 400, 403."""
         ...
 
 
@@ -124,3 +132,4 @@ class Parts:
     checking: Sequence[Hook] = ()
     subresources: Mapping[tuple[str, str], Handler] = field(default_factory=dict)
     paths: Mapping[str, Handler] = field(default_factory=dict)
+    impersonation: Impersonation | None = None

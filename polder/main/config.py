@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from polder.base.errors import PermanentError
+from polder.main.config_authn import DEFAULT_METHODS, Method
 
 VERSION = "config.polder.dev/v1alpha1"
 
@@ -26,7 +27,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     pod_cidr: str = "10.1.0.0/16"
     service_cidr: str = "10.97.0.0/16"
     """The platform's own ranges; a tenant's may be the same."""
-    token_file: str = ""
+    authentication: tuple[Method, ...] = DEFAULT_METHODS
+    """How callers show who they are, in the order in which they are asked."""
     log_format: str = "text"
 
 

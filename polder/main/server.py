@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from polder.apiserver.authn import COMPONENTS, parse_static_tokens
+from polder.apiserver.authn import COMPONENTS
 from polder.apiserver.identity import IdentityLayer, IdentitySettings
 from polder.apiserver.objects import INDEXER
 from polder.apiserver.server import ApiServer
@@ -18,6 +18,7 @@ from polder.base.errors import PermanentError
 from polder.client.client import Client, ClientSettings
 from polder.controllers.run import run_controllers
 from polder.controllers.settings import ControllerSettings
+from polder.main.authentication import read_methods
 from polder.main.config import ServerConfig, load
 from polder.main.daemon import run
 from polder.main.logs import set_up
@@ -66,8 +67,8 @@ class Server:
         self._identity.attach(self._api.serve_socket)
 
     def _identity_settings(self) -> IdentitySettings:
-        static = parse_static_tokens(Path(self._config.token_file).read_text()) if self._config.token_file else {}
-        return IdentitySettings(self._config.pod_cidr, self._config.service_cidr, static)
+        methods = read_methods(self._config.authentication)
+        return IdentitySettings(self._config.pod_cidr, self._config.service_cidr, methods)
 
     def _settings(self) -> ServerSettings:
         """Renews the serving certificate: its names follow the configuration."""

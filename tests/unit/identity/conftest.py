@@ -11,12 +11,14 @@ import pytest
 
 from polder.api.meta import Raw
 from polder.apiserver.authn import TENANT_ADMINS, Authenticator, parse_static_tokens, tenant_urn
+from polder.apiserver.authn_build import AuthnSettings, Known, UseStaticTokens
 from polder.apiserver.authz import Authorizer
 from polder.apiserver.bootstrap import Bootstrap
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.objects import encode
 from polder.apiserver.share import Share
 from polder.apiserver.tenancy import Tenancy, TenantRecord, Tenants, tenant_key
+from polder.apiserver.token_requests import TokenRequests
 from polder.apiserver.tokens import Tokens
 from polder.apiserver.types import Connection
 from polder.base.ids import TenantName
@@ -52,6 +54,8 @@ class World:
     tenants: Tenants
     tenancy: Tenancy
     tokens: Tokens
+    requests: TokenRequests
+    known: Known
     share: Share
     authn: Authenticator
     authz: Authorizer
@@ -91,7 +95,7 @@ class World:
         return await self.put("pods", tenant, "default", name, spec={"nodeName": node, **spec})
 
     async def token(self, tenant: str, account: str = "default", **spec: object) -> str:
-        answer = await self.tokens.issue(TenantName(tenant), "default", account, {"spec": spec})
+        answer = await self.requests.issue(TenantName(tenant), "default", account, {"spec": spec})
         return str(answer["status"]["token"])
 
     def tenant_admin(self, record: TenantRecord, pin: str | None = None) -> Connection:
@@ -116,8 +120,11 @@ async def world(pki: Pki) -> World:
     bootstrap = Bootstrap(clock, pki.serving_ca.read_text())
     await bootstrap.ensure_root(store, tenants)
     static = parse_static_tokens("# for tests\nplain-secret,ops,1,polder:platform-admins\n")
+    known = Known(store, pki, tenants, tokens, clock)
+    authn = known.chain(AuthnSettings((*AuthnSettings().methods, UseStaticTokens(static))))
+    requests = TokenRequests(store, tenants, tokens.keys, clock)
     made = World(
-        pki, store, clock, tenants, Tenancy(tenants, share), tokens, share, Authenticator(tenants, tokens, clock, static),
+        pki, store, clock, tenants, Tenancy(tenants, share), tokens, requests, known, share, authn,
         Authorizer(NodeRules(store, share)), bootstrap,
     )  # fmt: skip
     await made.add_tenant("acme")

@@ -51,7 +51,7 @@ async def test_root_is_completed_and_left_as_it_is(world):
 
 
 async def test_token_requests(world):
-    answer = await world.tokens.issue(TenantName("acme"), "default", "default", {})
+    answer = await world.requests.issue(TenantName("acme"), "default", "default", {})
     assert answer["kind"] == "TokenRequest"
     assert answer["spec"] == {
         "audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 3600, "boundObjectRef": None,
@@ -69,10 +69,10 @@ async def test_token_requests(world):
         ({"boundObjectRef": {**pod, "name": "none"}}, 404, "none"),
     ):
         with pytest.raises(ApiError, match=field) as caught:
-            await world.tokens.issue(TenantName("acme"), "default", "default", {"spec": spec})
+            await world.requests.issue(TenantName("acme"), "default", "default", {"spec": spec})
         assert caught.value.code == code
     with pytest.raises(ApiError) as caught:
-        await world.tokens.issue(TenantName("acme"), "default", "nobody", {})
+        await world.requests.issue(TenantName("acme"), "default", "nobody", {})
     assert caught.value.code == 404
 
 
