@@ -189,8 +189,8 @@ _OWN: Final = (
 
 BUILT_IN: Final[tuple[Kind, ...]] = (*_CORE, *_WORK, *_NETWORK, *_POLICY, *_ADMISSION, *_CLUSTER, *_OWN)
 
-PLATFORM_ONLY = frozenset({f"tenants.{P}", f"segments.{P}", "nodes"})
-"""Kept in root only. (A tenant sees nodes as a projection.)"""
+PLATFORM_ONLY = frozenset({f"tenants.{P}", f"segments.{P}"})
+"""Kept in root only."""
 POLDER_WRITTEN = frozenset({f"routers.{P}", f"ports.{P}", f"addresses.{P}", f"segments.{P}"})
 """Written by Polder's identities only."""
 

@@ -30,11 +30,25 @@ TENANT_FINALIZER = "polder.dev/tenant"
 NETWORK_FINALIZER = "polder.dev/network"
 
 
+class TenantMember(Struct, frozen=True, kw_only=True):
+    """Who may enter a tenant besides its own identities, and as what: ``admin``, ``edit`` or ``view``, of everything in it.
+
+    ``kind`` is User, Group (of the platform) or ServiceAccount (of ``tenant``, of this one where that is empty).
+    """
+
+    kind: str
+    name: str
+    role: str
+    namespace: str = ""
+    tenant: str = ""
+
+
 class TenantSpec(Struct, frozen=True, kw_only=True):
     """What a tenant is given. CIDRs may be the same as every other tenant's."""
 
     pod_cidr: str = "10.0.0.0/16"
     service_cidr: str = "10.96.0.0/16"
+    members: list[TenantMember] | None = None
 
 
 class TenantStatus(Struct, frozen=True, kw_only=True):

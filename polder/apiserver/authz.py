@@ -1,34 +1,76 @@
-"""Whether an identity may: fixed rights by role. (There is no RBAC yet; what it would grant is refused.)
+"""Whether an identity may: a fixed frame that nothing can grant away, and within it an ordered chain of authorizers.
 
-- Platform administrators may do everything, but read only in the view over all tenants.
-- Polder's components may do everything.
-- A tenant's administrator may do everything in its own tenant but write what Polder writes, see ``TENANT_NEVER``.
-- A node may do what ``NodeRules`` says, in its share.
-- A service account may read everything but Secrets in its own tenant.
-- Nobody may ask for health and version.
+The frame:
+
+- Nobody reaches into a tenant that is not its own, but the platform's administrators and components, a node where it has
+  something to do, a tenant's members (``Tenant.spec.members``), and whom the platform's ABAC file lets in.
+- Platform administrators and components may do everything, but only read in the view over all tenants. A tenant's
+  administrator may do everything in its own tenant, as may there whoever the tenant made a ``system:masters``.
+- What Polder writes (``POLDER_WRITTEN``, ``NEVER``) is written by Polder alone, and the server's own paths are the platform's.
+- A node may do what the Node authorizer says, in its share, and nothing else.
+
+Everybody else asks the chain: the first authorizer with an opinion decides; where none has one, the answer is no.
 """
 
 from __future__ import annotations
 
-from polder.api.errors import ApiError, forbidden_path, unauthorized
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from polder.api.errors import ApiError, forbidden_path
 from polder.api.kinds import PLATFORM_ONLY, POLDER_WRITTEN
 from polder.api.meta import Raw
+from polder.api.rbac import PolicyRule
+from polder.apiserver.asker import Asker, Members
 from polder.apiserver.noderules import NodeRules
-from polder.apiserver.tenancy import check_entry, closed
+from polder.apiserver.tenancy import closed
 from polder.apiserver.types import Decision, Identity, RequestInfo, Role
-from polder.base.ids import EVERY_TENANT, TenantName
+from polder.base.ids import EVERY_TENANT, ROOT
 
-READ = frozenset({"get", "list", "watch"})
-OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
-DISCOVERY = ("/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz", "/openid", "/.well-known")
-STREAM_PATH = "/polder/v1/stream"
-TENANT_NEVER = frozenset({"pods/binding", "networks.polder.dev/status"})
-"""Written by Polder alone, even in a tenant: which node a pod is on, and which VXLAN identifier a network has."""
+READ: Final = frozenset({"get", "list", "watch"})
+DISCOVERY: Final = (
+    "/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz", "/openid", "/.well-known",
+)  # fmt: skip
+"""What a tenant's API has besides resources; all other paths tell of the whole server."""
+STREAM_PATH: Final = "/polder/v1/stream"
+NEVER: Final = frozenset({"pods/binding", "networks.polder.dev/status"})
+"""Written by Polder alone: which node a pod is on, and which VXLAN identifier a network has."""
+MASTERS: Final = "system:masters"
+_PLATFORM: Final = frozenset({Role.PLATFORM_ADMIN, Role.COMPONENT})
+_ALLOWED, _NO_OPINION, _DENIED = Decision(True), Decision(False), Decision(False, True)
+
+
+class Mode(Protocol):
+    """One authorizer of the chain."""
+
+    async def decide(self, asker: Asker, what: RequestInfo) -> Decision:
+        """Allowed, expressly denied, or no opinion."""
+        ...
+
+    async def rules(self, asker: Asker, namespace: str) -> tuple[list[PolicyRule], str]:
+        """What it allows in a namespace, as rules, and why that is not all that can be said (else empty)."""
+        ...
+
+
+class Doors(Protocol):
+    """What lets somebody into a tenant, besides membership."""
+
+    def enters(self, who: Identity, tenant: str) -> bool:
+        """Whether it names both."""
+        ...
 
 
 def resource_of(what: RequestInfo) -> str:
-    """The store's name of the resource asked for."""
+    """The qualified name of the resource asked for."""
     return f"{what.resource}.{what.group}" if what.group else what.resource
+
+
+def place_of(what: RequestInfo) -> str:
+    """The namespace that rights are looked for in: a namespace itself is in itself."""
+    if what.resource == "namespaces" and not what.group and what.name:
+        return what.name
+    return what.namespace
 
 
 def denied(who: Identity, what: RequestInfo, why: str = "") -> ApiError:
@@ -36,7 +78,8 @@ def denied(who: Identity, what: RequestInfo, why: str = "") -> ApiError:
     if not what.is_resource:
         return forbidden_path(who.name, what.verb, what.path)
     target = what.resource + (f"/{what.subresource}" if what.subresource else "")
-    place = f' in the namespace "{what.namespace}"' if what.namespace else " at the cluster scope"
+    namespace = place_of(what)
+    place = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
     sentence = f'User "{who.name}" cannot {what.verb} resource "{target}" in API group "{what.group}"{place}'
     name = f' "{what.name}"' if what.name else ""
     message = f"{resource_of(what)}{name} is forbidden: {sentence}{f': {why}' if why else ''}"
@@ -48,62 +91,113 @@ def denied(who: Identity, what: RequestInfo, why: str = "") -> ApiError:
     return ApiError(403, "Forbidden", message, details)
 
 
+@dataclass(frozen=True, slots=True)
 class Authorizer:
-    """Decides by role."""
+    """The frame around the chain."""
 
-    def __init__(self, nodes: NodeRules) -> None:
-        self._nodes = nodes
+    nodes: NodeRules
+    members: Members
+    chain: Sequence[Mode]
+    doors: Sequence[Doors] = ()
 
     async def authorize(self, who: Identity, what: RequestInfo) -> None:
-        """Returns if the request may go on. Raises ApiError 401 (nobody), 403."""
-        check_entry(who, what.tenant)
-        if who.role is Role.NODE and not await self._nodes.enters(who, what.tenant):
+        """Returns if the request may go on. Raises ApiError 403."""
+        if not await self.enters(who, what.tenant):
             raise closed(who, what.tenant)
-        decision = await self.decide(who, what)
+        decision = await self._decide(who, what)
         if not decision.allowed:
-            raise unauthorized() if who.role is Role.NONE else denied(who, what, decision.reason)
+            raise denied(who, what, decision.reason)
 
     async def decide(self, who: Identity, what: RequestInfo) -> Decision:
         """See ``hooks.Authorizer``."""
-        if not await self._reaches(who, what.tenant):
-            return Decision(False, True)
-        if who.role is Role.NONE:
-            health = what.path in OPEN_PATHS and what.verb in {"get", "head"}
-            return Decision(not what.is_resource and health)
-        if not what.is_resource:
-            return Decision(self._may_path(who, what))
-        if who.role is Role.PLATFORM_ADMIN:
-            if what.tenant == EVERY_TENANT and what.verb not in READ:
-                return Decision(False, True, "the view over all tenants is for reading; name a tenant")
-            return Decision(True)
-        if who.role is Role.TENANT_ADMIN:
-            return self._tenant_admin(what)
-        if who.role is Role.SERVICE_ACCOUNT:
-            return Decision(what.verb in READ and resource_of(what) != "secrets")
-        if who.role is Role.NODE:
-            return Decision(await self._nodes.may(who, what))
-        return Decision(who.role is Role.COMPONENT)
+        return await self._decide(who, what) if await self.enters(who, what.tenant) else _DENIED
 
-    async def _reaches(self, who: Identity, tenant: TenantName) -> bool:
-        try:
-            check_entry(who, tenant)
-        except ApiError:
-            return False
-        return who.role is not Role.NODE or await self._nodes.enters(who, tenant)
-
-    def _may_path(self, who: Identity, what: RequestInfo) -> bool:
-        """Paths that are no resources: discovery and health are for all, the stream for nodes."""
-        stream = what.path == STREAM_PATH
-        if stream and who.role is Role.NODE:
+    async def enters(self, who: Identity, tenant: str) -> bool:
+        """Whether somebody reaches into a tenant at all, whether it exists or not. Whoever is nobody reaches into each: what
+        it may there is the same everywhere, unless a tenant says otherwise.
+        """
+        if who.role in _PLATFORM:
             return True
-        known = any(what.path == p or what.path.startswith(f"{p}/") for p in DISCOVERY)
-        everything = who.role in {Role.PLATFORM_ADMIN, Role.COMPONENT} and not stream
-        return everything or (known and what.verb in {"get", "head"})
+        if who.role is Role.NODE:
+            return tenant == EVERY_TENANT or await self.nodes.enters(who, tenant)
+        if tenant in {who.home, EVERY_TENANT} or who.role is Role.NONE:
+            return tenant != EVERY_TENANT
+        if who.role is Role.TENANT_ADMIN:
+            return False
+        return bool(await self.members.role(who, tenant)) or any(door.enters(who, tenant) for door in self.doors)
 
-    def _tenant_admin(self, what: RequestInfo) -> Decision:
-        resource = resource_of(what)
-        if what.verb not in READ and (resource in POLDER_WRITTEN or resource in PLATFORM_ONLY):
-            return Decision(False, True, "this kind is written by the platform only")
-        if what.verb not in READ and f"{resource}/{what.subresource}" in TENANT_NEVER:
-            return Decision(False, True, "this part is written by the platform only")
-        return Decision(True)
+    async def _decide(self, who: Identity, what: RequestInfo) -> Decision:
+        if who.role is Role.NODE:
+            return await self._node(who, what)
+        fixed = self._frame(who, what)
+        if fixed is not None:
+            return fixed
+        asker = await self.members.asker(who, what.tenant)
+        if asker.role == "admin":
+            return Decision(True, False, "a member of the tenant, as admin")
+        reasons = []
+        for mode in self.chain:
+            decision = await mode.decide(asker, what)
+            if decision.allowed or decision.denied:
+                return decision
+            if decision.reason:
+                reasons.append(decision.reason)
+        return Decision(False, False, ", ".join(reasons)) if reasons else _NO_OPINION
+
+    def _frame(self, who: Identity, what: RequestInfo) -> Decision | None:
+        """What is decided before the chain is asked."""
+        if not what.is_resource and what.path == STREAM_PATH:
+            return _DENIED
+        if who.role in _PLATFORM:
+            if who.role is Role.PLATFORM_ADMIN and what.tenant == EVERY_TENANT and _writes(what):
+                return Decision(False, True, "the view over all tenants is for reading; name a tenant")
+            return _ALLOWED
+        if not what.is_resource:
+            if what.tenant != ROOT and not _is_tenants(what.path):
+                return _DENIED
+        elif _writes(what):
+            resource = resource_of(what)
+            if resource in POLDER_WRITTEN or (resource in PLATFORM_ONLY and what.tenant != ROOT):
+                return Decision(False, True, "this kind is written by the platform only")
+            if f"{resource}/{what.subresource}" in NEVER:
+                return Decision(False, True, "this part is written by the platform only")
+        if who.home == what.tenant and (who.role is Role.TENANT_ADMIN or MASTERS in who.groups):
+            return _ALLOWED
+        return None
+
+    async def _node(self, who: Identity, what: RequestInfo) -> Decision:
+        if what.is_resource:
+            return Decision(await self.nodes.may(who, what))
+        return Decision(what.path == STREAM_PATH or (_is_tenants(what.path) and what.verb in {"get", "head"}))
+
+    async def rules(self, who: Identity, tenant: str, namespace: str) -> tuple[list[PolicyRule], list[str]]:
+        """What ``who``, who has entered the tenant, may in a namespace of it, and which authorizers cannot list that."""
+        if who.role in _PLATFORM or (who.home == tenant and (who.role is Role.TENANT_ADMIN or MASTERS in who.groups)):
+            return list(EVERYTHING), []
+        asker = await self.members.asker(who, tenant)
+        if asker.role == "admin":
+            return list(EVERYTHING), []
+        if who.role is Role.NODE:
+            return [], ["node authorizer does not support user rule resolution"]
+        found: list[PolicyRule] = []
+        problems = []
+        for mode in self.chain:
+            rules, problem = await mode.rules(asker, namespace)
+            found += rules
+            if problem:
+                problems.append(problem)
+        return found, problems
+
+
+EVERYTHING: Final = (
+    PolicyRule(verbs=("*",), api_groups=("*",), resources=("*",)),
+    PolicyRule(verbs=("*",), non_resource_urls=("*",)),
+)
+
+
+def _writes(what: RequestInfo) -> bool:
+    return what.is_resource and what.verb not in READ
+
+
+def _is_tenants(path: str) -> bool:
+    return any(path == p or path.startswith(f"{p}/") for p in DISCOVERY)

@@ -13,9 +13,6 @@ from polder.api.meta import Raw
 from polder.apiserver.objects import PLAIN, View
 from polder.base.ids import EVERY_TENANT, ROOT, TenantName
 
-PROJECTED = frozenset({"nodes"})
-"""Platform kinds that tenants see a projection of, for reading only."""
-
 
 class CustomSchema(Protocol):
     """What is known of one version of a custom kind."""
@@ -23,6 +20,11 @@ class CustomSchema(Protocol):
     @property
     def columns(self) -> tuple[Mapping[str, Any], ...]:
         """``additionalPrinterColumns``."""
+        ...
+
+    @property
+    def schema(self) -> Raw:
+        """The structural schema, which equal definitions share."""
         ...
 
     def prune(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
@@ -74,9 +76,8 @@ def _by_path(kinds: Iterable[Kind]) -> dict[tuple[str, str, str], Resource]:
 
 
 def _for_tenants() -> dict[tuple[str, str, str], Resource]:
-    """What every tenant has; projections are for reading only."""
-    kinds = [k for k in BUILT_IN if k.resource not in PLATFORM_ONLY - PROJECTED]
-    return {(k.group, k.version, k.plural): Resource(k, None, k.resource in PROJECTED) for k in kinds}
+    """What every tenant has."""
+    return _by_path(k for k in BUILT_IN if k.resource not in PLATFORM_ONLY)
 
 
 @dataclass(frozen=True, slots=True)

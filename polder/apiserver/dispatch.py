@@ -22,7 +22,7 @@ from polder.apiserver.patches import Patcher
 from polder.apiserver.reads import Reader
 from polder.apiserver.requestinfo import ParsedPath, parse
 from polder.apiserver.subresources import Subresources
-from polder.apiserver.types import RequestInfo, Role
+from polder.apiserver.types import RequestInfo
 from polder.apiserver.watches import Watches
 from polder.apiserver.writes import Writer
 from polder.store.protocol import StoreFailedError
@@ -130,12 +130,10 @@ class Dispatcher:
 
     async def _serve(self, call: Call) -> web.StreamResponse:
         info = call.info
-        if call.who.role is Role.NONE or not info.is_resource:  # nobody is told what there is
-            await self.parts.authorizer.authorize(call.who, info)
+        await self.parts.authorizer.authorize(call.who, info)  # first: who may not is not told what there is
         if not info.is_resource:
             return await self._path(call)
         resource = await self.catalog.find(info.tenant, info.group, info.version, info.resource)
-        await self.parts.authorizer.authorize(call.who, info)
         _check_scope(resource, info)
         if resource.read_only and info.verb not in {"get", "list", "watch"}:
             raise method_not_allowed(resource.kind, info.verb)

@@ -13,7 +13,7 @@ from polder.api.meta import Raw
 from polder.apiserver.admission import Hook
 from polder.apiserver.types import Connection, Decision, Identity, RequestInfo
 from polder.base.ids import TenantName
-from polder.store.protocol import Op
+from polder.store.protocol import Key, Op
 
 if TYPE_CHECKING:
     from polder.apiserver.outcalls import Outcalls
@@ -114,6 +114,14 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
+class Layers:
+    """What the projections are told: who hears of every commit before it is answered, and root's service addresses."""
+
+    wrote: Callable[[Sequence[Key], int], None] | None = None
+    root_service_cidr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What the server is composed of besides its own modules.
 
@@ -133,3 +141,4 @@ class Parts:
     subresources: Mapping[tuple[str, str], Handler] = field(default_factory=dict)
     paths: Mapping[str, Handler] = field(default_factory=dict)
     impersonation: Impersonation | None = None
+    layers: Layers = Layers()

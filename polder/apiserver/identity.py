@@ -5,6 +5,7 @@ The HTTP core needs these parts, and the entry of tenants' connections needs the
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -12,15 +13,18 @@ from dataclasses import dataclass, field
 from polder.api.meta import Raw
 from polder.apiserver.authn_build import AuthnSettings, Known
 from polder.apiserver.authn_handlers import JWKS_PATH, OPENID_PATH, REVIEW, SELF, CredentialHandlers
-from polder.apiserver.authz import STREAM_PATH, Authorizer
+from polder.apiserver.authz import STREAM_PATH
+from polder.apiserver.authz_build import AuthzSettings, authorization
 from polder.apiserver.bootstrap import Bootstrap
 from polder.apiserver.dial import Dialer
 from polder.apiserver.entry import Contexts, Entry, ServeSocket
-from polder.apiserver.hooks import Parts
+from polder.apiserver.hooks import Layers, Parts
 from polder.apiserver.impersonation import Impersonation
 from polder.apiserver.logs import Logs
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.outcalls import Outcalls
+from polder.apiserver.projection_guard import PlatformObjects
+from polder.apiserver.rbac_guard import Escalation
 from polder.apiserver.share import Share
 from polder.apiserver.stream import NodeStreams
 from polder.apiserver.tenancy import Tenancy, Tenants
@@ -40,6 +44,7 @@ class IdentitySettings:
     root_pod_cidr: str = "10.1.0.0/16"
     root_service_cidr: str = "10.97.0.0/16"
     authentication: AuthnSettings = field(default_factory=AuthnSettings)
+    authorization: AuthzSettings = field(default_factory=AuthzSettings)
 
 
 class IdentityLayer:
@@ -60,15 +65,16 @@ class IdentityLayer:
         chain = Known(store, pki, self.tenants, self.tokens, clock).chain(settings.authentication)
         requests = TokenRequests(store, self.tenants, self.tokens.keys, clock)
         handlers = CredentialHandlers(chain, self.tokens, requests, self._rules, clock)
-        authorizer = Authorizer(self._rules)
+        self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
+        authorizer = self._authorization.authorizer
         self.parts = Parts(
             chain,
             authorizer,
-            Tenancy(self.tenants, self.share),
+            Tenancy(self.tenants, authorizer),
             self.bootstrap,
             self.share,
             self.outcalls,
-            (self._rules,),
+            (self._rules, Escalation(authorizer, self._authorization.rbac), PlatformObjects(store)),
             {
                 ("serviceaccounts", "token"): handlers.token,
                 (REVIEW.qualified, ""): handlers.token_review,
@@ -77,6 +83,7 @@ class IdentityLayer:
             },
             {STREAM_PATH: self.streams.serve, JWKS_PATH: handlers.key_set, OPENID_PATH: handlers.openid},
             Impersonation(authorizer),
+            Layers(self._authorization.policies.wrote, settings.root_service_cidr),
         )
 
     def attach(self, serve: ServeSocket) -> None:
@@ -89,8 +96,12 @@ class IdentityLayer:
         await self.share.load()
 
     async def run(self) -> None:
-        """Follows the nodes' shares until cancelled. What it raises is a defect: the process should end."""
-        await self.share.run()
+        """Follows the nodes' shares and the tenants' roles until cancelled. What it raises is a defect: the process should
+        end.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.share.run())
+            group.create_task(self._authorization.policies.run())
 
     async def close(self) -> None:
         """Ends the calls out of the server and the nodes' streams."""

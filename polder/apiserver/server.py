@@ -24,6 +24,7 @@ from polder.apiserver.internal_paths import InternalPaths
 from polder.apiserver.listener import Listener, make_tls_context
 from polder.apiserver.metrics import Metrics
 from polder.apiserver.openapi_paths import OpenApi
+from polder.apiserver.patches import Patcher
 from polder.apiserver.projection import Projected
 from polder.apiserver.reads import Reader
 from polder.apiserver.settings import ServerSettings
@@ -42,21 +43,21 @@ class ApiServer:
     """Serves the Kubernetes API of every tenant from one store."""
 
     def __init__(self, settings: ServerSettings, store: Store, parts: Parts, clock: Clock) -> None:
-        store = Projected(store)
+        store = Projected(store, parts.layers.wrote, parts.layers.root_service_cidr)
         self._settings = settings
         crds = CrdRegistry(store)
         catalog = Catalog(crds)
         metrics = Metrics()
         reader = Reader(store, clock, parts.share)
         self._registered = registered_admission(store, parts, crds, clock)
-        writer = Writer(store, clock, standard_chain(store, parts, clock, self._registered), settings)
+        writer = Writer(store, clock, standard_chain(store, parts, clock, self._registered), settings, parts.authorizer)
         deleter = Deleter(writer, reader)
         self._cleanup = CrdCleanup(deleter)
         self._compaction = Compaction(store, clock, settings.history, settings.compact_interval)
         self._chores: list[asyncio.Task[None]] = []
         self._watches = Watches(store, reader, clock, settings.bookmark_interval)
         subresources = Subresources(writer, parts.subresources)
-        verbs = Verbs(reader, writer, deleter, self._watches, subresources)
+        verbs = Verbs(reader, writer, Patcher(writer), deleter, self._watches, subresources)
         owners = Owners(store, crds)
         self._garbage = GarbageFeed(owners)
         self._internal = InternalPaths(owners, self._garbage)

@@ -12,16 +12,17 @@ from typing import Protocol
 
 import orjson
 
-from polder.api.errors import ApiError, forbidden, not_found, unauthorized
+from polder.api.errors import ApiError, forbidden, not_found
 from polder.api.kinds import kind_of
 from polder.api.polder import Tenant
+from polder.apiserver.members import Membership, membership
 from polder.apiserver.types import Connection, Identity, Role
 from polder.base.ids import EVERY_TENANT, ROOT, TenantName, Uid
 from polder.store.protocol import Key, Store
 
 TENANT_KIND = kind_of(Tenant)
 CACHE_SIZE = 4096
-_EVERYWHERE = frozenset({Role.PLATFORM_ADMIN, Role.COMPONENT, Role.NODE})
+_PLATFORM = frozenset({Role.PLATFORM_ADMIN, Role.COMPONENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class TenantRecord:
     pod_cidr: str
     service_cidr: str
     phase: str = "Active"
+    members: Membership | None = None
 
 
 def tenant_key(name: TenantName) -> Key:
@@ -50,6 +52,7 @@ def record_of(value: bytes) -> TenantRecord:
         spec.get("podCidr") or known.pod_cidr,
         spec.get("serviceCidr") or known.service_cidr,
         "Terminating" if meta.get("deletionTimestamp") else "Active",
+        membership(TenantName(meta["name"]), spec.get("members") or ()),
     )
 
 
@@ -80,33 +83,34 @@ class Tenants:
         return record
 
 
-class Presence(Protocol):
-    """Which tenants a node knows of."""
+class Entrance(Protocol):
+    """Who reaches into which tenant."""
 
-    async def enters(self, node: str, tenant: str) -> bool:
-        """Whether the tenant is on the node."""
+    async def enters(self, who: Identity, tenant: str) -> bool:
+        """Whether somebody may enter a tenant, whether it exists or not."""
         ...
 
 
 class Tenancy:
     """Which tenant a request means: where the connection entered, else the path, else the credential's home."""
 
-    def __init__(self, tenants: Tenants, presence: Presence) -> None:
+    def __init__(self, tenants: Tenants, entrance: Entrance) -> None:
         self._tenants = tenants
-        self._presence = presence
+        self._entrance = entrance
 
     async def resolve(self, who: Identity, conn: Connection, asked: TenantName | None) -> TenantName:
-        """The tenant, which the caller may enter and which exists (or ``*``). Raises ApiError 401, 403, 404."""
+        """The tenant, which the caller may enter and which exists (or ``*``). Raises ApiError 403, 404.
+
+        Nobody (``system:anonymous``) may stand before each: what is asked of one that does not exist is answered as by
+        one that grants it nothing.
+        """
         tenant = asked if asked is not None else conn.pin or who.home
-        if conn.pin is not None and tenant != conn.pin:
+        if (conn.pin is not None and tenant != conn.pin) or not await self._entrance.enters(who, tenant):
             raise closed(who, tenant)
-        check_entry(who, tenant)
-        if tenant in {EVERY_TENANT, ROOT} or who.role not in _EVERYWHERE:
+        if tenant in {EVERY_TENANT, ROOT, who.home} or who.role is Role.NONE:
             return tenant
-        if who.role is Role.NODE and not await self._presence.enters(who.node, tenant):
-            raise closed(who, tenant)
         if await self._tenants.get(tenant) is None:
-            raise closed(who, tenant) if who.role is Role.NODE else not_found(TENANT_KIND, tenant)
+            raise not_found(TENANT_KIND, tenant) if who.role in _PLATFORM else closed(who, tenant)
         return tenant
 
     async def phase(self, tenant: TenantName) -> str:
@@ -115,16 +119,6 @@ class Tenancy:
             return "Active"
         record = await self._tenants.get(tenant)
         return record.phase if record else ""
-
-
-def check_entry(who: Identity, tenant: TenantName) -> None:
-    """Whether the caller's role reaches into the tenant at all; looks at nothing but the two names. Raises ApiError."""
-    if who.role in _EVERYWHERE or (who.role is not Role.NONE and tenant == who.home):
-        return
-    if who.role is not Role.NONE:
-        raise closed(who, tenant)
-    if tenant != ROOT:
-        raise unauthorized()
 
 
 def closed(who: Identity, tenant: TenantName) -> ApiError:

@@ -10,6 +10,7 @@ from polder.api import cidr, names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
 from polder.api.polder import ADDRESS_ANNOTATION, DEFAULT_ROUTER, MAC_ANNOTATION, NETWORK_ANNOTATION
+from polder.api.validation.members import validate_members
 
 _SPEC: Final = Field("spec")
 _IMMUTABLE: Final = "field is immutable"
@@ -58,6 +59,7 @@ def validate_tenant(tenant: Raw) -> Iterator[FieldError]:
         found.append(prefix)
     if len(found) == 2 and found[0].overlaps(found[1]):
         yield (_SPEC / "serviceCidr").invalid(str(found[1]), f"must not overlap spec.podCidr {found[0]}")
+    yield from validate_members(spec.get("members") or [])
 
 
 def validate_tenant_update(new: Raw, old: Raw) -> Iterator[FieldError]:

@@ -1,0 +1,59 @@
+"""Who somebody is to one tenant: under which names its roles and bindings know them, and as what they are a member.
+
+Identity is (tenant, user). A user of the platform who is let into a tenant keeps name and groups there, but nothing that
+begins with ``system:``: such names mean somebody else in each tenant. Another tenant's service account has no name at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from polder.api.rbac import identity_keys
+from polder.apiserver.tenancy import Tenants
+from polder.apiserver.types import Identity, Role
+from polder.base.ids import ROOT, TenantName
+
+SYSTEM: Final = "system:"
+AUTHENTICATED: Final = "system:authenticated"
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks in a tenant. ``role`` is the member's: admin, edit, view or empty; ``keys`` are for RBAC."""
+
+    who: Identity
+    tenant: TenantName
+    name: str
+    groups: tuple[str, ...]
+    keys: tuple[str, ...]
+    role: str = ""
+
+
+def local_names(who: Identity, tenant: str) -> tuple[str, tuple[str, ...]]:
+    """The name and groups that somebody has in a tenant; the name is empty where it has none."""
+    if who.home == tenant or who.role is Role.NONE:
+        return who.name, who.groups
+    if who.role is Role.SERVICE_ACCOUNT or who.home != ROOT or who.name.startswith(SYSTEM):
+        return "", (AUTHENTICATED,)
+    return who.name, (*(g for g in who.groups if not g.startswith(SYSTEM)), AUTHENTICATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Reads ``Tenant.spec.members``."""
+
+    tenants: Tenants
+
+    async def role(self, who: Identity, tenant: str) -> str:
+        """As what somebody is a member of a tenant: admin, edit, view; empty if not at all."""
+        if tenant == ROOT or who.role not in {Role.USER, Role.SERVICE_ACCOUNT}:
+            return ""
+        record = await self.tenants.get(TenantName(tenant))
+        return record.members.role(who) if record is not None and record.members else ""
+
+    async def asker(self, who: Identity, tenant: str) -> Asker:
+        """Somebody in a tenant that it has entered."""
+        name, groups = local_names(who, tenant)
+        role = await self.role(who, tenant)
+        return Asker(who, TenantName(tenant), name, groups, identity_keys(name, groups), role)
