@@ -1,4 +1,4 @@
-"""Builds polder/_generated: the published types of the built-in kinds and the CRI client stubs."""
+"""Builds polder/_generated: the published types of the built-in kinds and the messages of CRI and etcd."""
 
 from __future__ import annotations
 
@@ -20,19 +20,11 @@ def definitions() -> None:
     (OUT / "definitions.json.gz").write_bytes(gzip.compress(found, mtime=0))
 
 
-def cri() -> None:
-    """Generates message classes and the gRPC client from the published CRI interface definition."""
+def messages(proto: Path) -> None:
+    """Generates the message classes of a published interface definition."""
     from grpc_tools import protoc
 
-    code = protoc.main(
-        [
-            "protoc",
-            f"-I{ROOT / 'third_party' / 'cri'}",
-            f"--python_out={OUT}",
-            f"--pyi_out={OUT}",
-            str(ROOT / "third_party" / "cri" / "api.proto"),
-        ]
-    )
+    code = protoc.main(["protoc", f"-I{proto.parent}", f"--python_out={OUT}", f"--pyi_out={OUT}", str(proto)])
     if code != 0:
         raise SystemExit(f"protoc failed with exit code {code}")
 
@@ -43,7 +35,8 @@ def main() -> None:
     OUT.mkdir(parents=True)
     (OUT / "__init__.py").write_text('"""Built by tools/generate.py; never edited."""\n')
     definitions()
-    cri()
+    messages(ROOT / "third_party" / "cri" / "api.proto")
+    messages(ROOT / "third_party" / "etcd" / "etcd.proto")
 
 
 if __name__ == "__main__":

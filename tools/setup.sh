@@ -32,7 +32,7 @@ fi
 
 [ -x .venv/bin/python ] || { say "creating .venv"; python3 -m venv .venv; }
 [ -x .venv/bin/uv ] || .venv/bin/pip install --quiet --disable-pip-version-check uv
-stamp=.venv/.polder-$(cat requirements/*.txt tools/generate.py third_party/cri/api.proto pyproject.toml | sha256sum | cut -c1-16)
+stamp=.venv/.polder-$(cat requirements/*.txt tools/generate.py third_party/*/*.proto pyproject.toml | sha256sum | cut -c1-16)
 if [ ! -e "$stamp" ] || [ ! -d polder/_generated ]; then
     say "installing the locked Python packages"
     VIRTUAL_ENV=.venv .venv/bin/uv pip sync --quiet requirements/dev.txt

@@ -1,7 +1,8 @@
 """Gives the changes of a store to its watchers; every backend shares it, so that watches mean the same on each.
 
 All methods run on the event loop. A backend publishes each commit once, in order, before the committer learns of it.
-A commit has one revision and revisions have no gaps, so the recent past is a table by revision.
+A commit has one revision, so the recent past is a table by revision; where a backend shares its counter with others,
+revisions in which nothing of ours happened are commits without changes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from polder.store.protocol import Batch, Change, CompactedError, FutureRevisionError, Key, Prefix
+
+GAP = 1000
+"""Revisions without a commit of ours that are filled in; more of them empty the ring."""
 
 History = Callable[[Prefix, int, int], Awaitable[Batch]]
 """(prefix, after, to): the matching changes of the log beyond ``after``, whole commits, up to the batch's revision,
@@ -78,7 +82,7 @@ def _ranges(key: Key) -> tuple[tuple[str, str | None, str | None], ...]:
 
 def _weight(changes: Sequence[Change]) -> int:
     """About how many bytes a commit holds in memory."""
-    return sum(len(c.value) + len(c.previous or b"") + 300 for c in changes)
+    return 100 + sum(len(c.value) + len(c.previous or b"") + 300 for c in changes)
 
 
 class Hub:
@@ -101,6 +105,8 @@ class Hub:
 
     def publish(self, revision: int, changes: Sequence[Change]) -> None:
         """Hands one commit to every watcher that it concerns."""
+        if revision != self.published + 1:
+            self._fill(revision)
         self._recent[revision] = changes
         self._weight += _weight(changes)
         while self._weight > self._settings.recent:
@@ -114,6 +120,32 @@ class Hub:
             for where in _ranges(change.key):
                 for watcher in watchers.get(where, ()):
                     watcher.push(change, limit)
+
+    def _fill(self, revision: int) -> None:
+        """Notes that nothing of ours happened since the last commit; after a long gap the ring begins anew."""
+        if revision - self.published > GAP:
+            self._recent.clear()
+            self._weight, self._first = 0, revision
+        else:
+            for empty in range(self.published + 1, revision):
+                self._recent[empty] = ()
+                self._weight += _weight(())
+
+    def lost(self, oldest: int) -> None:
+        """The backend cannot tell what happened between ``published`` and ``oldest``: whoever watched from before that
+        gets CompactedError.
+        """
+        self._recent.clear()
+        self._weight, self._first = 0, oldest + 1
+        self.published = max(self.published, oldest)
+        self.assigned = max(self.assigned, oldest)
+        self.oldest = max(self.oldest, oldest)
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                if watcher.position < oldest:
+                    watcher.pending.clear()
+                    watcher.behind = True
+                    watcher.wake()
 
     def _drop_first(self) -> None:
         self._weight -= _weight(self._recent.pop(self._first))

@@ -101,7 +101,7 @@ class MemoryStore:
         return Counter(k.resource for k in here)
 
     def _index(self, key: Key, terms: tuple[str, ...]) -> None:
-        for term in self._terms.pop(key, ()):
+        for term in set(self._terms.pop(key, ())):
             having = self._having[term]
             having.discard(key)
             if not having:

@@ -1,16 +1,14 @@
 """The client of a container runtime over CRI v1 (third_party/cri/api.proto), and of containerd's event stream.
 
-The only door to gRPC. Messages are built from and turned into the types of ``cri_types``.
+Messages are built from and turned into the types of ``cri_types``.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
-
-import grpc
-import grpc.aio
 
 from polder._generated import api_pb2 as pb
 from polder.system.cri_types import (
@@ -29,6 +27,7 @@ from polder.system.cri_types import (
     SandboxNetwork,
     Security,
 )
+from polder.system.rpc import Channel, RpcError
 
 RUNTIME = "RuntimeService"
 IMAGE = "ImageService"
@@ -52,32 +51,21 @@ class CriClient:
     """One runtime, by its unix socket. Every failure is a RuntimeFailureError with the runtime's words."""
 
     def __init__(self, socket: Path) -> None:
-        # No HTTP proxy of the environment may stand between us and a local socket.
-        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 16 << 20), *RECONNECT]
-        self._channel = grpc.aio.insecure_channel(f"unix://{socket}", options=options)
-        self._calls: dict[str, Any] = {}
+        self._channel = Channel(f"unix://{socket}", [("grpc.max_receive_message_length", 16 << 20), *RECONNECT])
 
     async def close(self) -> None:
         """Ends the connection."""
         await self._channel.close()
 
     async def _call(self, service: str, method: str, request: Any, timeout: float) -> Any:
-        call = self._calls.get(method)
-        if call is None:
-            answer = getattr(pb, f"{method}Response")
-            call = self._calls[method] = self._channel.unary_unary(
-                f"/runtime.v1.{service}/{method}",
-                request_serializer=type(request).SerializeToString,
-                response_deserializer=answer.FromString,
-            )
         try:
-            return await call(request, timeout=timeout)
-        except grpc.aio.AioRpcError as error:
-            code = error.code()
+            answer = getattr(pb, f"{method}Response")
+            return await self._channel.call(f"/runtime.v1.{service}/{method}", request, answer, timeout)
+        except RpcError as error:
             raise RuntimeFailureError(
-                f"{method}: {error.details() or code.name}",
-                missing=code == grpc.StatusCode.NOT_FOUND,
-                away=code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED},
+                f"{method}: {error}",
+                missing=error.code == "NOT_FOUND",
+                away=error.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"},
             ) from error
 
     async def version(self) -> tuple[str, str]:
@@ -233,20 +221,23 @@ class CriClient:
         CRI's GetContainerEvents is missing in containerd 1.6, so this is containerd's own Events/Subscribe; the
         envelope's topic (field 3, api/services/events/v1/events.proto) is all that is read.
         """
-        subscribe = self._channel.unary_stream(
-            "/containerd.services.events.v1.Events/Subscribe",
-            request_serializer=lambda filters: b"".join(bytes([0x0A, len(f)]) + f for f in filters),
-            response_deserializer=_topic,
+        topics = self._channel.events(
+            "/containerd.services.events.v1.Events/Subscribe", [b"topic~=^/tasks/"], _filters, _topic
         )
         try:
-            async for topic in subscribe([b"topic~=^/tasks/"]):
-                yield topic
-        except grpc.aio.AioRpcError as error:
-            raise RuntimeFailureError(f"containerd's events ended: {error.details()}", away=True) from error
+            async with aclosing(topics):
+                async for topic in topics:
+                    yield topic
+        except RpcError as error:
+            raise RuntimeFailureError(f"containerd's events ended: {error}", away=True) from error
 
 
 UID_LABEL = "io.kubernetes.pod.uid"
 """On every sandbox and container: the UID of its pod."""
+
+
+def _filters(filters: list[bytes]) -> bytes:
+    return b"".join(bytes([0x0A, len(f)]) + f for f in filters)
 
 
 def _topic(envelope: bytes) -> str:

@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
+from polder.store.etcd import open_etcd
 from polder.store.hub import HubSettings
 from polder.store.memory import MemoryStore
 from polder.store.protocol import (
@@ -22,6 +23,7 @@ from polder.store.protocol import (
     StoreFailedError,
 )
 from polder.store.sqlite import open_sqlite
+from tests.etcd import Etcd
 
 SMALL = HubSettings(recent=3000, pending=8, progress=0.05)
 PODS = Prefix("pods")
@@ -31,23 +33,19 @@ def pod(name, tenant="acme", namespace="default"):
     return Key("pods", tenant, namespace, name)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def opened(request, tmp_path):
-    stores = []
-
-    def make(settings=SMALL):
-        store = MemoryStore(settings) if request.param == "memory" else open_sqlite(tmp_path / "db", settings)
-        stores.append(store)
-        return store
-
-    yield make
-    for store in stores:
-        await store.close()
-
-
-@pytest.fixture
-def store(opened):
-    return opened()
+@pytest.fixture(params=["memory", "sqlite", "etcd"])
+async def store(request, tmp_path):
+    match request.param:
+        case "memory":
+            store = MemoryStore(SMALL)
+        case "sqlite":
+            store = open_sqlite(tmp_path / "db", SMALL)
+        case "etcd":
+            etcd = Etcd().start()
+            request.addfinalizer(etcd.stop)
+            store = await open_etcd(etcd.settings(), SMALL)
+    yield store
+    await store.close()
 
 
 async def names(store, prefix=PODS, **how):
