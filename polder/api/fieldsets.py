@@ -207,11 +207,13 @@ def without(left: Fields, right: Fields) -> Fields:
 
 
 def only(left: Fields, right: Fields) -> Fields:
-    """What of ``left`` lies on, above or below the fields of ``right``: an allow-list of prefixes."""
+    """What of ``left`` lies on, above or below the fields of ``right``: an allow-list of prefixes, where ``*`` stands for
+    any element.
+    """
     found: Fields = {}
     for key, ours in left.items():
-        theirs = right.get(key)
-        if theirs is None:
+        theirs = right.get(key, right.get("*"))
+        if theirs is None or key == SELF:
             continue
         kept = ours if is_member(theirs) else node(only(children(ours), theirs), member=is_member(ours))
         if kept or is_member(ours):

@@ -6,24 +6,16 @@ The rules are ``polder.api``'s for built-in kinds and the compiled schema's for 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from polder.api import conform, strategies
 from polder.api.convert import convert, is_stored_form, stored_form
 from polder.api.defaults import default, initial_status
-from polder.api.errors import bad_request, invalid
+from polder.api.errors import invalid
 from polder.api.meta import Raw
 from polder.api.validation import validate_create, validate_update
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.catalog import Resource
-
-
-class FieldValidation(Enum):
-    """What happens to fields that the kind does not know: cut off silently, with warnings, or refused."""
-
-    IGNORE = "Ignore"
-    WARN = "Warn"
-    STRICT = "Strict"
+from polder.apiserver.options import FieldValidation
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +24,6 @@ class Content:
 
     obj: Raw
     warnings: tuple[str, ...] = ()
-
-
-def field_validation(text: str) -> FieldValidation:
-    """The query parameter ``fieldValidation``; the default warns. Raises ApiError 400."""
-    try:
-        return FieldValidation(text or "Warn")
-    except ValueError:
-        raise bad_request(f'fieldValidation: Unsupported value: "{text}": use Ignore, Warn or Strict') from None
 
 
 def take(resource: Resource, obj: Raw, validation: FieldValidation) -> Content:

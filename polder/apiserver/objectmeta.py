@@ -12,6 +12,7 @@ from typing import Final
 
 from polder.api.errors import Field, FieldError, bad_request, conflict, invalid
 from polder.api.meta import TENANT_ANNOTATION, Raw
+from polder.api.resets import metadata_stays
 from polder.api.strategies import strategy_of
 from polder.apiserver.catalog import Resource
 from polder.base.clock import stamp
@@ -20,6 +21,8 @@ _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 _SUFFIX_LENGTH: Final = 5
 _GENERATED_LIMIT: Final = 63
 _KEPT: Final = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_STAYS: Final = {"deployments.apps": ("labels",), "pods": ("ownerReferences",)}
+"""What of the metadata a write of the status leaves alone all the same."""
 META: Final = Field("metadata")
 
 
@@ -105,12 +108,17 @@ def generate_name(prefix: str) -> str:
     return prefix[: _GENERATED_LIMIT - _SUFFIX_LENGTH] + suffix
 
 
-def check_same(resource: Resource, meta: Raw, old: Raw, name: str) -> None:
-    """Name, UID and resource version of an update against what stands. Raises ApiError 400, 409, 422."""
-    kind, before = resource.kind, old["metadata"]
+def check_name(meta: Raw, name: str) -> None:
+    """Raises ApiError 400 where an object has another name than its URL."""
     if meta.get("name") != name:
         said = meta.get("name") or ""
         raise bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
+
+
+def check_same(resource: Resource, meta: Raw, old: Raw, name: str) -> None:
+    """Name, UID and resource version of an update against what stands. Raises ApiError 400, 409, 422."""
+    kind, before = resource.kind, old["metadata"]
+    check_name(meta, name)
     if meta.get("uid") and meta["uid"] != before["uid"]:
         why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {before['uid']}"
         raise conflict(kind, name, why)
@@ -126,22 +134,44 @@ def check_same(resource: Resource, meta: Raw, old: Raw, name: str) -> None:
 def carry_over(resource: Resource, obj: Raw, old: Raw) -> None:
     """Keeps what only the server changes; counts a custom object's generation. Raises ApiError 422."""
     meta, before = obj["metadata"], old["metadata"]
-    for name in _KEPT:
-        meta.pop(name, None)
-        if name in before:
-            meta[name] = before[name]
-    meta.pop("managedFields", None)
-    meta.pop("selfLink", None)
-    meta["resourceVersion"] = before["resourceVersion"]
-    problems = forbidden_annotations(meta) + _added_finalizers(meta, before)
-    if problems:
-        raise invalid(resource.kind, meta["name"], problems)
+    _keep(resource, meta, before)
     if resource.has_status:
         obj.pop("status", None)
         if "status" in old:
             obj["status"] = old["status"]
     if resource.custom is not None and _wanted(obj) != _wanted(old):
         meta["generation"] = before.get("generation", 0) + 1
+
+
+def _keep(resource: Resource, meta: Raw, before: Raw) -> None:
+    """What of the metadata only the server changes. Raises ApiError 422."""
+    for name in (*_KEPT, "managedFields"):
+        meta.pop(name, None)
+        if name in before:
+            meta[name] = before[name]
+    meta.pop("selfLink", None)
+    meta["resourceVersion"] = before["resourceVersion"]
+    problems = forbidden_annotations(meta) + _added_finalizers(meta, before)
+    if problems:
+        raise invalid(resource.kind, meta["name"], problems)
+
+
+def with_status(resource: Resource, sent: Raw, old: Raw) -> Raw:
+    """What stands with the status that was sent, and with its metadata where such writes of the kind change it. Raises
+    ApiError 422.
+    """
+    before = old["metadata"]
+    meta = dict(before)
+    if not metadata_stays(resource.kind, custom=resource.custom is not None):
+        meta = dict(sent["metadata"])
+        _keep(resource, meta, before)
+        for name in _STAYS.get(resource.kind.resource, ()):
+            meta.pop(name, None)
+            if name in before:
+                meta[name] = before[name]
+    obj = {**old, "metadata": meta}
+    obj.pop("status", None)
+    return {**obj, "status": sent["status"]} if "status" in sent else obj
 
 
 def _added_finalizers(meta: Raw, before: Raw) -> list[FieldError]:

@@ -49,9 +49,8 @@ PLAIN = View()
 
 
 def encode(obj: Raw) -> bytes:
-    """The value to store. Empty label and annotation maps, the resource version and managed fields are dropped."""
+    """The value to store. Empty label and annotation maps and the resource version are dropped."""
     meta = {k: v for k, v in obj["metadata"].items() if v not in (None, "", {}, []) and k != "resourceVersion"}
-    meta.pop("managedFields", None)
     annotations = meta.pop("annotations", None)
     if annotations:
         annotations = {k: v for k, v in annotations.items() if k != TENANT_ANNOTATION}

@@ -16,6 +16,7 @@ from polder.api.meta import Raw
 from polder.apiserver import content
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.catalog import Resource
+from polder.apiserver.options import FieldValidation
 from polder.base.ids import TenantName
 
 
@@ -66,7 +67,7 @@ class Forms:
         if resource.custom is not None and kind.api_version != resource.kind.api_version:
             changed = await self.convert_custom(context.tenant, changed, await self._sibling(context, kind), resource)
         as_sent = Resource(kind) if resource.custom is None else resource
-        taken = content.take(as_sent, changed, content.FieldValidation.IGNORE).obj
+        taken = content.take(as_sent, changed, FieldValidation.IGNORE).obj
         content.complete(resource, taken)
         context.obj.clear()
         context.obj.update(taken)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,27 +14,26 @@ from aiohttp import web
 from polder.api.errors import (
     ApiError,
     already_exists,
-    bad_request,
     conflict,
     generate_name_exhausted,
     method_not_allowed,
     not_found,
     too_large,
-    unsupported_media_type,
 )
 from polder.api.meta import Raw
-from polder.api.patch import PatchType, apply_patch, patch_type
-from polder.api.schemas import schema_of
-from polder.apiserver import content, objectmeta
-from polder.apiserver.admission import AdmissionContext, Chain, operation_options
+from polder.api.ownership import MANAGED
+from polder.apiserver import content, managers, objectmeta
+from polder.apiserver.admission import AdmissionContext, Chain
 from polder.apiserver.answers import json_answer
-from polder.apiserver.body import media_type, parse_body, parse_object, read_body
+from polder.apiserver.body import media_type, parse_object, read_body
 from polder.apiserver.catalog import Resource
-from polder.apiserver.hooks import Call
+from polder.apiserver.hooks import Authorizer, Call
+from polder.apiserver.managers import Author
 from polder.apiserver.objects import decode, encode, terms
+from polder.apiserver.options import WriteOptions, write_options
 from polder.apiserver.reads import key_of, renderer_of
 from polder.apiserver.settings import ServerSettings
-from polder.base.clock import Clock
+from polder.base.clock import Clock, stamp
 from polder.base.ids import EVERY_TENANT
 from polder.store.protocol import ConflictError, Delete, Entry, Key, Put, Store
 
@@ -43,20 +42,37 @@ OBJECT_LIMIT = 3 * 512 * 1024
 """Bytes of an object as it is stored, as upstream's etcd allows: patches, each within the limit of a body, would let it
 grow for ever. One that is longer already can still be made shorter.
 """
-APPLY_PATCH = frozenset({"application/apply-patch+yaml", "application/apply-patch+cbor"})
 _SERIAL = frozenset({"networks.polder.dev", "customresourcedefinitions.apiextensions.k8s.io"})
 """Kinds whose objects constrain each other: their writes go one at a time in a tenant."""
 
-Change = Callable[[Raw], Raw]
-"""From what stands to what is wanted; what stands stays as it is."""
+_CREATED_BY_UPDATE = frozenset({
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "clusterroles.rbac.authorization.k8s.io",
+    "endpoints",
+    "events",
+    "leasecandidates.coordination.k8s.io",
+    "leases.coordination.k8s.io",
+    "limitranges",
+    "rolebindings.rbac.authorization.k8s.io",
+    "roles.rbac.authorization.k8s.io",
+    "runtimeclasses.node.k8s.io",
+    "services",
+})  # fmt: skip
+"""Kinds that an update makes where they are missing (upstream's ``AllowCreateOnUpdate``)."""
 
 
-def is_dry_run(call: Call) -> bool:
-    """The query parameter ``dryRun``. Raises ApiError 400."""
-    said = call.query.get("dryRun", "")
-    if said not in {"", "All"}:
-        raise bad_request(f'dryRun: Unsupported value: "{said}": supported values: "All"')
-    return said == "All"
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a change wants. ``make`` gets what stands, in the form that the request speaks (None where nothing stands), leaves
+    it as it is and tells what is wanted. ``retry`` runs a lost race again; ``creates`` makes what is missing; ``owns`` says
+    that ``make`` sets managedFields itself.
+    """
+
+    make: Callable[[Raw | None], Awaitable[Raw]]
+    options: WriteOptions
+    retry: bool = True
+    creates: bool = False
+    owns: bool = False
 
 
 @dataclass(slots=True)
@@ -81,6 +97,7 @@ class Writer:
     clock: Clock
     chain: Chain
     settings: ServerSettings
+    authorizer: Authorizer
     locks: Locks = field(default_factory=Locks)
 
     def serial(self, resource: Resource, tenant: str) -> AbstractAsyncContextManager[Any]:
@@ -93,6 +110,14 @@ class Writer:
         """The request's body. Raises ApiError 408, 413."""
         return await read_body(call.request, self.settings.body_limit, self.settings.read_timeout)
 
+    def options(self, call: Call, kind: str, *, applies: bool = False) -> WriteOptions:
+        """The options of a request that writes. Raises ApiError 400, 422."""
+        return write_options(kind, call.query, call.request.headers.get("User-Agent", ""), applies=applies)
+
+    def author(self, options: WriteOptions) -> Author:
+        """Who writes now."""
+        return Author(options.manager, stamp(self.clock.now()))
+
     async def create(self, call: Call, resource: Resource) -> web.StreamResponse:
         """POST of a collection. Raises ApiError."""
         renderer = renderer_of(call, resource)
@@ -101,61 +126,86 @@ class Writer:
         obj = parse_object(await self.body(call), media_type(call.request))
         if resource.kind.namespaced and not call.info.namespace:
             raise method_not_allowed(resource.kind, "create without a namespace in the path")
+        options = self.options(call, "CreateOptions")
         objectmeta.check_kind(resource, obj)
         objectmeta.check_place(resource, objectmeta.check_metadata(obj), call.info.namespace)
-        taken = content.take(resource, obj, content.field_validation(call.query.get("fieldValidation", "")))
+        sent = obj["metadata"].get(MANAGED)
+        taken = content.take(resource, obj, options.validation)
         objectmeta.begin(resource, taken.obj, self.clock.now())
-        entry, warnings = await self._create_named(call, resource, taken)
+        entry, warnings = await self._create_named(call, resource, (taken, sent), options)
         body = renderer.one(entry, self.clock.now())
         return json_answer(body, 201, media=renderer.accepted.media, warnings=warnings)
 
     async def _create_named(
-        self, call: Call, resource: Resource, taken: content.Content
+        self, call: Call, resource: Resource, new: tuple[content.Content, Any], options: WriteOptions
     ) -> tuple[Entry, tuple[str, ...]]:
         """Commits under the given name, or tries generated ones."""
+        taken, sent = new
         meta = taken.obj["metadata"]
         if meta.get("name"):
-            return await self.insert(call, resource, taken)
+            return await self._insert(call, resource, taken, options, sent=sent)
         for _ in range(ATTEMPTS):
             named = {**taken.obj, "metadata": {**meta, "name": objectmeta.generate_name(meta["generateName"])}}
             try:
-                return await self.insert(call, resource, content.Content(named, taken.warnings))
+                again = content.Content(named, taken.warnings)
+                return await self._insert(call, resource, again, options, sent=sent)
             except ApiError as refused:
                 if not refused.is_already_exists:
                     raise
         raise generate_name_exhausted(resource.kind, meta["generateName"])
 
-    async def insert(self, call: Call, resource: Resource, taken: content.Content) -> tuple[Entry, tuple[str, ...]]:
-        """Admits and commits a new, named object. Raises ApiError."""
+    async def _insert(
+        self, call: Call, resource: Resource, taken: content.Content, options: WriteOptions, *, sent: Any = None,
+        owned: bool = False,
+    ) -> tuple[Entry, tuple[str, ...]]:  # fmt: skip
+        """Admits and commits a new, named object. ``sent`` are the client's managedFields; ``owned``: they are right as
+        they are. Raises ApiError.
+        """
         obj, info = taken.obj, call.info
         name = obj["metadata"]["name"]
         namespace = info.namespace if resource.kind.namespaced else ""
         key = Key(resource.kind.resource, info.tenant, namespace, name)
         context = AdmissionContext(
-            call.who, info.tenant, "create", resource, namespace, name, "", obj, None, is_dry_run(call),
-            list(taken.warnings), options=operation_options("CreateOptions", call.query),
+            call.who, info.tenant, "create", resource, namespace, name, "", obj, None, options.dry_run,
+            list(taken.warnings), options=options.raw("CreateOptions"),
         )  # fmt: skip
         async with self.serial(resource, info.tenant):
-            await self._admit(context)
-            value = _stored(obj)
+            await self._admit(context, None if owned else self.author(options), sent)
+            assert context.obj is not None
+            value = _stored(context.obj, owned=owned)
             standing = await self.store.get(key)
             if standing is not None:
                 raise already_exists(resource.kind, name)
             if context.dry_run:
                 return Entry(key, value, 0), tuple(context.warnings)
+            return await self._commit_new(context, key, value), tuple(context.warnings)
+
+    async def _commit_new(self, context: AdmissionContext, key: Key, value: bytes) -> Entry:
+        """Commits a new object with what accompanies it; what was given away to somebody faster is assigned anew."""
+        assert context.obj is not None
+        kind, beside = context.resource.kind, list(context.along)
+        for _ in range(ATTEMPTS):
             await self.chain.accompany(context, value)
             try:
-                revision = await self.store.commit([Put(key, value, 0, terms(obj)), *context.along])
-            except ConflictError as taken_key:
-                if taken_key.key == key:
-                    raise already_exists(resource.kind, name) from taken_key
-                other = f"{taken_key.key.resource} {taken_key.key.name}"
-                raise conflict(resource.kind, name, f"{other}, which is made along with it, is there") from taken_key
-        return Entry(key, value, revision), tuple(context.warnings)
+                revision = await self.store.commit([Put(key, value, 0, terms(context.obj)), *context.along])
+            except ConflictError as lost:
+                if lost.key == key:
+                    raise already_exists(kind, key.name) from lost
+                if not await self.chain.lost(context, lost.key):
+                    other = f"{lost.key.resource} {lost.key.name}"
+                    raise conflict(kind, key.name, f"{other}, which is made along with it, is there") from lost
+                context.along[:] = beside
+                value = encode(context.obj)
+            else:
+                return Entry(key, value, revision)
+        raise conflict(kind, key.name)
 
-    async def _admit(self, context: AdmissionContext) -> None:
+    async def _admit(self, context: AdmissionContext, author: Author | None, sent: Any) -> None:
+        """Completes, changes and checks; the author owns what it wrote itself, not what admission adds."""
         assert context.obj is not None
         content.complete(context.resource, context.obj)
+        if author is not None:
+            await managers.track(context, author, sent)
         if context.verb == "create":
             content.begin_status(context.resource, context.obj)
         await self.chain.change(context)
@@ -166,87 +216,98 @@ class Writer:
     async def update(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PUT of an object or of its status. Raises ApiError."""
         sent = parse_object(await self.body(call), media_type(call.request))
+        options = self.options(call, "UpdateOptions")
         objectmeta.check_kind(resource, sent)
         objectmeta.check_place(resource, objectmeta.check_metadata(sent), call.info.namespace)
-        return await self.change(call, resource, lambda _: sent, retry=not sent["metadata"].get("resourceVersion"))
+        named = sent["metadata"].get("resourceVersion")
 
-    async def patch(self, call: Call, resource: Resource) -> web.StreamResponse:
-        """PATCH by one of three media types. Raises ApiError; 415 for server-side apply."""
-        media = media_type(call.request)
-        schema = None if resource.custom is not None else schema_of(resource.kind)
-        if media in APPLY_PATCH:
-            refused = unsupported_media_type([t.value for t in PatchType if schema or t is not PatchType.STRATEGIC])
-            refused.message += "; server-side apply is not supported by this server: use kubectl apply without it"
-            raise refused
-        how = patch_type(media, schema)
-        patch = parse_body(await self.body(call), "application/json")
+        async def wanted(_: Raw | None) -> Raw:
+            return sent
 
-        def patched(old: Raw) -> Raw:
-            obj = apply_patch(how, old, patch, schema)
-            objectmeta.check_kind(resource, obj)
-            objectmeta.check_place(resource, objectmeta.check_metadata(obj), call.info.namespace)
-            return obj
+        creates = resource.kind.resource in _CREATED_BY_UPDATE and not call.info.subresource
+        return await self.change(call, resource, Wish(wanted, options, not named, creates))
 
-        return await self.change(call, resource, patched, retry=not _names_version(patch))
-
-    async def change(self, call: Call, resource: Resource, wanted: Change, *, retry: bool) -> web.StreamResponse:
-        """Replaces an object by what ``wanted`` makes of it; a lost race is run again where ``retry`` allows."""
+    async def change(self, call: Call, resource: Resource, wish: Wish) -> web.StreamResponse:
+        """Replaces an object by what is wished; a lost race is run again where the wish allows."""
         renderer = renderer_of(call, resource)
         key = key_of(call, resource)
+        status = 200
         async with self.serial(resource, call.info.tenant):
             try:
-                entry, warnings = await self._change_once(call, resource, key, wanted)
+                found = await self._change_once(call, resource, key, wish)
             except ConflictError as lost:
-                if not retry:
+                if not wish.retry and lost.key == key:
                     raise conflict(resource.kind, key.name) from lost
-                entry, warnings = await self._change_again(call, resource, key, wanted)
+                found = await self._change_again(call, resource, key, wish)
+        if found is None:
+            found, status = await self._make_missing(call, resource, key, wish), 201
+        entry, warnings = found
         body = renderer.one(entry, self.clock.now())
-        return json_answer(body, media=renderer.accepted.media, warnings=warnings)
+        return json_answer(body, status, media=renderer.accepted.media, warnings=warnings)
 
-    async def _change_again(
-        self, call: Call, resource: Resource, key: Key, wanted: Change
-    ) -> tuple[Entry, tuple[str, ...]]:
+    async def _change_again(self, call: Call, resource: Resource, key: Key, wish: Wish) -> _Done | None:
         """Those who lost a race queue, so that each of many loses to newcomers only."""
         async with self.locks.of(f"{key}"):
             for _ in range(ATTEMPTS):
                 try:
-                    return await self._change_once(call, resource, key, wanted)
+                    return await self._change_once(call, resource, key, wish)
                 except ConflictError:
                     continue
         raise conflict(resource.kind, key.name)
 
-    async def _change_once(
-        self, call: Call, resource: Resource, key: Key, wanted: Change
-    ) -> tuple[Entry, tuple[str, ...]]:
-        """Raises ConflictError when somebody else was faster."""
+    async def _make_missing(self, call: Call, resource: Resource, key: Key, wish: Wish) -> _Done:
+        """Creates what a change wanted and did not find; whoever does that may create too. Raises ApiError."""
+        await self.authorizer.authorize(call.who, replace(call.info, verb="create"))
+        obj = await wish.make(None)
+        meta = objectmeta.check_metadata(obj)
+        if meta.get("uid"):
+            why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
+            raise conflict(resource.kind, key.name, why)
+        objectmeta.check_name(meta, key.name)
+        meta.pop("resourceVersion", None)
+        sent = meta.get(MANAGED)
+        taken = content.take(resource, obj, wish.options.validation)
+        objectmeta.begin(resource, taken.obj, self.clock.now())
+        if wish.owns and sent:
+            taken.obj["metadata"][MANAGED] = sent
+        return await self._insert(call, resource, taken, wish.options, sent=sent, owned=wish.owns)
+
+    async def _change_once(self, call: Call, resource: Resource, key: Key, wish: Wish) -> _Done | None:
+        """None where there is nothing to change and the wish creates it. Raises ConflictError when somebody else was faster."""
         current = await self.store.get(key)
         if current is None:
+            if wish.creates:
+                return None
             raise not_found(resource.kind, key.name)
         old = decode(current.value, current.revision)
-        sent = wanted(content.shown(resource, decode(current.value, current.revision)))
-        validation = content.field_validation(call.query.get("fieldValidation", ""))
-        taken = content.take(resource, sent, validation)
+        wanted = await wish.make(content.shown(resource, decode(current.value, current.revision)))
+        sent = wanted["metadata"].get(MANAGED)
+        taken = content.take(resource, wanted, wish.options.validation)
         objectmeta.check_same(resource, taken.obj["metadata"], old, key.name)
         obj = self._merge(call, resource, taken.obj, old)
         context = AdmissionContext(
             call.who, call.info.tenant, "update", resource, key.namespace, key.name, call.info.subresource, obj, old,
-            is_dry_run(call), list(taken.warnings), options=operation_options("UpdateOptions", call.query),
+            wish.options.dry_run, list(taken.warnings), options=wish.options.raw("UpdateOptions"),
         )  # fmt: skip
-        await self._admit(context)
+        if wish.owns:
+            _own(obj["metadata"], sent)
+        await self._admit(context, None if wish.owns else self.author(wish.options), sent)
         return await self.replace(context, current), tuple(context.warnings)
 
     def _merge(self, call: Call, resource: Resource, sent: Raw, old: Raw) -> Raw:
-        """For the status subresource only the status counts, otherwise everything but it."""
+        """For the status subresource the status counts, and the metadata where the kind allows it; otherwise everything but
+        the status.
+        """
         if call.info.subresource == "status":
-            obj = {**old, "metadata": dict(old["metadata"])}
-            obj.pop("status", None)
-            return {**obj, "status": sent["status"]} if "status" in sent else obj
+            return objectmeta.with_status(resource, sent, old)
         objectmeta.carry_over(resource, sent, old)
         return sent
 
     async def replace(self, context: AdmissionContext, current: Entry) -> Entry:
         """Commits a changed object, or its removal when it only waited for this. Raises ConflictError."""
         assert context.obj is not None
+        if context.old is not None:
+            managers.settle_times(context.obj, context.old)
         value = encode(context.obj)
         if len(value) > max(OBJECT_LIMIT, len(current.value)):
             raise _too_long(value)
@@ -258,14 +319,28 @@ class Writer:
             await self.chain.accompany(context, None)
             revision = await self.store.commit([Delete(current.key, current.revision), *context.along])
             return Entry(current.key, value, revision)
+        await self.chain.accompany(context, value)
         put = Put(current.key, value, current.revision, terms(context.obj))
         revision = await self.store.commit([put, *context.along])
         return Entry(current.key, value, revision)
 
 
-def _stored(obj: Raw) -> bytes:
-    """A new object's value. Raises ApiError 413."""
+_Done = tuple[Entry, tuple[str, ...]]
+"""What was committed, and what to warn of."""
+
+
+def _own(meta: Raw, entries: Any) -> None:
+    """The managedFields that an apply decided."""
+    meta.pop(MANAGED, None)
+    if entries:
+        meta[MANAGED] = entries
+
+
+def _stored(obj: Raw, *, owned: bool) -> bytes:
+    """A new object's value; one that is too long only for its managedFields goes without. Raises ApiError 413."""
     value = encode(obj)
+    if len(value) > OBJECT_LIMIT and not owned and obj["metadata"].pop(MANAGED, None):
+        value = encode(obj)
     if len(value) > OBJECT_LIMIT:
         raise _too_long(value)
     return value
@@ -273,13 +348,3 @@ def _stored(obj: Raw) -> bytes:
 
 def _too_long(value: bytes) -> ApiError:
     return too_large(f"limit of an object is {OBJECT_LIMIT} bytes, this would have {len(value)}")
-
-
-def _names_version(patch: Any) -> bool:
-    """Whether a patch insists on a resource version; then a lost race is the caller's."""
-    if isinstance(patch, dict):
-        meta = patch.get("metadata")
-        return isinstance(meta, dict) and bool(meta.get("resourceVersion"))
-    return isinstance(patch, list) and any(
-        isinstance(op, dict) and op.get("path") == "/metadata/resourceVersion" for op in patch
-    )

@@ -1,0 +1,254 @@
+"""``metadata.managedFields`` in writes: kept by creates, updates and patches, decided by applies.
+
+Source: apiserver's handlers (create, update, patch) and apimachinery's managedfields.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from polder.api import ownership
+from polder.api.apply import Conflicts, Scope, UnknownVersionError, allowed_by_last_applied, apply, update
+from polder.api.apply_typed import TypedError
+from polder.api.apply_types import DEDUCED, Type, type_of_custom, type_of_schema
+from polder.api.convert import convert
+from polder.api.errors import ApiError, bad_request
+from polder.api.fieldsets import path_text
+from polder.api.kinds import BUILT_IN, Kind
+from polder.api.meta import Raw
+from polder.api.ownership import MANAGED, Managed, ManagedFieldsError, Manager
+from polder.api.resets import kept_fields, reset_fields
+from polder.api.schemas import schema_of
+from polder.apiserver import content
+from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.catalog import Resource
+
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+KUBECTL: Final = "kubectl"
+ANNOTATIONS_LIMIT: Final = 256 * 1024
+_TYPES_KEPT: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes: the name of the field manager, and when (RFC 3339)."""
+
+    name: str
+    time: str
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _forms() -> dict[tuple[str, str], Kind]:
+    return {(kind.resource, kind.api_version): kind for kind in BUILT_IN}
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltInVersions:
+    """The versions in which a built-in kind is served."""
+
+    kind: Kind
+
+    def _form(self, version: str) -> Kind:
+        found = _forms().get((self.kind.resource, version))
+        if found is None:
+            raise UnknownVersionError(version)
+        return found
+
+    def type_in(self, version: str) -> Type:
+        """Raises UnknownVersionError."""
+        schema = schema_of(self._form(version))
+        return DEDUCED if schema is None else type_of_schema(schema)
+
+    async def convert(self, obj: Raw, version: str) -> Raw:
+        """Raises UnknownVersionError."""
+        return convert(obj, self._form(version))
+
+
+class _CustomTypes:
+    """Types of custom schemas, by the identity of the schema, which equal definitions share."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, tuple[Raw, Type]] = OrderedDict()
+
+    def of(self, schema: Raw) -> Type:
+        """Made on first use."""
+        known = self._known.get(id(schema))
+        if known is not None:
+            self._known.move_to_end(id(schema))
+            return known[1]
+        found = type_of_custom(schema)
+        self._known[id(schema)] = (schema, found)
+        if len(self._known) > _TYPES_KEPT:
+            self._known.popitem(last=False)
+        return found
+
+
+_CUSTOM_TYPES: Final = _CustomTypes()
+
+
+@dataclass(frozen=True, slots=True)
+class CustomVersions:
+    """The versions of a custom kind."""
+
+    resource: Resource
+
+    def type_in(self, version: str) -> Type:
+        """Raises UnknownVersionError."""
+        if version.partition("/")[0] != self.resource.kind.group or self.resource.custom is None:
+            raise UnknownVersionError(version)
+        return _CUSTOM_TYPES.of(self.resource.custom.schema)
+
+    async def convert(self, obj: Raw, version: str) -> Raw:
+        """Raises UnknownVersionError."""
+        return {**obj, "apiVersion": version}
+
+
+def scope_of(resource: Resource, subresource: str) -> Scope:
+    """Where a write of this resource or of a subresource of it goes."""
+    kind = resource.kind
+    versions = BuiltInVersions(kind) if resource.custom is None else CustomVersions(resource)
+    reset = reset_fields(kind, subresource, custom=resource.custom is not None)
+    return Scope(versions, kind.api_version, subresource, reset, kept_fields(kind, subresource))
+
+
+# --- create, update, patch --------------------------------------------------------------------------------------------
+
+
+async def track(context: AdmissionContext, author: Author, sent: Any) -> None:
+    """Sets the new object's managedFields in place. ``sent`` is what the client sent for them (None for nothing)."""
+    obj, old, resource = context.obj, context.old, context.resource
+    assert obj is not None
+    meta = obj["metadata"]
+    standing: Raw = old["metadata"] if old is not None else {}
+    managed = _begun(sent, standing, context.subresource)
+    if old is not None and not managed.owners:
+        meta.pop(MANAGED, None)  # nobody asked yet who owns what
+        return
+    scope = scope_of(resource, context.subresource)
+    before = content.shown(resource, old) if old is not None else _nothing(resource)
+    found = await update(scope, before, content.shown(resource, obj), managed, (author.name, author.time))
+    _put(meta, found, standing)
+
+
+def _begun(sent: Any, standing: Raw, subresource: str) -> Managed:
+    """The owners that a write begins with: the client's where it sends sound ones, else those that stand."""
+    if subresource or sent is None or sent == standing.get(MANAGED):
+        return ownership.read_stored(standing)
+    if ownership.is_reset(sent):
+        return Managed()
+    try:
+        found = ownership.read_sent(sent)
+    except ManagedFieldsError:
+        return ownership.read_stored(standing)
+    return found if found.owners else ownership.read_stored(standing)
+
+
+def _nothing(resource: Resource) -> Raw:
+    return {"apiVersion": resource.kind.api_version, "kind": resource.kind.kind}
+
+
+def _put(meta: Raw, managed: Managed, standing: Raw) -> None:
+    entries = ownership.write(managed, standing)
+    if entries:
+        meta[MANAGED] = entries
+    else:
+        meta.pop(MANAGED, None)
+
+
+def settle_times(obj: Raw, old: Raw) -> None:
+    """Takes the old managedFields where the new ones differ in their times alone, in place."""
+    new, before = obj["metadata"].get(MANAGED), old["metadata"].get(MANAGED)
+    if new and before and new != before and ownership.same_but_times(new, before):
+        obj["metadata"][MANAGED] = before
+
+
+# --- apply ------------------------------------------------------------------------------------------------------------
+
+
+async def applied(scope: Scope, live: Raw | None, config: Raw, author: Author, *, force: bool) -> Raw:
+    """``live`` (in the request's form; None where nothing stands) with a configuration applied, managedFields set.
+
+    Raises ApiError 400, 409.
+    """
+    if (config.get("metadata") or {}).get(MANAGED) is not None:
+        raise bad_request("metadata.managedFields must be nil")
+    begun = live if live is not None else {"apiVersion": config["apiVersion"], "kind": config["kind"]}
+    standing: Raw = begun.get("metadata") or {}
+    manager = Manager.applier(author.name, scope.subresource)
+    by = (manager, author.time)
+    try:
+        managed = ownership.read_stored(standing)
+        try:
+            found = await apply(scope, begun, config, managed.copy(), by, force=force)
+        except Conflicts as conflicts:
+            left = conflicts if author.name != KUBECTL else _upgraded(scope, begun, conflicts)
+            if left is not None:
+                raise conflict_error(left) from None
+            found = await apply(scope, begun, config, managed.copy(), by, force=True)
+    except TypedError as mistake:
+        raise bad_request(f"failed to create typed patch object ({_named(config)}): {mistake}") from mistake
+    meta = dict(found.obj.get("metadata") or {})
+    _put(meta, found.managed, standing)
+    if author.name == KUBECTL and (meta.get("annotations") or {}).get(LAST_APPLIED):
+        meta["annotations"] = _with_last_applied(meta["annotations"], config)
+    return {**found.obj, "metadata": meta}
+
+
+def _named(obj: Raw) -> str:
+    """An object as upstream names it in such messages."""
+    meta = obj.get("metadata") or {}
+    version, kind = obj.get("apiVersion", ""), obj.get("kind", "")
+    group = version if "/" in version else f"/{version}"
+    return f"{meta.get('namespace', '')}/{meta.get('name', '')}; {group.lstrip('/') if '/' in version else group}, Kind={kind}"
+
+
+def _upgraded(scope: Scope, live: Raw, conflicts: Conflicts) -> Conflicts | None:
+    """What is left of the conflicts when kubectl goes from client-side to server-side apply."""
+    text = ((live.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
+    if not text:
+        return conflicts
+    try:
+        last = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return conflicts
+    if not isinstance(last, dict) or last.get("apiVersion") != scope.version:
+        return conflicts
+    return conflicts.without(allowed_by_last_applied(scope.type, live, last))
+
+
+def _with_last_applied(annotations: Raw, config: Raw) -> Raw:
+    """The annotations with what was applied, as ``kubectl apply`` without --server-side expects it."""
+    meta = dict(config.get("metadata") or {})
+    if "annotations" in meta:
+        meta["annotations"] = {k: v for k, v in (meta["annotations"] or {}).items() if k != LAST_APPLIED}
+    text = orjson.dumps({**config, "metadata": meta}, option=orjson.OPT_SORT_KEYS).decode() + "\n"
+    found = {**annotations, LAST_APPLIED: text}
+    if sum(len(key) + len(value) for key, value in found.items()) > ANNOTATIONS_LIMIT:
+        del found[LAST_APPLIED]
+    return found
+
+
+def conflict_error(conflicts: Conflicts) -> ApiError:
+    """409: an apply would change what others own."""
+    listed = [(words, path_text(path)) for words, path in conflicts.listed()]
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f"conflict with {words}", "field": field}
+        for words, field in listed
+    ]
+    if len(listed) == 1:
+        message = f"Apply failed with 1 conflict: conflict with {listed[0][0]}: {listed[0][1]}"
+    else:
+        lines: list[str] = []
+        for words in dict.fromkeys(words for words, _ in listed):
+            lines.append(f"conflicts with {words}:")
+            lines += [f"- {field}" for other, field in listed if other == words]
+        message = f"Apply failed with {len(listed)} conflicts: " + "\n".join(lines)
+    return ApiError(409, "Conflict", message, {"causes": causes})
