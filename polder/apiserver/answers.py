@@ -1,4 +1,4 @@
-"""Answers of the API server: every body is JSON or YAML without a charset, every error a metav1.Status."""
+"""Answers of the API server: every body is JSON, YAML or protobuf without a charset, every error a metav1.Status."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from aiohttp import web
 
 from polder.api.errors import ApiError
 from polder.api.meta import Raw
-from polder.apiserver.negotiate import JSON, YAML
+from polder.apiserver.negotiate import JSON, PROTOBUF, YAML
+from polder.apiserver.protobuf_encode import encode_body
 
 SOFTWARE: Final = "polder"
 """The Server header: no versions, which only help attackers."""
 
 
 def json_answer(body: bytes, status: int = 200, *, media: str = JSON, warnings: Iterable[str] = ()) -> web.Response:
-    """An answer whose body is JSON already; ``media`` YAML converts it."""
+    """An answer whose body is JSON already; ``media`` converts it. Raises ApiError 406 for what protobuf does not know."""
     if media == YAML:
         body = yaml.dump(orjson.loads(body), Dumper=yaml.CSafeDumper, allow_unicode=True).encode()
+    elif media == PROTOBUF:
+        body = encode_body(orjson.loads(body))
     response = web.Response(
         body=body, status=status, headers={"Content-Type": media, "Cache-Control": "no-cache, private"}
     )

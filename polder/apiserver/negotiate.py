@@ -13,10 +13,11 @@ from polder.api.errors import not_acceptable
 
 JSON = "application/json"
 YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 OPENAPI_V2_PROTO = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 _ANY_JSON = frozenset({JSON, "*/*", "application/*"})
 _ANY_YAML = frozenset({YAML, "application/x-yaml", "text/yaml"})
-_SUPPORTED = (JSON, YAML)
+_SUPPORTED = (JSON, YAML, PROTOBUF)
 
 
 class Form(Enum):
@@ -65,7 +66,7 @@ def clauses(accept: str) -> tuple[Clause, ...]:
 
 @lru_cache(maxsize=256)
 def accepted(accept: str) -> Accepted:
-    """The first acceptable form. No header accepts JSON. Raises ApiError 406."""
+    """The first acceptable form, protobuf only where nothing else would do. No header accepts JSON. Raises ApiError 406."""
     if not accept:
         return Accepted()
     for clause in clauses(accept):
@@ -82,4 +83,6 @@ def accepted(accept: str) -> Accepted:
             return Accepted(Form.TABLE, version, media)
         if wanted in {"PartialObjectMetadata", "PartialObjectMetadataList"}:
             return Accepted(Form.METADATA, version, media)
+    if any(clause.media == PROTOBUF and "as" not in clause.params for clause in clauses(accept)):
+        return Accepted(media=PROTOBUF)
     raise not_acceptable(_SUPPORTED)

@@ -1,70 +1,33 @@
-"""Bodies in Kubernetes' protobuf form, which Go's typed clients send: decoded to the JSON form, never written.
+"""Bodies in Kubernetes' protobuf form, which Go's typed clients send, decoded to the JSON form.
 
-``protobuf_fields.txt`` holds the wire format's facts, a line for each message: number, JSON name and type of each field
-(``*`` repeated, ``%`` map of text to). Source: the published protobuf definitions of Kubernetes 1.36 and the envelope of
-``runtime.Unknown``; encoding as protobuf.dev, "Encoding".
+Source: encoding as protobuf.dev, "Encoding"; the envelope is ``runtime.Unknown`` behind four bytes of magic. What a
+message consists of: ``protobuf_table``. A field that Go keeps as a plain value is always on the wire; in JSON it shows only
+where it says something, as Go's own JSON does.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any, Final
 
 import orjson
 
 from polder.api.errors import bad_request
 from polder.api.meta import Raw
+from polder.apiserver.protobuf_table import WireField, find, is_union, message
 from polder.base.clock import micro_stamp, stamp
 
 MEDIA: Final = "application/vnd.kubernetes.protobuf"
 MAGIC: Final = b"k8s\x00"
 DEPTH_LIMIT: Final = 60
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_INLINE: Final = frozenset({"handler", "volumeSource", "localObjectReference", "ephemeralContainerCommon"})
-"""Fields that JSON does not name: theirs stand among the outer object's."""
-_MEANINGFUL_ZERO: Final = frozenset({
-    "activeDeadlineSeconds", "allowPrivilegeEscalation", "automountServiceAccountToken", "blockOwnerDeletion", "controller",
-    "defaultMode", "enableServiceLinks", "exitCode", "expirationSeconds", "fsGroup", "gracePeriodSeconds", "hostUsers",
-    "immutable", "leaseDurationSeconds", "leaseTransitions", "mode", "optional", "orphanDependents", "priority",
-    "privileged", "readOnlyRootFilesystem", "ready", "restartCount", "runAsGroup", "runAsNonRoot", "runAsUser",
-    "serving", "setHostnameAsFQDN", "shareProcessNamespace", "started", "terminating",
-    "terminationGracePeriodSeconds", "tolerationSeconds",
-})  # fmt: skip
-"""Numbers and booleans that differ from absence when they are zero or false; the wire always carries the others."""
 
 
 class MalformedError(ValueError):
     """Bytes that are no message of the expected type."""
-
-
-@dataclass(frozen=True, slots=True)
-class WireField:
-    """One field: its JSON name, its type, and whether it is repeated (``*``) or a map (``%``)."""
-
-    name: str
-    type: str
-    many: str = ""
-
-
-Messages = dict[str, dict[int, WireField]]
-
-
-@functools.cache
-def messages() -> Messages:
-    """The fields of every message by number."""
-    text = files("polder.apiserver").joinpath("protobuf_fields.txt").read_text()
-    found: Messages = {}
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        fields = (part.split() for part in rest.split(",") if part.strip())
-        found[name] = {int(n): WireField(f, t.lstrip("*%"), t[0] if t[0] in "*%" else "") for n, f, t in fields}
-    return found
 
 
 def decode_body(body: bytes) -> Raw:
@@ -74,13 +37,14 @@ def decode_body(body: bytes) -> Raw:
             raise MalformedError("the body does not begin with the magic number of Kubernetes' protobuf")  # noqa: TRY301
         envelope = {number: value for number, _, value in _fields(body[len(MAGIC) :])}
         meta = {number: _text(value) for number, _, value in _fields(_bytes(envelope.get(1, b"")))}
-        kind = meta.get(2, "")
-        if kind not in messages():
-            raise MalformedError(f'kind "{kind}" is not accepted in this form; send JSON')  # noqa: TRY301
-        obj = _message(kind, _bytes(envelope.get(2, b"")), 0)
+        version, kind = meta.get(1, ""), meta.get(2, "")
+        name = find(version, kind)
+        if name is None:
+            raise MalformedError(f'kind "{kind}" of "{version}" is not accepted in this form; send JSON')  # noqa: TRY301
+        obj = _message(name, _bytes(envelope.get(2, b"")), 0)
     except (MalformedError, IndexError, struct.error, UnicodeDecodeError, OverflowError) as problem:
         raise bad_request(f"error decoding the body as protobuf: {problem}") from None
-    return {"apiVersion": meta.get(1, ""), "kind": kind, **obj}
+    return {"apiVersion": version, "kind": kind, **obj}
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -129,23 +93,26 @@ def _message(name: str, data: bytes, depth: int) -> Raw:
     """A message as its JSON form; unknown fields are ignored, as protobuf wants it."""
     if depth > DEPTH_LIMIT:
         raise MalformedError("it is nested too deeply")
-    known, found = messages()[name], Raw()
+    known, found = message(name).fields, Raw()
     for number, kind, raw in _fields(data):
         field = known.get(number)
         if field is None:
             continue
-        if field.many == "%":
+        if field.inline:
+            found.update(_message(field.type, _bytes(raw), depth + 1))
+        elif field.many == "%":
             key, value = _entry(field.type, _bytes(raw), depth)
             found.setdefault(field.name, {})[key] = value
         elif field.many:
             found.setdefault(field.name, []).extend(_repeated(field.type, kind, raw, depth))
-        elif field.name in _INLINE:
-            found.update(_message(field.type, _bytes(raw), depth + 1))
-        else:
-            value = _value(field.type, raw, depth)
-            if value not in (None, "") and (value or isinstance(value, dict) or field.name in _MEANINGFUL_ZERO):
-                found[field.name] = value
+        elif _says_something(field, value := _value(field.type, raw, depth)):
+            found[field.name] = value
     return found
+
+
+def _says_something(field: WireField, value: Any) -> bool:
+    """Whether Go's JSON would show the field."""
+    return value is not None and (bool(value) or isinstance(value, dict) or field.meant or field.shown)
 
 
 def _repeated(kind: str, wire: int, raw: int | bytes, depth: int) -> list[Any]:
@@ -182,7 +149,7 @@ def _value(kind: str, raw: int | bytes, depth: int) -> Any:
         case "bytes":
             return base64.b64encode(data).decode()
         case "double":
-            return struct.unpack("<d", data)[0]
+            return _number(struct.unpack("<d", data)[0])
         case "Quantity":
             return _text({n: v for n, _, v in _fields(data)}.get(1, b"0"))
         case "Time" | "MicroTime":
@@ -192,7 +159,34 @@ def _value(kind: str, raw: int | bytes, depth: int) -> Any:
             return _text(parts.get(3, b"")) if parts.get(1) else _signed(int(parts.get(2, 0)))
         case "RawExtension":
             return _raw_extension(data)
+    if is_union(kind):
+        return _union(kind, data, depth)
+    if message(kind).wrapped:
+        return [_value("string", item, depth) for _, _, item in _fields(data)]
     return _message(kind, data, depth + 1)
+
+
+def _number(value: float) -> float | int:
+    """Whole numbers as JSON's whole numbers, as Go writes them."""
+    return int(value) if value.is_integer() and abs(value) < 1 << 53 else value
+
+
+def _union(kind: str, data: bytes, depth: int) -> Any:
+    """The schema language's alternatives: a schema, or a list of schemas or of names, or a boolean."""
+    section = kind.partition(".JSON")[0]
+    schema, others, allows = None, list[Any](), False
+    for number, _, raw in _fields(data):
+        if kind.endswith("OrBool") and number == 1:
+            allows = bool(raw)
+        elif (kind.endswith("OrBool") and number == 2) or (not kind.endswith("OrBool") and number == 1):
+            schema = _message(f"{section}.JSONSchemaProps", _bytes(raw), depth + 1)
+        elif number == 2 and kind.endswith("OrStringArray"):
+            others.append(_text(raw))
+        elif number == 2:
+            others.append(_message(f"{section}.JSONSchemaProps", _bytes(raw), depth + 1))
+    if schema is not None:
+        return schema
+    return allows if kind.endswith("OrBool") else others
 
 
 def _time(data: bytes, *, micro: bool) -> str | None:

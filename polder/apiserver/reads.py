@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from polder.api.errors import expired, method_not_allowed, not_found, too_large_resource_version
+from polder.api.errors import expired, method_not_allowed, not_acceptable, not_found, too_large_resource_version
 from polder.apiserver.answers import json_answer
 from polder.apiserver.catalog import Resource
 from polder.apiserver.hooks import Call, Share
-from polder.apiserver.negotiate import accepted
+from polder.apiserver.negotiate import JSON, PROTOBUF, YAML, accepted
 from polder.apiserver.paging import Window, parse_revision, window_of, write_token
 from polder.apiserver.render import ListMeta, Renderer, renderer_for
 from polder.apiserver.selection import Selection, prefix_of, selection_of
@@ -38,6 +38,8 @@ def key_of(call: Call, resource: Resource) -> Key:
 def renderer_of(call: Call, resource: Resource) -> Renderer:
     """How the caller wants to see the resource. Raises ApiError 406."""
     form = accepted(call.request.headers.get("Accept", ""))
+    if form.media == PROTOBUF and resource.custom is not None:
+        raise not_acceptable((JSON, YAML))
     return renderer_for(resource, call.info.tenant, form, call.query.get("includeObject", ""))
 
 

@@ -121,6 +121,7 @@ def renderer_for(resource: Resource, tenant: TenantName, accepted: Accepted, inc
         view.tenants,
         accepted.form.value,
         accepted.meta_version,
+        accepted.media,
         include,
         id(resource.custom),
     )

@@ -24,7 +24,9 @@ from polder.apiserver.answers import SOFTWARE
 from polder.apiserver.catalog import Resource
 from polder.apiserver.hooks import Call, Share
 from polder.apiserver.listener import on_lost
+from polder.apiserver.negotiate import JSON, PROTOBUF
 from polder.apiserver.paging import Window, parse_revision
+from polder.apiserver.protobuf_encode import encode_event
 from polder.apiserver.reads import Reader, renderer_of
 from polder.apiserver.render import Renderer
 from polder.apiserver.requestinfo import is_true
@@ -34,6 +36,7 @@ from polder.store.protocol import Batch, Change, ChangeType, CompactedError, Fut
 
 log = logging.getLogger(__name__)
 
+PROTOBUF_WATCH = f"{PROTOBUF};stream=watch"
 STALL_LIMIT = 60.0
 UNREAD_LIMIT = 64 * 1024
 SHORTEST, LONGEST = 1800.0, 3600.0
@@ -51,8 +54,11 @@ class _Shown:
     objects: dict[tuple[bool, str], Raw] = field(default_factory=dict)
 
 
-def frame(kind: str, body: bytes) -> bytes:
+def frame(kind: str, body: bytes, media: str = JSON) -> bytes:
     """One event as an HTTP/1.1 chunk."""
+    if media == PROTOBUF:
+        event = encode_event(kind, body)
+        return b"%x\r\n%s\r\n" % (len(event), event)
     size = len(kind) + len(body) + 22
     return b'%x\r\n{"type":"%s","object":%s}\n\r\n' % (size, kind.encode(), body)
 
@@ -84,7 +90,7 @@ class Frames:
             if kind == "DELETED" and change.previous is not None:
                 value = change.previous
             body = renderer.value(change.key, value, change.revision, self._clock.now())
-            made = shown.frames[kind, renderer.token] = frame(kind, body)
+            made = shown.frames[kind, renderer.token] = frame(kind, body, renderer.accepted.media)
         return made
 
     def _kind(self, change: Change, selection: Selection, renderer: Renderer) -> str:
@@ -118,9 +124,14 @@ class _Stream:
     position: int
     response: web.StreamResponse = field(default_factory=web.StreamResponse)
 
+    @property
+    def media(self) -> str:
+        """The serialisation of the events."""
+        return self.renderer.accepted.media
+
     async def open(self) -> None:
         """Sends the head at once: clients wait for it."""
-        self.response.headers["Content-Type"] = "application/json"
+        self.response.headers["Content-Type"] = PROTOBUF_WATCH if self.media == PROTOBUF else JSON
         self.response.headers["Server"] = SOFTWARE
         self.response.headers["Cache-Control"] = "no-cache, private"
         self.response.enable_chunked_encoding()
@@ -151,11 +162,11 @@ class _Stream:
     def bookmark(self) -> None:
         """Tells how far the watch has come."""
         if self.bookmarks and self.position:
-            self.send(frame("BOOKMARK", self.renderer.bookmark(self.position)))
+            self.send(frame("BOOKMARK", self.renderer.bookmark(self.position), self.media))
 
     def fail(self, error: ApiError) -> None:
         """The event that tells why the watch ends."""
-        self.send(frame("ERROR", orjson.dumps(error.to_status())))
+        self.send(frame("ERROR", orjson.dumps(error.to_status()), self.media))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +267,12 @@ class Watches:
         found = await self._reader.find(plan.prefix, Window(), plan.selection, stream.renderer)
         now = self._reader.clock.now()
         for number, entry in enumerate(found.entries, 1):
-            stream.send(frame("ADDED", stream.renderer.one(entry, now)))
+            stream.send(frame("ADDED", stream.renderer.one(entry, now), stream.media))
             if number % 64 == 0:
                 await stream.drain()
         stream.position = found.revision
         if plan.mark_initial_end and stream.bookmarks:
-            stream.send(frame("BOOKMARK", stream.renderer.bookmark(found.revision, initial_end=True)))
+            stream.send(frame("BOOKMARK", stream.renderer.bookmark(found.revision, initial_end=True), stream.media))
 
     async def _follow(self, changes: AsyncGenerator[Batch, None], selection: Selection, stream: _Stream) -> None:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from polder.api.errors import ApiError
-from polder.apiserver.negotiate import YAML, Accepted, Form, accepted
+from polder.apiserver.negotiate import PROTOBUF, YAML, Accepted, Form, accepted
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 OLD = "application/json;as=Table;v=v1beta1;g=meta.k8s.io"
@@ -22,6 +22,7 @@ META = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
         (META, Accepted(Form.METADATA)),
         ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Accepted()),
         ("application/vnd.kubernetes.protobuf,application/json", Accepted()),
+        ("application/vnd.kubernetes.protobuf", Accepted(media=PROTOBUF)),
         (f"application/json;q=0.5,{TABLE}", Accepted(Form.TABLE)),
         ("application/json;q=0,application/yaml", Accepted(media=YAML)),
     ],
@@ -30,7 +31,9 @@ def test_first_acceptable_form(header: str, wanted: Accepted) -> None:
     assert accepted(header) == wanted
 
 
-@pytest.mark.parametrize("header", ["text/html", "application/vnd.kubernetes.protobuf", "application/json;q=x"])
+@pytest.mark.parametrize(
+    "header", ["text/html", "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", "application/json;q=x"]
+)
 def test_nothing_acceptable(header: str) -> None:
     with pytest.raises(ApiError) as refused:
         accepted(header)
