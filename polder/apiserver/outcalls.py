@@ -197,6 +197,23 @@ class Outcalls:
             raise DialError(f'no endpoints available for service "{name}"')
         return random.choice(found)  # noqa: S311 - spreads load, hides nothing
 
+    async def look(self, tenant: TenantName, namespace: str, name: str, port: int) -> tuple[str, str] | None:
+        """What is missing of a service, as a reason and a message; None if a ready endpoint is there."""
+        place = f'service/{name} in "{namespace}"'
+        entry = await self._store.get(Key("services", tenant, namespace, name))
+        if entry is None:
+            return "ServiceNotFound", f"{place} is not present"
+        spec = orjson.loads(entry.value).get("spec") or {}
+        if spec.get("type") == "ExternalName":
+            return None
+        wanted = next((p for p in spec.get("ports") or [] if p.get("port") == port), None)
+        if wanted is None:
+            return "ServicePortError", f"{place} is not listening on port {port}"
+        if not await self._endpoints(tenant, namespace, name, wanted.get("name") or ""):
+            named = wanted.get("name") or ""
+            return "MissingEndpoints", f'endpointslices for {place} have no addresses with port name "{named}"'
+        return None
+
     async def _endpoints(self, tenant: TenantName, namespace: str, name: str, port: str) -> list[Target]:
         found = []
         label = f'"{SERVICE_LABEL}":"{name}"'.encode()

@@ -11,10 +11,11 @@ import base64
 import binascii
 import hashlib
 import ssl
+import tempfile
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING
@@ -44,10 +45,10 @@ Connect = Callable[[Target], Awaitable[socket]]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The files of a client certificate and its key, shown to who asks for one."""
+    """A client certificate and its key (PEM), shown to who asks for one."""
 
-    certificate: Path
-    key: Path
+    certificate: bytes
+    key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,10 @@ class Peer:
     plain: bool = False
     insecure: bool = False
 
+    def without_checks(self) -> Peer:
+        """The same, taken with whatever certificate it shows."""
+        return replace(self, insecure=True, authorities=b"")
+
     @property
     def id(self) -> str:
         """A host name for the pool that no other peer has."""
@@ -70,7 +75,7 @@ class Peer:
         parts = (target.tenant, target.address, str(target.port), self.name, str(self.plain), str(self.insecure))
         digest = hashlib.sha256("\0".join(parts).encode() + b"\0" + self.authorities)
         if self.pair is not None:
-            digest.update(str(self.pair.certificate).encode())
+            digest.update(self.pair.certificate)
         return f"{digest.hexdigest()[:40]}.dial"
 
 
@@ -93,12 +98,11 @@ class Contexts:
     """TLS contexts by what they check and show."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[tuple[bytes, bool, Pair | None, float], ssl.SSLContext] = OrderedDict()
+        self._made: OrderedDict[tuple[bytes, bool, Pair | None], ssl.SSLContext] = OrderedDict()
 
     async def of(self, peer: Peer) -> ssl.SSLContext:
-        """Raises BadBundleError, OSError for a certificate of ours that is missing."""
-        changed = peer.pair.certificate.stat().st_mtime if peer.pair is not None else 0.0
-        key = (hashlib.sha256(peer.authorities).digest(), peer.insecure, peer.pair, changed)
+        """Raises BadBundleError."""
+        key = (hashlib.sha256(peer.authorities).digest(), peer.insecure, peer.pair)
         found = self._made.get(key)
         if found is None:
             found = self._made[key] = await asyncio.to_thread(_context, peer)
@@ -119,7 +123,12 @@ def _context(peer: Peer) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if peer.pair is not None:
-        context.load_cert_chain(peer.pair.certificate, peer.pair.key)
+        with tempfile.TemporaryDirectory(prefix="polder.") as directory:  # OpenSSL's binding reads keys from files only
+            certificate, key = Path(directory) / "crt", Path(directory) / "key"
+            for path, content in ((certificate, peer.pair.certificate), (key, peer.pair.key)):
+                path.touch(0o600)
+                path.write_bytes(content)
+            context.load_cert_chain(certificate, key)
     return context
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -80,8 +80,9 @@ class Found:
 class Registrations:
     """What is registered, by tenant."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, resources: frozenset[str] = EXEMPT) -> None:
         self._store = store
+        self._resources = resources
         self._rows: dict[Key, int] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._expected: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -89,13 +90,13 @@ class Registrations:
 
     async def load(self) -> None:
         """Learns what there is. Call it before the server listens."""
-        for resource in EXEMPT:
+        for resource in self._resources:
             await self._reload(resource)
 
     async def run(self) -> None:
         """Keeps up with the store until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for resource in sorted(EXEMPT):
+            for resource in sorted(self._resources):
                 group.create_task(self._follow(resource))
 
     async def _follow(self, resource: str) -> None:
@@ -149,9 +150,15 @@ class Registrations:
             self._expected.pop(at, None)
         return [self._found(entry) for entry in page.entries]
 
+    def rows(self) -> Sequence[Key]:
+        """Where anything is registered, of all tenants."""
+        return list(self._rows)
+
     def any(self, tenant: TenantName) -> bool:
         """Whether the tenant may have registered anything."""
-        return any((resource, tenant) in self._counts or (resource, tenant) in self._expected for resource in EXEMPT)
+        return any(
+            (resource, tenant) in self._counts or (resource, tenant) in self._expected for resource in self._resources
+        )
 
     def _found(self, entry: Entry) -> Found:
         known = self._decoded.get(entry.key, entry.revision)
