@@ -60,6 +60,8 @@ class Checked:
     """Names that stand for types."""
     functions: dict[Node, str] = field(default_factory=dict)
     """Calls whose target is a part of the function's name: the whole name."""
+    dotted: dict[Node, str] = field(default_factory=dict)
+    """Selections that are the name of a variable with dots in it."""
 
 
 class Checker:
@@ -131,6 +133,9 @@ class Checker:
 
     def _select(self, node: Select) -> CelType:
         name = _dotted(node)
+        if name in self._scope.variables and not any(name.partition(".")[0] in scope for scope in self._locals):
+            self.found.dotted[node] = name
+            return self._scope.variables[name]
         if name and "." in name and self._variable(name.partition(".")[0]) is None:
             named = self._scope.type_named(name)
             if named is not None:

@@ -53,7 +53,8 @@ class Planner:
             case Ident():
                 return _variable(names.get(node.name, node.name.removeprefix(".")))
             case Select():
-                return self._select(node, names)
+                dotted = self._checked.dotted.get(node)
+                return self._select(node, names) if dotted is None else _variable(dotted)
             case Call():
                 return self._call(node, names)
             case ListNode():
