@@ -16,6 +16,7 @@ from polder.api.errors import unauthorized
 from polder.apiserver.authn_method import (
     AUTHENTICATED,
     UNAUTHENTICATED,
+    Closable,
     CredentialError,
     Method,
     Shown,
@@ -41,6 +42,8 @@ ANONYMOUS = Identity("system:anonymous", Role.NONE, ROOT, (UNAUTHENTICATED,))
 BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 """How a browser, which cannot set headers, shows a token when it opens a WebSocket."""
 TOKEN_LIMIT = 16 * 1024
+_OUTSIDE = frozenset({Role.PLATFORM_ADMIN, Role.COMPONENT, Role.NODE})
+"""Nobody of these comes through a tenant's service, not even root's: a node carries those connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Authenticator:
             raise unauthorized()
         else:
             who = ANONYMOUS if conn.pin is None else replace(ANONYMOUS, home=conn.pin)
-        if conn.pin is not None and who.home != conn.pin:
+        if conn.pin is not None and (who.home != conn.pin or who.role in _OUTSIDE):
             raise unauthorized()
         return who
 
@@ -87,6 +90,12 @@ class Authenticator:
             Shown(where, {"Authorization": f"Bearer {token}"}, token[: TOKEN_LIMIT + 1], audiences)
         )
         return found if found is not None and found.audiences else None
+
+    async def close(self) -> None:
+        """Ends the connections that methods keep to services of others."""
+        for method in self._methods:
+            if isinstance(method, Closable):
+                await method.close()
 
     async def _first(self, shown: Shown) -> Verified | None:
         if len(shown.token) > TOKEN_LIMIT:

@@ -11,7 +11,9 @@ from polder.apiserver.authn_bootstrap import BootstrapTokens
 from polder.apiserver.authn_method import Method
 from polder.apiserver.authn_proxy import FrontProxy, ProxySettings
 from polder.apiserver.authn_static import Passwords, StaticTokens, StaticUser
+from polder.apiserver.authn_webhook import Webhook, WebhookSettings
 from polder.apiserver.authn_x509 import Certificates
+from polder.apiserver.oidc import Issuer, Oidc
 from polder.apiserver.tenancy import Tenants
 from polder.apiserver.tokens import AUDIENCE, Tokens
 from polder.base.clock import Clock
@@ -55,7 +57,30 @@ class UseFrontProxy:
     proxy: ProxySettings
 
 
-Use = UseCertificates | UseServiceAccounts | UseBootstrapTokens | UseStaticTokens | UsePasswords | UseFrontProxy
+@dataclass(frozen=True, slots=True)
+class UseOidc:
+    """Tokens of OpenID Connect issuers."""
+
+    issuers: tuple[Issuer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UseWebhook:
+    """A service that answers TokenReviews."""
+
+    webhook: WebhookSettings = field(repr=False)
+
+
+Use = (
+    UseCertificates
+    | UseServiceAccounts
+    | UseBootstrapTokens
+    | UseStaticTokens
+    | UsePasswords
+    | UseFrontProxy
+    | UseOidc
+    | UseWebhook
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +120,8 @@ class Known:
                 return Passwords(passwords, self.tenants, self.clock)
             case UseFrontProxy(proxy):
                 return FrontProxy(proxy, self.pki, self.clock)
+            case UseOidc(issuers):
+                return Oidc(issuers, self.tenants, self.clock, AUDIENCE)
+            case UseWebhook(webhook):
+                return Webhook(webhook, self.tenants, self.clock, AUDIENCE)
         assert_never(use)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from polder.apiserver.tenancy import Tenants
 from polder.apiserver.types import Connection, Identity
@@ -48,6 +48,15 @@ class Method(Protocol):
 
     async def authenticate(self, shown: Shown) -> Verified | None:
         """None if nothing of this method is shown. Raises CredentialError for something of it that is not good."""
+        ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A method that keeps connections."""
+
+    async def close(self) -> None:
+        """Ends them."""
         ...
 
 

@@ -54,9 +54,7 @@ class StaticUser:
         """Who it is, if its tenant lives. Raises CredentialError."""
         if self.tenant != ROOT:
             await check_tenant(tenants, self.tenant, self.tenant_uid)
-        role = {(PLATFORM_ADMINS,): Role.PLATFORM_ADMIN, (TENANT_ADMINS,): Role.TENANT_ADMIN}.get(
-            self.groups, Role.USER
-        )
+        role = ROLES.get(self.groups, Role.USER)
         return Identity(self.name, role, self.tenant, (*self.groups, AUTHENTICATED), uid=self.uid)
 
 

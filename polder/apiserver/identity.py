@@ -25,6 +25,7 @@ from polder.apiserver.noderules import NodeRules
 from polder.apiserver.outcalls import Outcalls
 from polder.apiserver.projection_guard import PlatformObjects
 from polder.apiserver.rbac_guard import Escalation
+from polder.apiserver.reviews import AccessReviews
 from polder.apiserver.share import Share
 from polder.apiserver.stream import NodeStreams
 from polder.apiserver.tenancy import Tenancy, Tenants
@@ -62,7 +63,7 @@ class IdentityLayer:
         self.streams = NodeStreams({"api": self._enter})
         self._dialer = Dialer(self.streams, self.share.present)
         self.outcalls = Outcalls(store, self._dialer.connect)
-        chain = Known(store, pki, self.tenants, self.tokens, clock).chain(settings.authentication)
+        self._chain = chain = Known(store, pki, self.tenants, self.tokens, clock).chain(settings.authentication)
         requests = TokenRequests(store, self.tenants, self.tokens.keys, clock)
         handlers = CredentialHandlers(chain, self.tokens, requests, self._rules, clock)
         self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
@@ -79,6 +80,7 @@ class IdentityLayer:
                 ("serviceaccounts", "token"): handlers.token,
                 (REVIEW.qualified, ""): handlers.token_review,
                 (SELF.qualified, ""): handlers.self_review,
+                **AccessReviews(authorizer).handlers(),
                 ("pods", "log"): Logs(store, self.streams).serve,
             },
             {STREAM_PATH: self.streams.serve, JWKS_PATH: handlers.key_set, OPENID_PATH: handlers.openid},
@@ -105,6 +107,7 @@ class IdentityLayer:
 
     async def close(self) -> None:
         """Ends the calls out of the server and the nodes' streams."""
+        await self._chain.close()
         await self.outcalls.close()
         await self._dialer.close()
         await self.streams.close()

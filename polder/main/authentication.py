@@ -13,14 +13,18 @@ from polder.apiserver.authn_build import (
     UseBootstrapTokens,
     UseCertificates,
     UseFrontProxy,
+    UseOidc,
     UsePasswords,
     UseServiceAccounts,
     UseStaticTokens,
+    UseWebhook,
 )
 from polder.apiserver.authn_proxy import ProxySettings
 from polder.apiserver.authn_static import parse_passwords, parse_static_tokens
+from polder.apiserver.authn_webhook import WebhookSettings
 from polder.base.errors import PermanentError
 from polder.main import config_authn as config
+from polder.main.config_oidc import issuers_of
 
 T = TypeVar("T")
 
@@ -53,6 +57,10 @@ def _use(method: config.Method) -> Use:
             return UsePasswords(_parse(file, parse_passwords))
         case config.FrontProxy():
             return UseFrontProxy(_proxy(method))
+        case config.OpenIdConnect():
+            return UseOidc(issuers_of(method))
+        case config.Webhook():
+            return UseWebhook(_webhook(method))
         case config.Anonymous():
             raise AssertionError("is no link of the chain")
     assert_never(method)
@@ -77,3 +85,22 @@ def _proxy(method: config.FrontProxy) -> ProxySettings:
         method.group_headers,
         method.extra_header_prefixes,
     )
+
+
+def _webhook(method: config.Webhook) -> WebhookSettings:
+    if not method.url.startswith("https://"):
+        raise PermanentError(f"configuration: authentication Webhook url {method.url!r} is no https URL")
+    return WebhookSettings(
+        method.url,
+        _text(method.authority_file),
+        method.certificate_file,
+        method.key_file,
+        _text(method.token_file).strip(),
+        method.cache_seconds,
+        method.timeout_seconds,
+        method.tenant,
+    )
+
+
+def _text(file: str) -> str:
+    return _parse(file, str) if file else ""

@@ -13,6 +13,7 @@ from polder.api.meta import Raw
 from polder.apiserver.authn import TENANT_ADMINS, Authenticator, parse_static_tokens, tenant_urn
 from polder.apiserver.authn_build import AuthnSettings, Known, UseStaticTokens
 from polder.apiserver.authz import Authorizer
+from polder.apiserver.authz_build import AuthzSettings, authorization
 from polder.apiserver.bootstrap import Bootstrap
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.objects import encode
@@ -123,9 +124,9 @@ async def world(pki: Pki) -> World:
     known = Known(store, pki, tenants, tokens, clock)
     authn = known.chain(AuthnSettings((*AuthnSettings().methods, UseStaticTokens(static))))
     requests = TokenRequests(store, tenants, tokens.keys, clock)
+    authz = authorization(AuthzSettings(), store, NodeRules(store, share), tenants).authorizer
     made = World(
-        pki, store, clock, tenants, Tenancy(tenants, share), tokens, requests, known, share, authn,
-        Authorizer(NodeRules(store, share)), bootstrap,
+        pki, store, clock, tenants, Tenancy(tenants, authz), tokens, requests, known, share, authn, authz, bootstrap,
     )  # fmt: skip
     await made.add_tenant("acme")
     await made.add_tenant("globex")

@@ -57,15 +57,17 @@ async def test_token_requests(world):
         "audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 3600, "boundObjectRef": None,
     }  # fmt: skip
     uid = await world.pod("acme", "web", "n1", serviceAccountName="other")
+    await world.pod("acme", "own", "n1")
     pod = {"apiVersion": "v1", "kind": "Pod", "name": "web"}
     for spec, code, field in (
         ({"expirationSeconds": 599}, 422, "spec.expirationSeconds"),
-        ({"expirationSeconds": 31536001}, 422, "spec.expirationSeconds"),
+        ({"expirationSeconds": 2**32 + 1}, 422, "spec.expirationSeconds"),
         ({"expirationSeconds": True}, 422, "spec.expirationSeconds"),
         ({"audiences": "x"}, 422, "spec.audiences"),
-        ({"boundObjectRef": {"kind": "Node", "apiVersion": "v1", "name": "n"}}, 422, "spec.boundObjectRef"),
-        ({"boundObjectRef": {**pod, "uid": "1"}}, 409, "UID"),
-        ({"boundObjectRef": {**pod, "uid": uid}}, 400, "other"),
+        ({"boundObjectRef": {"kind": "Node", "apiVersion": "v1", "name": "n"}}, 404, "nodes"),
+        ({"boundObjectRef": {"kind": "ConfigMap", "apiVersion": "v1", "name": "n"}}, 400, "ConfigMap"),
+        ({"boundObjectRef": {**pod, "name": "own", "uid": "1"}}, 409, "UID"),
+        ({"boundObjectRef": {**pod, "uid": uid}}, 400, "different"),
         ({"boundObjectRef": {**pod, "name": "none"}}, 404, "none"),
     ):
         with pytest.raises(ApiError, match=field) as caught:
