@@ -48,7 +48,7 @@ class Patcher:
 
     async def _apply(self, call: Call, resource: Resource) -> web.StreamResponse:
         options = self.writer.options(call, "PatchOptions", applies=True)
-        config = parse_object(await self.writer.body(call), "application/yaml")
+        config = read_config(await self.writer.body(call))
         check_form(resource, config)
         scope = managers.scope_of(resource, call.info.subresource)
 
@@ -61,6 +61,11 @@ class Patcher:
         named = bool((config.get("metadata") or {}).get("resourceVersion"))
         wish = Wish(merged, options, not named, creates=not call.info.subresource, owns=True)
         return await self.writer.change(call, resource, wish)
+
+
+def read_config(body: bytes) -> Raw:
+    """The configuration of an apply, JSON for most clients, which is YAML too. Raises ApiError 400."""
+    return parse_object(body, "application/json" if body.lstrip().startswith(b"{") else "application/yaml")
 
 
 def check_form(resource: Resource, config: Raw) -> None:

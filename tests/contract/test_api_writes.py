@@ -86,9 +86,10 @@ async def test_an_update_that_changes_nothing_is_no_event(admin: Any) -> None:
 
 async def test_only_the_status_subresource_writes_status(admin: Any) -> None:
     await made(admin, PODS, pod())
-    sent = {"metadata": {"labels": {"no": "no"}}, "status": {"phase": "Running"}}
+    sent = {"metadata": {"labels": {"a": "b"}}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}}
     after = (await admin.patch(f"{PODS}/p/status", sent)).json
-    assert after["status"]["phase"] == "Running" and "labels" not in after["metadata"]
+    assert after["status"]["phase"] == "Running" and "nodeName" not in after["spec"]
+    assert after["metadata"]["labels"] == {"a": "b"} and after["metadata"]["generation"] == 1
     assert (await admin.get(f"{PODS}/p/status")).json == after
     assert (await admin.post(f"{PODS}/p/status", {})).status == 405
     assert (await admin.get(f"{MAPS}/kube-root-ca.crt/status")).status == 404
@@ -123,8 +124,8 @@ async def test_patches_run_again_when_they_lose_a_race(admin: Any) -> None:
 
 async def test_patch_media_types(admin: Any) -> None:
     await made(admin, MAPS, {"metadata": {"name": "x"}, "data": {"a": "b"}})
-    apply = await admin.call("PATCH", f"{MAPS}/x?fieldManager=k", b"{}", Content_Type="application/apply-patch+yaml")
-    assert apply.status == 415 and "server-side apply" in apply.json["message"]
+    cbor = await admin.call("PATCH", f"{MAPS}/x?fieldManager=k", b"{}", Content_Type="application/apply-patch+cbor")
+    assert cbor.status == 415 and "application/apply-patch+yaml" in cbor.json["message"]
     assert (await admin.patch(f"{MAPS}/x", [], "something")).status == 415
     test = [{"op": "test", "path": "/data/a", "value": "no"}]
     assert (await admin.patch(f"{MAPS}/x", test, "json-patch")).status == 422
@@ -142,7 +143,7 @@ async def test_field_validation(admin: Any) -> None:
     assert "dada" not in warned.json
     quiet = await admin.post(f"{MAPS}?fieldValidation=Ignore", {**odd, "metadata": {"name": "y"}})
     assert quiet.status == 201 and "Warning" not in quiet.headers
-    assert (await admin.post(f"{MAPS}?fieldValidation=x", odd)).status == 400
+    assert (await admin.post(f"{MAPS}?fieldValidation=x", odd)).status == 422
     assert (await admin.post(MAPS, {"metadata": {"name": "z"}, "data": ["a"]})).status == 400
 
 
@@ -152,7 +153,7 @@ async def test_dry_runs_change_nothing(admin: Any, running: Any) -> None:
     assert (await admin.post(f"{MAPS}?dryRun=All", {"metadata": {"name": "y"}})).status == 201
     assert (await admin.patch(f"{MAPS}/x?dryRun=All", {"data": {"a": "b"}})).json["data"] == {"a": "b"}
     assert (await admin.delete(f"{MAPS}/x?dryRun=All")).status == 200
-    assert (await admin.post(f"{MAPS}?dryRun=Some", {"metadata": {"name": "y"}})).status == 400
+    assert (await admin.post(f"{MAPS}?dryRun=Some", {"metadata": {"name": "y"}})).status == 422
     assert await running.store.revision() == before
 
 
