@@ -43,12 +43,21 @@ class TenantMember(Struct, frozen=True, kw_only=True):
     tenant: str = ""
 
 
+class TenantQuota(Struct, frozen=True, kw_only=True):
+    """What a tenant may use: the names of a ResourceQuota, over all its namespaces, and ``objects``, ``objects.bytes`` (what
+    they take in the store, each rounded up to 1 KiB), ``namespaces`` and ``customresourcedefinitions``.
+    """
+
+    hard: dict[str, str | int | float] | None = None
+
+
 class TenantSpec(Struct, frozen=True, kw_only=True):
     """What a tenant is given. CIDRs may be the same as every other tenant's."""
 
     pod_cidr: str = "10.0.0.0/16"
     service_cidr: str = "10.96.0.0/16"
     members: list[TenantMember] | None = None
+    quota: TenantQuota | None = None
 
 
 class TenantStatus(Struct, frozen=True, kw_only=True):

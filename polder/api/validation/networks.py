@@ -11,6 +11,7 @@ from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
 from polder.api.polder import ADDRESS_ANNOTATION, DEFAULT_ROUTER, MAC_ANNOTATION, NETWORK_ANNOTATION
 from polder.api.validation.members import validate_members
+from polder.api.validation.quotas import validate_tenant_quota
 
 _SPEC: Final = Field("spec")
 _IMMUTABLE: Final = "field is immutable"
@@ -60,6 +61,7 @@ def validate_tenant(tenant: Raw) -> Iterator[FieldError]:
     if len(found) == 2 and found[0].overlaps(found[1]):
         yield (_SPEC / "serviceCidr").invalid(str(found[1]), f"must not overlap spec.podCidr {found[0]}")
     yield from validate_members(spec.get("members") or [])
+    yield from validate_tenant_quota(spec, _SPEC)
 
 
 def validate_tenant_update(new: Raw, old: Raw) -> Iterator[FieldError]:
