@@ -10,6 +10,7 @@ import yaml
 
 from polder.base.errors import PermanentError
 from polder.main.config_authn import DEFAULT_METHODS, Method
+from polder.main.config_storage import EtcdConfig, SealingConfig
 
 VERSION = "config.polder.dev/v1alpha1"
 
@@ -22,7 +23,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     listen: list[str]
     names: list[str] = []
     """Host names and addresses that the serving certificate carries, besides the listening ones."""
-    store: str
+    store: str = ""
+    """The file of the store on this machine's disk. Several servers share ``etcd`` instead."""
+    etcd: EtcdConfig | None = None
+    sealing: SealingConfig | None = None
+    """Secrets at rest; without it they are stored as they are."""
     pki: str
     pod_cidr: str = "10.1.0.0/16"
     service_cidr: str = "10.97.0.0/16"

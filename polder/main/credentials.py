@@ -13,7 +13,9 @@ from polder.cli.kubeconfig import Access, render
 from polder.client.client import Client, ClientSettings
 from polder.main.cluster import Cluster, NodePlan
 from polder.main.config import AgentConfig, ServerConfig, dump
+from polder.main.config_storage import SealingConfig
 from polder.system.pki import Leaf, Pki, ensure_pki, write_private
+from polder.system.pki.sealing import ensure_keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Credentials:
             listen=[f"127.0.0.1:{cluster.port}", f"{cluster.host_address}:{cluster.port}"],
             names=["localhost"],
             store=str(cluster.server_folder / "polder.db"),
+            sealing=SealingConfig(keyring=str(ensure_keyring_file(cluster))),
             pki=str(cluster.pki),
         )
         return _write(cluster.server_folder / "server.yaml", dump(config))
@@ -102,6 +105,14 @@ class Credentials:
             protected=[self.cluster.host_address],
         )
         return _write(node.folder / "agent.yaml", dump(config))
+
+
+def ensure_keyring_file(cluster: Cluster) -> Path:
+    """The keys that seal the cluster's secrets at rest, made if missing."""
+    path = cluster.server_folder / "keyring"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    ensure_keyring(path)
+    return path
 
 
 def _write(path: Path, text: str) -> Path:

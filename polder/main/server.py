@@ -10,7 +10,6 @@ from pathlib import Path
 
 from polder.apiserver.authn import COMPONENTS
 from polder.apiserver.identity import IdentityLayer, IdentitySettings
-from polder.apiserver.objects import INDEXER
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
 from polder.base.clock import SystemClock
@@ -22,10 +21,10 @@ from polder.main.authentication import read_methods
 from polder.main.config import ServerConfig, load
 from polder.main.daemon import run
 from polder.main.logs import set_up
+from polder.main.storage import open_store
 from polder.scheduler.run import run_scheduler
 from polder.scheduler.settings import SchedulerSettings
 from polder.store.protocol import Store
-from polder.store.sqlite import open_sqlite
 from polder.system.pki import Pki, ensure_pki
 
 log = logging.getLogger(__name__)
@@ -109,9 +108,7 @@ def component_credentials(pki: Pki, name: str) -> tuple[Path, Path]:
 
 async def serve(config: ServerConfig) -> None:
     """Opens the store and serves until cancelled."""
-    path = Path(config.store)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    store = open_sqlite(path, indexer=INDEXER)
+    store = await open_store(config)
     try:
         await Server(config, store).run()
     finally:

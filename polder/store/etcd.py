@@ -275,10 +275,11 @@ class EtcdStore:
         keys = [self._layout.found(entry) for entry in await self._keys(start)]
         return [key for key in keys if tenant is None or key.tenant == tenant]
 
-    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
+    async def resources(self, tenant: str | None, namespace: str | None = None) -> Mapping[str, int]:
         """See ``Store.resources``."""
         places = await self._keys(self._layout.places(tenant, namespace))
-        return Counter(self._layout.resource(place) for place in places)
+        keys = (self._layout.at(place) for place in places)
+        return Counter(key.resource for key in keys if namespace is None or key.namespace == namespace)
 
     async def _keys(self, start: bytes) -> Sequence[bytes]:
         if self._closed:

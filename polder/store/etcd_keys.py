@@ -98,13 +98,16 @@ class Layout:
         """Where a row is counted."""
         return self._places + b"".join(map(_part, (key.tenant, key.namespace, key.resource, key.name)))[:-1]
 
-    def places(self, tenant: str, namespace: str | None) -> bytes:
-        """How the places of a tenant or of one of its namespaces begin."""
+    def places(self, tenant: str | None, namespace: str | None) -> bytes:
+        """How the places begin among which those of a tenant, or of one of its namespaces, are; of all tenants: all."""
+        if tenant is None:
+            return self._places
         return self._places + _part(tenant) + (b"" if namespace is None else _part(namespace))
 
-    def resource(self, place: bytes) -> str:
-        """The resource that is counted at a place."""
-        return place[len(self._places) :].split(b"\0")[2].decode()
+    def at(self, place: bytes) -> Key:
+        """The key that is counted at a place."""
+        tenant, namespace, resource, name = place[len(self._places) :].decode().split("\0")
+        return Key(resource, tenant, namespace, name)
 
     def term(self, term: str, key: Key) -> bytes:
         """Where a row is found by a term."""

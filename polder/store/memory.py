@@ -95,9 +95,9 @@ class MemoryStore:
         """See ``Store.by_term``."""
         return sorted(k for k in self._having.get(term, ()) if tenant is None or k.tenant == tenant)
 
-    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
+    async def resources(self, tenant: str | None, namespace: str | None = None) -> Mapping[str, int]:
         """See ``Store.resources``."""
-        here = (k for k in self._keys if k.tenant == tenant and (namespace is None or k.namespace == namespace))
+        here = (k for k in self._keys if tenant in (None, k.tenant) and (namespace is None or k.namespace == namespace))
         return Counter(k.resource for k in here)
 
     def _index(self, key: Key, terms: tuple[str, ...]) -> None:

@@ -207,9 +207,9 @@ class Store(Protocol):
         """The keys of the present rows that were put with the term, in key order; of one tenant, or of all."""
         ...
 
-    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
-        """How many rows each resource has in a tenant (None: cluster-scoped ones too) or in one namespace (empty: the
-        cluster-scoped alone). Resources without rows are left out.
+    async def resources(self, tenant: str | None, namespace: str | None = None) -> Mapping[str, int]:
+        """How many rows each resource has in a tenant (None: in all), there in all namespaces and in none (None) or in one
+        (empty: the cluster-scoped alone). Resources without rows are left out.
         """
         ...
 

@@ -100,7 +100,7 @@ class SqliteStore:
         """See ``Store.by_term``."""
         return await self._read(lambda c: _by_term(c, term, tenant))
 
-    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
+    async def resources(self, tenant: str | None, namespace: str | None = None) -> Mapping[str, int]:
         """See ``Store.resources``."""
         return await self._read(lambda c: _resources(c, tenant, namespace))
 
@@ -226,11 +226,12 @@ def _by_term(connection: sqlite3.Connection, term: str, tenant: str | None) -> S
     return [Key(*row) for row in rows]
 
 
-def _resources(connection: sqlite3.Connection, tenant: str, namespace: str | None) -> Mapping[str, int]:
-    where, values = ("", (tenant,)) if namespace is None else (" AND namespace = ?", (tenant, namespace))
+def _resources(connection: sqlite3.Connection, tenant: str | None, namespace: str | None) -> Mapping[str, int]:
+    asked = [(name, value) for name, value in (("tenant", tenant), ("namespace", namespace)) if value is not None]
+    where = f"WHERE {' AND '.join(f'{name} = ?' for name, _ in asked)}" if asked else ""
     rows = connection.execute(
-        f"SELECT resource, count(*) FROM entry WHERE tenant = ?{where} GROUP BY resource ORDER BY resource",  # noqa: S608
-        values,
+        f"SELECT resource, count(*) FROM entry {where} GROUP BY resource ORDER BY resource",  # noqa: S608
+        tuple(value for _, value in asked),
     )
     return dict(rows.fetchall())
 

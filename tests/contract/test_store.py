@@ -361,6 +361,8 @@ async def test_resources_counts_the_rows_of_a_place(store):
     assert dict(await store.resources("acme")) == {"pods": 3, "secrets": 1, "nodes": 1}
     assert dict(await store.resources("acme", "default")) == {"pods": 2, "secrets": 1}
     assert dict(await store.resources("acme", "")) == {"nodes": 1}
+    assert dict(await store.resources(None)) == {"pods": 5, "secrets": 1, "nodes": 1}
+    assert dict(await store.resources(None, "default")) == {"pods": 4, "secrets": 1}
     assert dict(await store.resources("nobody")) == dict(await store.resources("acme", "none")) == {}
 
 

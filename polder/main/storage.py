@@ -1,0 +1,63 @@
+"""Opens the store that the configuration names, with its secrets sealed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from polder.apiserver.objects import INDEXER
+from polder.base.errors import PermanentError
+from polder.main.config import ServerConfig
+from polder.main.config_storage import EtcdConfig
+from polder.store.etcd import open_etcd
+from polder.store.etcd_client import EtcdSettings
+from polder.store.protocol import Indexer, Store
+from polder.store.sealed import SealedStore, Seals, SealSettings
+from polder.store.sqlite import open_sqlite
+from polder.system.rpc import Tls
+
+
+def etcd_settings(config: EtcdConfig) -> EtcdSettings:
+    """Raises PermanentError naming the field."""
+    if not config.endpoints:
+        raise PermanentError("configuration: etcd.endpoints names none")
+    if bool(config.certificate) != bool(config.key):
+        raise PermanentError("configuration: etcd.certificate and etcd.key go together")
+    if config.certificate and not config.authority:
+        raise PermanentError("configuration: etcd.certificate needs etcd.authority")
+    tls = None
+    if config.authority:
+        own = (Path(config.certificate), Path(config.key)) if config.certificate else (None, None)
+        tls = Tls(Path(config.authority), *own)
+    return EtcdSettings(tuple(config.endpoints), tls, config.prefix)
+
+
+def seals_of(config: ServerConfig) -> Seals | None:
+    """What seals secrets; None where the configuration names no keyring. Raises SealError."""
+    if config.sealing is None:
+        return None
+    return Seals(SealSettings(Path(config.sealing.keyring), config.sealing.resources))
+
+
+async def open_store(config: ServerConfig) -> Store:
+    """The store; close it. Raises PermanentError, StoreError."""
+    seals = seals_of(config)
+    indexer = seals.indexer(INDEXER) if seals else INDEXER
+    store = await _open(config, indexer)
+    return SealedStore(store, seals) if seals else store
+
+
+async def _open(config: ServerConfig, indexer: Indexer) -> Store:
+    if bool(config.store) == (config.etcd is not None):
+        raise PermanentError("configuration: exactly one of store (a file) and etcd must be set")
+    if config.etcd is not None:
+        return await open_etcd(etcd_settings(config.etcd), indexer=indexer)
+    path = Path(config.store)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return open_sqlite(path, indexer=indexer)
+
+
+def server_identity(config: ServerConfig) -> str:
+    """How this process is told from the cluster's other servers: the host, the port and the process."""
+    return f"{socket.gethostname()}-{config.listen[0].rpartition(':')[2]}-{os.getpid()}"
