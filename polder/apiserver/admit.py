@@ -13,14 +13,19 @@ from polder.api.meta import Raw
 from polder.api.polder import DEFAULT_NETWORK, SYSTEM_NAMESPACE, Network, Tenant
 from polder.api.validation import validate_create
 from polder.apiserver.admission import AdmissionContext, Chain, Hook, Registered
-from polder.apiserver.admit_networks import Overlap, PortNetworks, References, ServiceAddresses
+from polder.apiserver.admit_networks import Overlap, PortNetworks, References
 from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
 from polder.apiserver.crdregistry import DEFINITIONS
 from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
+from polder.apiserver.limits import LimitChecks, LimitDefaults
 from polder.apiserver.objects import decode_entry
+from polder.apiserver.quota import Quotas
+from polder.apiserver.quota_recount import Recount
+from polder.apiserver.quota_tenant import TenantQuotas
+from polder.apiserver.service_claims import HeldAddresses, ServiceClaims
 from polder.base.clock import Clock, stamp
 from polder.base.ids import TenantName
-from polder.store.protocol import Key, Prefix, Store
+from polder.store.protocol import Check, Entry, Key, Prefix, Store
 
 NAMESPACES = kind_of(Namespace)
 TENANTS = kind_of(Tenant)
@@ -49,13 +54,19 @@ class Lifecycle:
         if context.namespace and not context.subresource:
             await self._check_namespace(context)
 
-    async def _check_namespace(self, context: AdmissionContext) -> None:
+    async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
+        """What is made in a namespace is committed only while the namespace is as it was looked at."""
+        if context.verb == "create" and value is not None and context.namespace:
+            entry = await self._check_namespace(context)
+            context.along.append(Check(entry.key, entry.revision))
+
+    async def _check_namespace(self, context: AdmissionContext) -> Entry:
         entry = await self.store.get(Key(NAMESPACES.resource, context.tenant, "", context.namespace))
         if entry is None:
             raise not_found(NAMESPACES, context.namespace)
         meta = decode_entry(entry)["metadata"]
         if not meta.get("deletionTimestamp"):
-            return
+            return entry
         why = f"unable to create new content in namespace {context.namespace} because it is being terminated"
         refused = forbidden(context.resource.kind, context.name, why)
         message = f"namespace {context.namespace} is being terminated"
@@ -113,7 +124,7 @@ class FirstObjects:
         if resource == TENANTS.resource and context.verb == "create" and value is not None:
             context.along += self.bootstrap.tenant(value)
         elif resource == TENANTS.resource and value is None:
-            context.along += self.bootstrap.farewell(TenantName(context.name))
+            context.along += await self.bootstrap.farewell(TenantName(context.name))
         elif resource == NAMESPACES.resource and context.verb == "create":
             for op in self.bootstrap.namespace(context.tenant, context.name):
                 if await self.store.get(op.key) is None:
@@ -147,16 +158,27 @@ def standard_chain(store: Store, parts: Parts, clock: Clock, registered: Registe
         Lifecycle(store, parts.tenancy),
         PodAccounts(store),
         PodTolerations(),
+        LimitDefaults(store),
         Definitions(store, clock),
     )
     checking: tuple[Hook, ...] = (
         FirstNamespaces(parts.tenancy),
         LastingObjects(parts.tenancy),
         UnsupportedPods(),
-        ServiceAddresses(),
+        HeldAddresses(store, parts.tenancy),
         Overlap(store),
         References(store),
         PortNetworks(store),
+        LimitChecks(store),
         *parts.checking,
     )
-    return Chain(changing, checking, (FirstObjects(parts.bootstrap, store),), registered)
+    claims = ServiceClaims(store, clock)
+    recount = Recount(store)
+    companions = (
+        Lifecycle(store, parts.tenancy),
+        FirstObjects(parts.bootstrap, store),
+        claims,
+        Quotas(store, recount),
+        TenantQuotas(store, recount),
+    )
+    return Chain(changing, checking, companions, registered, assigning=(claims,))

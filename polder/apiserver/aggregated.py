@@ -9,7 +9,7 @@ import orjson
 
 from polder.api.meta import Raw
 from polder.api.rbac_policy import MARK, bootstrap_roles
-from polder.apiserver.builtin import BORN, CLUSTER_ROLES, Birth, built_in, is_tombstone
+from polder.apiserver.builtin import BORN, CLUSTER_ROLES, Birth, built_in, content
 from polder.apiserver.rbac import Shard
 from polder.store.protocol import Change, ChangeType, Entry, Key, Prefix, Store
 
@@ -48,14 +48,13 @@ class Aggregated:
         page = await self._store.list(Prefix(CLUSTER_ROLES, birth.tenant), revision=revision)
         for entry in page.entries:
             shard.set(CLUSTER_ROLES, entry.key.name, entry.value)
-            if _is_gathered(entry.value) or is_tombstone(entry.value):
+            if _is_gathered(entry.key.name, entry.value):
                 newest = max(newest, entry.revision)
         return shard, newest
 
     async def follow(self, birth: Birth, change: Change) -> list[Change]:
         """What a change of a ClusterRole means for those that gather it."""
-        if not any(value is not None and (_is_gathered(value) or is_tombstone(value))
-                   for value in (change.value, change.previous)):  # fmt: skip
+        if not any(_is_gathered(change.key.name, value) for value in (change.value, change.previous)):
             return []
         found = []
         for name in sorted(GATHERING - {change.key.name}):
@@ -66,9 +65,12 @@ class Aggregated:
         return found
 
 
-def _is_gathered(value: bytes) -> bool:
-    """Whether a stored ClusterRole says that a built-in one gathers it."""
-    if MARK.encode() not in value:
+def _is_gathered(name: str, value: bytes | None) -> bool:
+    """Whether a built-in ClusterRole gathers, or would gather if it were not deleted, what is stored under a name."""
+    built = content(CLUSTER_ROLES, ("", name))
+    if built is not None and any(label.startswith(MARK) for label in built["metadata"]["labels"]):
+        return True
+    if value is None or MARK.encode() not in value:
         return False
     labels = orjson.loads(value)["metadata"].get("labels") or {}
-    return any(name.startswith(MARK) for name in labels)
+    return any(label.startswith(MARK) for label in labels)

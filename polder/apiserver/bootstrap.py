@@ -16,6 +16,7 @@ from polder.api.kinds import kind_of
 from polder.api.meta import Object, Raw
 from polder.api.polder import DEFAULT_NETWORK, DEFAULT_ROUTER, SYSTEM_NAMESPACE, Network, Router
 from polder.apiserver.objects import encode
+from polder.apiserver.projection import leftovers
 from polder.apiserver.tenancy import TenantRecord, Tenants, record_of
 from polder.apiserver.tokens import signing_key_key, signing_key_put
 from polder.base.clock import Clock, stamp
@@ -39,19 +40,21 @@ def service_address(cidr: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Makes the first objects. ``ca`` is the PEM that clients trust the API by."""
+    """Makes the first objects. ``ca`` is the PEM that clients trust the API by; ``store`` is without projections."""
 
     clock: Clock
     ca: str
+    store: Store | None = None
 
     def tenant(self, value: bytes) -> list[Op]:
         """What to commit beside a new Tenant, whose stored value is given."""
         record = record_of(value)
         return [signing_key_put(record), *self._common(record, TENANT_NAMESPACES)]
 
-    def farewell(self, tenant: TenantName) -> list[Op]:
-        """What to commit beside the removal of a Tenant's row."""
-        return [Delete(signing_key_key(tenant))]
+    async def farewell(self, tenant: TenantName) -> list[Op]:
+        """What to commit beside the removal of a Tenant's row: its key goes, and what it had instead of rows."""
+        left = await leftovers(self.store, tenant) if self.store is not None else []
+        return [Delete(signing_key_key(tenant)), *left]
 
     async def ensure_root(self, store: Store, tenants: Tenants) -> None:
         """Makes what is missing in ``root``; leaves the rest as it is. Idempotent."""

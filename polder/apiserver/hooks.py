@@ -84,7 +84,7 @@ class Bootstrap(Protocol):
         """What to commit beside a new Tenant, whose stored value is given."""
         ...
 
-    def farewell(self, tenant: TenantName) -> Sequence[Op]:
+    async def farewell(self, tenant: TenantName) -> Sequence[Op]:
         """What to commit beside the removal of a Tenant."""
         ...
 

@@ -57,6 +57,15 @@ RESTORED = frozenset({FLOW_SCHEMAS, PRIORITY_LEVELS, SERVICE_CIDRS})
 Wrote = Callable[[Sequence[Key], int], None]
 
 
+async def leftovers(store: Store, tenant: TenantName) -> list[Delete]:
+    """What takes a tenant's rows that are no objects out of a store without projections, at the tenant's end."""
+    found: list[Delete] = []
+    for resource in (await store.resources(tenant)).keys() & LAYERED:
+        page = await store.list(Prefix(resource, tenant))
+        found += [Delete(entry.key, entry.revision) for entry in page.entries if is_hidden(entry.value)]
+    return found
+
+
 def is_hidden(value: bytes | None) -> bool:
     """Whether a row is no object but says something of one."""
     return is_tombstone(value) or is_overlay(value)
@@ -194,6 +203,8 @@ class Projected:
         key = op.key
         own, base = await self._store.get(key), await self._base(key)
         shown = _entry(key, own, base)
+        if isinstance(op, Delete) and shown is None and own is not None and op.expect == own.revision:
+            return op  # of ``leftovers``
         if op.expect is not None and op.expect != (shown.revision if shown else 0):
             raise ConflictError(key, shown)
         expect = None if op.expect is None else own.revision if own else 0
@@ -220,14 +231,6 @@ class Projected:
             page = await self._store.list(Prefix(resource, tenant, namespace))
             found[resource] = sum(not is_hidden(entry.value) for entry in page.entries)
         return {resource: count for resource, count in found.items() if count}
-
-    async def leftovers(self, tenant: TenantName) -> Sequence[Op]:
-        """What takes away a tenant's rows that are no objects. For its end."""
-        found: list[Op] = []
-        for resource in (await self._store.resources(tenant)).keys() & LAYERED:
-            page = await self._store.list(Prefix(resource, tenant))
-            found += [Delete(entry.key) for entry in page.entries if is_hidden(entry.value)]
-        return found
 
     def watch(self, prefix: Prefix, since: int) -> AsyncGenerator[Batch, None]:
         """See ``Store.watch``."""

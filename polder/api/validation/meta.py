@@ -26,12 +26,26 @@ def tenant_name(text: str) -> list[str]:
     return said + [sentence for sentence in names.dns_label(text) if not sentence.startswith("must be no more")]
 
 
+def path_segment(text: str) -> list[str]:
+    """What can stand between two slashes of a path; upstream's ``ValidatePathSegmentName``."""
+    if text in (".", ".."):
+        return [f"may not be '{text}'"]
+    return [f"may not contain '{sign}'" for sign in "/%" if sign in text]
+
+
 NAME_RULES: Final[dict[str, Callable[[str], list[str]]]] = {
     "namespaces": names.dns_label,
     "services": names.dns_label_1035,
     "tenants.polder.dev": tenant_name,
     "networks.polder.dev": names.dns_label,
     "routers.polder.dev": names.dns_label,
+    **dict.fromkeys(
+        (
+            f"{plural}.rbac.authorization.k8s.io"
+            for plural in ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
+        ),
+        path_segment,
+    ),
 }
 """Kinds whose names are not plain DNS subdomains."""
 
@@ -48,7 +62,7 @@ def validate_meta(kind: Kind, meta: Raw) -> Iterator[FieldError]:
         said = rule(meta["name"])
         yield from ((_META / "name").invalid(meta["name"], sentence) for sentence in said)
     yield from validate_labels(meta.get("labels") or {}, _META / "labels")
-    yield from _annotations(meta.get("annotations") or {})
+    yield from validate_annotations(meta.get("annotations") or {}, _META / "annotations")
     yield from _owners(meta.get("ownerReferences") or [])
     yield from _finalizers(kind, meta.get("finalizers") or [])
 
@@ -60,8 +74,8 @@ def validate_labels(labels: Raw, at: Field) -> Iterator[FieldError]:
         yield from (at.invalid(value, said) for said in names.label_value(value))
 
 
-def _annotations(annotations: Raw) -> Iterator[FieldError]:
-    at = _META / "annotations"
+def validate_annotations(annotations: Raw, at: Field) -> Iterator[FieldError]:
+    """Keys are qualified names; all together stay below 256 KiB."""
     for key in annotations:
         yield from (at.invalid(key, said) for said in names.qualified_name(key.lower()))
     if TENANT_ANNOTATION in annotations:

@@ -74,7 +74,7 @@ class World:
 
     async def remove_tenant(self, name: str) -> None:
         tenant = TenantName(name)
-        ops = [Delete(tenant_key(tenant)), *self.bootstrap.farewell(tenant)]
+        ops = [Delete(tenant_key(tenant)), *await self.bootstrap.farewell(tenant)]
         await self.store.commit(ops + [Delete(key) for key in await self.keys(name)])
 
     async def keys(self, tenant: str) -> list[Key]:
