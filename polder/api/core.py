@@ -201,6 +201,7 @@ class ServicePort(Struct, frozen=True, kw_only=True):
     protocol: str = "TCP"
     target_port: int | str = 0
     node_port: int = 0
+    app_protocol: str | None = None
 
 
 class ServiceSpec(Struct, frozen=True, kw_only=True):
@@ -211,6 +212,8 @@ class ServiceSpec(Struct, frozen=True, kw_only=True):
     cluster_ips: list[str] | None = msgspec.field(default=None, name="clusterIPs")
     ports: list[ServicePort] | None = None
     selector: dict[str, str] | None = None
+    publish_not_ready_addresses: bool = False
+    ip_families: list[str] | None = None
 
 
 class Service(Object, frozen=True, kw_only=True):

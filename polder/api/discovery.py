@@ -11,6 +11,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
     addresses: list[str]
     conditions: dict[str, bool] | None = None
+    hostname: str | None = None
     node_name: str | None = None
     target_ref: ObjectReference | None = None
 
@@ -21,6 +22,7 @@ class EndpointPort(Struct, frozen=True, kw_only=True):
     port: int | None = None
     name: str | None = None
     protocol: str | None = None
+    app_protocol: str | None = None
 
 
 class EndpointSlice(Object, frozen=True, kw_only=True):

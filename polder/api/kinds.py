@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from polder.api import core, discovery, extensions, polder
+from polder.api import certificates, clusterroles, core, discovery, endpoints, extensions, polder, policy, workloads
 from polder.api.meta import Object
 
 VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -89,7 +89,7 @@ _CORE: Final = (
     _review("v1", "Binding", "bindings", namespaced=True),
     _wide("v1", "ComponentStatus", "componentstatuses", "cs", stored=False, verbs=("get", "list")),
     _kind("v1", "ConfigMap", "configmaps", "cm", type=core.ConfigMap),
-    _kind("v1", "Endpoints", "endpoints", "ep"),
+    _kind("v1", "Endpoints", "endpoints", "ep", type=endpoints.Endpoints),
     _kind("v1", "Event", "events", "ev", type=core.Event),
     _kind("v1", "LimitRange", "limitranges", "limits"),
     _wide("v1", "Namespace", "namespaces", "ns", sub=("finalize", "status"), type=core.Namespace,
@@ -100,8 +100,9 @@ _CORE: Final = (
     _kind("v1", "Pod", "pods", "po", categories=ALL, type=core.Pod,
           sub=("binding", "ephemeralcontainers", "eviction", "log", "resize", "status")),
     _kind("v1", "PodTemplate", "podtemplates"),
-    _kind("v1", "ReplicationController", "replicationcontrollers", "rc", categories=ALL, sub=SCALED),
-    _kind("v1", "ResourceQuota", "resourcequotas", "quota", sub=STATUS),
+    _kind("v1", "ReplicationController", "replicationcontrollers", "rc", categories=ALL, sub=SCALED,
+          type=workloads.ReplicationController),
+    _kind("v1", "ResourceQuota", "resourcequotas", "quota", sub=STATUS, type=policy.ResourceQuota),
     _kind("v1", "Secret", "secrets", type=core.Secret),
     _kind("v1", "ServiceAccount", "serviceaccounts", "sa", sub=("token",), type=core.ServiceAccount),
     _kind("v1", "Service", "services", "svc", categories=ALL, sub=STATUS, type=core.Service),
@@ -111,8 +112,8 @@ _WORK: Final = (
     _wide("apiregistration.k8s.io/v1", "APIService", "apiservices", categories=EXTENSIONS, sub=STATUS),
     _kind("apps/v1", "ControllerRevision", "controllerrevisions"),
     _kind("apps/v1", "DaemonSet", "daemonsets", "ds", categories=ALL, sub=STATUS),
-    _kind("apps/v1", "Deployment", "deployments", "deploy", categories=ALL, sub=SCALED),
-    _kind("apps/v1", "ReplicaSet", "replicasets", "rs", categories=ALL, sub=SCALED),
+    _kind("apps/v1", "Deployment", "deployments", "deploy", categories=ALL, sub=SCALED, type=workloads.Deployment),
+    _kind("apps/v1", "ReplicaSet", "replicasets", "rs", categories=ALL, sub=SCALED, type=workloads.ReplicaSet),
     _kind("apps/v1", "StatefulSet", "statefulsets", "sts", categories=ALL, sub=SCALED),
     _kind("events.k8s.io/v1", "Event", "events", "ev", stored_as="events"),
     _review("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews"),
@@ -126,7 +127,7 @@ _WORK: Final = (
     _kind("batch/v1", "CronJob", "cronjobs", "cj", categories=ALL, sub=STATUS),
     _kind("batch/v1", "Job", "jobs", categories=ALL, sub=STATUS),
     _wide("certificates.k8s.io/v1", "CertificateSigningRequest", "certificatesigningrequests", "csr",
-          sub=("approval", "status")),
+          sub=("approval", "status"), type=certificates.CertificateSigningRequest),
 )  # fmt: skip
 
 _NETWORK: Final = (
@@ -138,9 +139,11 @@ _NETWORK: Final = (
 )
 
 _POLICY: Final = (
-    _kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", sub=STATUS),
+    _kind(
+        "policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", sub=STATUS, type=policy.PodDisruptionBudget
+    ),
     _wide("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings"),
-    _wide("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles"),
+    _wide("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", type=clusterroles.ClusterRole),
     _kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
     _kind("rbac.authorization.k8s.io/v1", "Role", "roles"),
     _wide("storage.k8s.io/v1", "CSIDriver", "csidrivers"),
