@@ -26,6 +26,7 @@ from polder.api.meta import Raw
 from polder.api.patch import apply_json
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.outcalls import OutcallError, Outcalls, with_query
+from polder.apiserver.policies_cel import ConditionsFailedError
 from polder.apiserver.types import Role
 from polder.apiserver.webhooks_forms import Forms
 from polder.apiserver.webhooks_index import (
@@ -73,11 +74,7 @@ KEPT_FIELDS: Final = (
 NOT_FOR_COMPONENTS: Final = frozenset({"leases.coordination.k8s.io", "events"})
 
 Conditions = Callable[[Sequence[Raw], AdmissionContext, Kind, bool], Awaitable[bool]]
-"""(matchConditions, write, as which kind, whether failures count): whether all hold. Raises CelError."""
-
-
-class ConditionError(Exception):
-    """Match conditions that could not be evaluated; the sentence says why."""
+"""(matchConditions, write, as which kind, whether failures count): whether all hold. Raises ConditionsFailedError."""
 
 
 def concerns_users(context: AdmissionContext) -> bool:
@@ -233,7 +230,7 @@ class Webhooks:
             return match
         try:
             return match if await self._conditions(conditions, context, match.kind, not hook.ignores_failures) else None
-        except ConditionError as error:
+        except ConditionsFailedError as error:
             raise forbidden(context.resource.kind, context.name, str(error)) from error
 
     async def _change(self, hook: Hook, context: AdmissionContext, kind: Kind, where: str) -> bool:

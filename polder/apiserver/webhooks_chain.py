@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from polder.api.errors import ApiError
 from polder.apiserver.admission import AdmissionContext, Hook
 from polder.apiserver.hooks import Tenancy
+from polder.apiserver.policies_mutating import MutatingPolicies
+from polder.apiserver.policies_validating import ValidatingPolicies
 from polder.apiserver.webhooks import Reinvocation, Webhooks, concerns_users
 from polder.apiserver.webhooks_index import EXEMPT, Registrations
 
@@ -27,7 +29,8 @@ class RegisteredAdmission:
     registrations: Registrations
     tenancy: Tenancy
     webhooks: Webhooks
-    _busy: int = field(default=0)
+    mutating: MutatingPolicies
+    validating: ValidatingPolicies
 
     async def change(self, context: AdmissionContext, again: Sequence[Hook]) -> None:
         """See ``admission.Registered``."""
@@ -42,13 +45,15 @@ class RegisteredAdmission:
             raise too_slow() from error
 
     async def _rounds(self, context: AdmissionContext, again: Sequence[Hook]) -> None:
-        hooks = Reinvocation()
+        policies, hooks = Reinvocation(), Reinvocation()
+        await self.mutating.change(context, policies)
         await self.webhooks.change(context, hooks)
-        if not hooks.wanted or context.obj is None:
+        if not (hooks.wanted or policies.wanted) or context.obj is None:
             return
         for hook in again:
             await hook.admit(context)
-        hooks.second = True
+        hooks.second = policies.second = True
+        await self.mutating.change(context, policies)
         await self.webhooks.change(context, hooks)
 
     async def check(self, context: AdmissionContext) -> None:
@@ -57,6 +62,7 @@ class RegisteredAdmission:
             return
         try:
             async with asyncio.timeout(REQUEST_TIME):
+                await self.validating.check(context)
                 await self.webhooks.check(context)
         except TimeoutError as error:
             raise too_slow() from error
