@@ -89,12 +89,6 @@ def _service(service: Raw) -> None:
             port["targetPort"] = port.get("port", 0)
     if spec["type"] != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
-        spec.setdefault("ipFamilies", ["IPv4"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
-        if spec.get("clusterIP"):
-            spec.setdefault("clusterIPs", [spec["clusterIP"]])
-        elif spec.get("clusterIPs"):
-            spec["clusterIP"] = spec["clusterIPs"][0]
     external = spec["type"] in ("NodePort", "LoadBalancer")
     if external or (spec["type"] == "ClusterIP" and spec.get("externalIPs")):
         fill(spec, [("externalTrafficPolicy", "Cluster")])

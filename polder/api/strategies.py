@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from polder.api import services
 from polder.api.defaults_pods import qos_class
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
@@ -93,6 +94,10 @@ def _claim(new: Raw, _: Raw | None) -> None:
         spec["dataSource"] = dict(reference)
 
 
+def _service(new: Raw, old: Raw | None) -> None:
+    services.drop_dependent(new, old)
+
+
 _RBAC: Final = Strategy(puts=True)
 _WEBHOOKS: Final = counting("webhooks", blind=False)
 _POLICY: Final = counting("spec", blind=False)
@@ -102,7 +107,7 @@ _TABLE: Final[dict[str, Strategy]] = {
     "podtemplates": counting("template"),
     "replicationcontrollers": counting("spec"),
     "secrets": Strategy(prepare=_secret),
-    "services": Strategy(puts=True),
+    "services": Strategy(puts=True, prepare=_service),
     "endpoints": Strategy(puts=True),
     "events": Strategy(puts=True),
     "limitranges": Strategy(puts=True),

@@ -16,7 +16,7 @@ from polder.api.meta import Raw
 from polder.apiserver.catalog import Resource
 from polder.apiserver.types import Identity
 from polder.base.ids import TenantName
-from polder.store.protocol import Op
+from polder.store.protocol import Key, Op
 
 _OPERATIONS = {"create": "CREATE", "update": "UPDATE", "delete": "DELETE", "connect": "CONNECT"}
 
@@ -52,6 +52,8 @@ class AdmissionContext:
     dry_run: bool = False
     warnings: list[str] = field(default_factory=list)
     along: list[Op] = field(default_factory=list)
+    given: set[Key] = field(default_factory=set)
+    """Rows of claims that the server chose itself."""
     options: Raw = field(default_factory=dict)
     audit: dict[str, str] = field(default_factory=dict)
     subject: Subject | None = None
@@ -105,6 +107,14 @@ class Companion(Protocol):
         ...
 
 
+class Assigner(Hook, Protocol):
+    """Gives away what is unique, to the object as it will be."""
+
+    async def lost(self, context: AdmissionContext, key: Key) -> bool:
+        """Chooses again where the row ``key`` is taken; False where the caller named it. Raises ApiError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """The hooks in their order."""
@@ -114,6 +124,7 @@ class Chain:
     companions: Sequence[Companion] = ()
     registered: Registered | None = None
     last: Sequence[Hook] = ()
+    assigning: Sequence[Assigner] = ()
 
     async def change(self, context: AdmissionContext) -> None:
         """Runs the hooks that may change the object."""
@@ -121,6 +132,8 @@ class Chain:
             await hook.admit(context)
         if self.registered is not None:
             await self.registered.change(context, self.changing)
+        for hook in self.assigning:
+            await hook.admit(context)
 
     async def check(self, context: AdmissionContext) -> None:
         """Runs the hooks that only look; for a deletion, which nothing completes, the registered ones that change too."""
@@ -132,6 +145,10 @@ class Chain:
             await self.registered.check(context)
         for hook in self.last:
             await hook.admit(context)
+
+    async def lost(self, context: AdmissionContext, key: Key) -> bool:
+        """Assigns anew what somebody faster claimed by the row ``key``; whether it was ours to choose. Raises ApiError."""
+        return any([await assigner.lost(context, key) for assigner in self.assigning])
 
     async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
         """Collects what is committed together with the object."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from polder.api import cidr
-from polder.api.core import Namespace, Pod, Service
+from polder.api.core import Namespace, Pod
 from polder.api.errors import Field, FieldError, forbidden, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
@@ -31,7 +31,6 @@ NAMESPACES: Final = kind_of(Namespace)
 NETWORKS: Final = kind_of(Network)
 PORTS: Final = kind_of(Port)
 ROUTERS: Final = kind_of(Router)
-SERVICES: Final = kind_of(Service)
 _ANNOTATIONS: Final = Field("metadata") / "annotations"
 
 
@@ -130,22 +129,3 @@ class PortNetworks:
             raise forbidden(PORTS, context.name, f"network {reference} does not exist")
         if decode_entry(entry)["metadata"].get("deletionTimestamp"):
             raise forbidden(PORTS, context.name, f"network {reference} is being deleted")
-
-
-class ServiceAddresses:
-    """Services with an address of their own have no datapath yet, so they are refused; headless ones are not.
-
-    The tenant's ``kubernetes`` service has one from its first moment and keeps it.
-    """
-
-    async def admit(self, context: AdmissionContext) -> None:
-        """Raises ApiError 422 naming ``spec.clusterIP``."""
-        if not context.concerns(SERVICES.resource, "create", "update") or context.obj is None:
-            return
-        if context.old is not None and (context.old.get("spec") or {}).get("clusterIP", "None") != "None":
-            return
-        spec = context.obj.get("spec") or {}
-        if spec.get("type", "ClusterIP") != "ClusterIP" or spec.get("clusterIP") == "None":
-            return
-        why = "service addresses are not supported by this version of Polder; set it to None for a headless service"
-        raise invalid(SERVICES, context.name, [(Field("spec") / "clusterIP").invalid(spec.get("clusterIP", ""), why)])

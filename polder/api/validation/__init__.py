@@ -9,7 +9,10 @@ from polder.api.errors import FieldError
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.api.validation import cluster, config, crds, discovery, networks, pods, services
+from polder.api.validation.jobs import JOBS
 from polder.api.validation.meta import validate_meta, validate_meta_update
+from polder.api.validation.rules import Rules as Declared
+from polder.api.validation.workloads import WORKLOADS
 
 Rules = Callable[[Raw], Iterable[FieldError]]
 Changes = Callable[[Raw, Raw], Iterable[FieldError]]
@@ -38,11 +41,17 @@ _RULES: Final[dict[str, tuple[Rules, Changes]]] = {
 }
 
 
+_NO_RULES: Final = Declared()
+_DECLARED: Final[dict[str, Declared]] = {**WORKLOADS, **JOBS}
+
+
 def validate_create(kind: Kind, obj: Raw) -> list[FieldError]:
     """What is wrong with a new object, metadata first; its name must be made already."""
     found = list(validate_meta(kind, obj.get("metadata") or {}))
     if kind.resource in _RULES:
         found += _RULES[kind.resource][0](obj)
+    for check in _DECLARED.get(kind.resource, _NO_RULES).checks:
+        found += check(obj)
     return found
 
 
@@ -52,4 +61,9 @@ def validate_update(kind: Kind, new: Raw, old: Raw) -> list[FieldError]:
     if kind.resource in _RULES:
         rules, changes = _RULES[kind.resource]
         found += [*rules(new), *changes(new, old)]
+    declared = _DECLARED.get(kind.resource, _NO_RULES)
+    for check in declared.checks:
+        found += check(new)
+    for change in declared.changes:
+        found += change(new, old)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -33,9 +34,20 @@ def path_segment(text: str) -> list[str]:
     return [f"may not contain '{sign}'" for sign in "/%" if sign in text]
 
 
+def ip_address(text: str) -> list[str]:
+    """An IP address in canonical form."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    return [] if str(found) == text else [f'must be in canonical form ("{found}")']
+
+
 NAME_RULES: Final[dict[str, Callable[[str], list[str]]]] = {
     "namespaces": names.dns_label,
     "services": names.dns_label_1035,
+    "statefulsets.apps": names.dns_label,
+    "ipaddresses.networking.k8s.io": ip_address,
     "tenants.polder.dev": tenant_name,
     "networks.polder.dev": names.dns_label,
     "routers.polder.dev": names.dns_label,

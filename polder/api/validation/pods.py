@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from polder.api import cidr, names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
 from polder.api.validation.containers import validate_containers, validate_ids
-from polder.api.validation.meta import validate_labels
+from polder.api.validation.meta import validate_annotations, validate_labels
 from polder.api.validation.networks import fixed_pod_annotations, validate_pod_annotations
+from polder.api.validation.scheduling import validate_affinity, validate_spread
 from polder.api.validation.volumes import validate_volumes
 
 _SPEC: Final = Field("spec")
@@ -26,52 +27,77 @@ _CHANGEABLE: Final = (
 
 def validate_pod(pod: Raw) -> Iterator[FieldError]:
     """The whole pod."""
-    spec = pod.get("spec") or {}
     yield from validate_pod_annotations((pod.get("metadata") or {}).get("annotations") or {})
-    yield from validate_volumes(spec.get("volumes") or [], _SPEC / "volumes")
-    yield from validate_containers(spec, _SPEC)
-    yield from _choices(spec)
-    yield from _names(spec)
+    yield from validate_pod_spec(pod.get("spec") or {}, _SPEC)
+
+
+def validate_template(template: Raw, at: Field, volumes: Iterable[str] = ()) -> Iterator[FieldError]:
+    """A template of pods; ``volumes`` are names of those that its owner adds."""
+    meta = template.get("metadata") or {}
+    yield from validate_labels(meta.get("labels") or {}, at / "labels")
+    yield from validate_annotations(meta.get("annotations") or {}, at / "annotations")
+    spec = template.get("spec") or {}
+    added = [{"name": name} for name in volumes]
+    own = [volume for volume in spec.get("volumes") or () if volume.get("name") not in set(volumes)]
+    yield from validate_pod_spec({**spec, "volumes": [*added, *own]} if added else spec, at / "spec")
+    if spec.get("ephemeralContainers"):
+        yield (at / "spec" / "ephemeralContainers").forbidden("ephemeral containers not allowed in pod template")
+
+
+def validate_pod_spec(spec: Raw, at: Field) -> Iterator[FieldError]:
+    """What a pod and a template have in common."""
+    yield from validate_volumes(spec.get("volumes") or [], at / "volumes")
+    yield from validate_containers(spec, at)
+    yield from _choices(spec, at)
+    yield from _names(spec, at)
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= 2**31 - 1:
-        at = _SPEC / "activeDeadlineSeconds"
-        yield at.invalid(deadline, f"must be between 1 and {2**31 - 1}, inclusive")
+        yield (at / "activeDeadlineSeconds").invalid(deadline, f"must be between 1 and {2**31 - 1}, inclusive")
     grace = spec.get("terminationGracePeriodSeconds", 0)
     if grace < 0:
-        yield (_SPEC / "terminationGracePeriodSeconds").invalid(grace, "must be greater than or equal to 0")
+        yield (at / "terminationGracePeriodSeconds").invalid(grace, "must be greater than or equal to 0")
     for number, toleration in enumerate(spec.get("tolerations") or ()):
-        yield from _toleration(toleration, (_SPEC / "tolerations")[number])
-    yield from validate_labels(spec.get("nodeSelector") or {}, _SPEC / "nodeSelector")
-    yield from validate_ids(spec.get("securityContext") or {}, _SPEC / "securityContext")
+        yield from _toleration(toleration, (at / "tolerations")[number])
+    yield from validate_labels(spec.get("nodeSelector") or {}, at / "nodeSelector")
+    yield from validate_ids(spec.get("securityContext") or {}, at / "securityContext")
+    yield from validate_affinity(spec.get("affinity") or {}, at / "affinity")
+    for number, spread in enumerate(spec.get("topologySpreadConstraints") or ()):
+        yield from validate_spread(spread, (at / "topologySpreadConstraints")[number])
 
 
-def _choices(spec: Raw) -> Iterator[FieldError]:
+def _choices(spec: Raw, at: Field) -> Iterator[FieldError]:
     for name, supported in (("restartPolicy", _RESTART), ("dnsPolicy", _DNS)):
         value = spec.get(name, "")
         if not value:
-            yield (_SPEC / name).required()
+            yield (at / name).required()
         elif value not in supported:
-            yield (_SPEC / name).not_supported(value, supported)
+            yield (at / name).not_supported(value, supported)
     if spec.get("dnsPolicy") == "None" and not spec.get("dnsConfig"):
-        yield (_SPEC / "dnsConfig").required("must provide `dnsConfig` when `dnsPolicy` is None")
+        yield (at / "dnsConfig").required("must provide `dnsConfig` when `dnsPolicy` is None")
+    elif spec.get("dnsPolicy") == "None" and not spec["dnsConfig"].get("nameservers"):
+        why = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+        yield (at / "dnsConfig" / "nameservers").required(why)
+    policy = spec.get("preemptionPolicy")
+    if policy is not None and policy not in ("Never", "PreemptLowerPriority"):
+        yield (at / "preemptionPolicy").not_supported(policy, ("Never", "PreemptLowerPriority"))
 
 
-def _names(spec: Raw) -> Iterator[FieldError]:
+def _names(spec: Raw, at: Field) -> Iterator[FieldError]:
     for name in ("hostname", "subdomain"):
         if text := spec.get(name):
-            yield from ((_SPEC / name).invalid(text, said) for said in names.dns_label(text))
-    for name in ("nodeName", "serviceAccountName", "schedulerName", "priorityClassName"):
+            yield from ((at / name).invalid(text, said) for said in names.dns_label(text))
+    for name in ("nodeName", "serviceAccountName", "schedulerName", "priorityClassName", "runtimeClassName"):
         if text := spec.get(name):
-            yield from ((_SPEC / name).invalid(text, said) for said in names.dns_subdomain(text))
+            yield from ((at / name).invalid(text, said) for said in names.dns_subdomain(text))
     for number, secret in enumerate(spec.get("imagePullSecrets") or ()):
         if not secret.get("name"):
-            yield ((_SPEC / "imagePullSecrets")[number] / "name").required()
+            yield ((at / "imagePullSecrets")[number] / "name").required()
     for number, alias in enumerate(spec.get("hostAliases") or ()):
-        at = (_SPEC / "hostAliases")[number]
+        where = (at / "hostAliases")[number]
         if cidr.address(alias.get("ip", "")) is None:
-            yield (at / "ip").invalid(alias.get("ip", ""), "must be a valid IPv4 address (e.g. 10.9.8.7)")
+            yield (where / "ip").invalid(alias.get("ip", ""), "must be a valid IPv4 address (e.g. 10.9.8.7)")
         for name in alias.get("hostnames") or ():
-            yield from ((at / "hostnames").invalid(name, said) for said in names.dns_subdomain(name))
+            yield from ((where / "hostnames").invalid(name, said) for said in names.dns_subdomain(name))
 
 
 def _toleration(toleration: Raw, at: Field) -> Iterator[FieldError]:

@@ -95,7 +95,7 @@ def test_the_old_name_of_the_service_account_is_kept_in_step() -> None:
 def test_services_get_target_ports_and_families() -> None:
     spec = made("services", {"spec": {"ports": [{"port": 80}], "clusterIP": "10.96.0.9"}})["spec"]
     assert spec["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]
-    assert (spec["type"], spec["sessionAffinity"], spec["clusterIPs"]) == ("ClusterIP", "None", ["10.96.0.9"])
+    assert (spec["type"], spec["sessionAffinity"], spec["internalTrafficPolicy"]) == ("ClusterIP", "None", "Cluster")
 
 
 def test_text_of_a_secret_is_folded_into_its_data() -> None:

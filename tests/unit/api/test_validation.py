@@ -115,11 +115,20 @@ def service(**spec: Any) -> Raw:
          'spec.ports[0].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"'),
         ({"ports": [{"port": 1, "targetPort": "Not_A_Name"}]}, "spec.ports[0].targetPort: Invalid value"),
         ({"type": "Magic"}, 'spec.type: Unsupported value: "Magic"'),
-        ({"type": "NodePort"}, "spec.type: Forbidden: NodePort is not supported by this version of Polder"),
-        ({"clusterIP": "10.96.0.300"}, "spec.clusterIPs[0]: Invalid value"),
-        ({"sessionAffinity": "ClientIP"}, "spec.sessionAffinity: Forbidden"),
+        ({"type": "ExternalName"}, "spec.externalName: Required value"),
+        ({"type": "NodePort", "clusterIP": "None", "clusterIPs": ["None"]},
+         "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"),
+        ({"clusterIP": "10.96.0.300", "clusterIPs": ["10.96.0.300"]}, "spec.clusterIPs[0]: Invalid value"),
+        ({"clusterIP": "10.96.0.3"}, "spec.clusterIPs: Required value"),
+        ({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 90000}}},
+         "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 90000"),
+        ({"ports": [{"port": 1, "nodePort": 30001}]}, "spec.ports[0].nodePort: Forbidden"),
+        ({"externalTrafficPolicy": "Local"}, "spec.externalTrafficPolicy: Invalid value"),
+        ({"loadBalancerClass": "a/b"}, "spec.loadBalancerClass: Forbidden"),
+        ({"externalIPs": ["127.0.0.1"]}, "spec.externalIPs[0]: Invalid value"),
+        ({"internalTrafficPolicy": "Far"}, "spec.internalTrafficPolicy: Unsupported value"),
         ({"selector": {"a b": "c"}}, "spec.selector: Invalid value"),
-        ({"ipFamilies": ["IPv6"]}, "spec.ipFamilies: Forbidden: IPv6 is not supported"),
+        ({"ipFamilies": ["IPv4", "IPv4"]}, 'spec.ipFamilies[1]: Duplicate value: "IPv4"'),
     ],
 )  # fmt: skip
 def test_services_are_checked(spec: Raw, sentence: str) -> None:
@@ -127,8 +136,9 @@ def test_services_are_checked(spec: Raw, sentence: str) -> None:
 
 
 def test_headless_services_need_no_port_and_addresses_stay() -> None:
-    assert refused("services", service(clusterIP="None", ports=[])) == []
-    found = refused_update("services", service(clusterIP="10.96.0.8"), service(clusterIP="10.96.0.9"))
+    assert refused("services", service(clusterIP="None", clusterIPs=["None"], ports=[])) == []
+    new, old = ({"clusterIP": f"10.96.0.{last}", "clusterIPs": [f"10.96.0.{last}"]} for last in (8, 9))
+    found = refused_update("services", service(**new), service(**old))
     assert found == ['spec.clusterIPs[0]: Invalid value: ["10.96.0.8"]: may not change once set']
 
 
