@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +18,21 @@ from polder.base.errors import PermanentError
 from polder.client.client import Client, ClientSettings
 from polder.controllers.run import run_controllers
 from polder.controllers.settings import ControllerSettings
+from polder.loop.leader import Leader, LeaderSettings, LeadershipError
 from polder.main.authentication import read_methods
 from polder.main.config import ServerConfig, load
 from polder.main.daemon import run
 from polder.main.logs import set_up
-from polder.main.storage import open_store
+from polder.main.storage import open_store, server_identity
 from polder.scheduler.run import run_scheduler
 from polder.scheduler.settings import SchedulerSettings
 from polder.store.protocol import Store
 from polder.system.pki import Pki, ensure_pki
 
 log = logging.getLogger(__name__)
+
+EXIT_STUCK = 70
+"""The exit code of a server whose controllers did not end when another was to begin them (EX_SOFTWARE)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +90,36 @@ class Server:
         """Serves until cancelled."""
         await self._identity.start()
         await self._api.start()
-        clients = {name: self._client(name) for name in ("controllers", "scheduler")}
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._identity.run())
-                group.create_task(run_controllers(clients["controllers"], ControllerSettings(self._root_ca)))
-                group.create_task(run_scheduler(clients["scheduler"], SchedulerSettings()))
+                group.create_task(self._lead() if self._config.etcd is not None else self._control())
         finally:
-            for client in clients.values():
-                await client.close()
             await self._identity.close()
             await self._api.stop()
+
+    async def _control(self) -> None:
+        """What one server of a cluster does: the controllers and the scheduler, until cancelled."""
+        controllers, scheduler = self._client("controllers"), self._client("scheduler")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(run_controllers(controllers, ControllerSettings(self._root_ca)))
+                group.create_task(run_scheduler(scheduler, SchedulerSettings()))
+        finally:
+            await controllers.close()
+            await scheduler.close()
+
+    async def _lead(self) -> None:
+        """Several servers share the store: whichever leads runs the controllers and the scheduler."""
+        client = self._client("controllers")
+        leader = Leader(client, LeaderSettings("polder-controllers", server_identity(self._config)), SystemClock())
+        try:
+            await leader.run(self._control)
+        except LeadershipError as error:
+            log.critical("%s", error)
+            os._exit(EXIT_STUCK)  # at once: what still runs here may be begun by another server any moment
+        finally:
+            await client.close()
 
 
 def component_credentials(pki: Pki, name: str) -> tuple[Path, Path]:
