@@ -6,7 +6,7 @@ begins with ``system:``: such names mean somebody else in each tenant. Another t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from polder.api.rbac import identity_keys
@@ -53,7 +53,12 @@ class Members:
         return record.members.role(who) if record is not None and record.members else ""
 
     async def asker(self, who: Identity, tenant: str) -> Asker:
-        """Somebody in a tenant that it has entered."""
+        """Somebody in a tenant that it has entered. Whether one of the tenant's own is a member too, ``inside`` says."""
         name, groups = local_names(who, tenant)
-        role = await self.role(who, tenant)
+        role = await self.role(who, tenant) if who.home != tenant else ""
         return Asker(who, TenantName(tenant), name, groups, identity_keys(name, groups), role)
+
+    async def inside(self, who: Identity, tenant: str) -> Asker | None:
+        """One of the tenant's own as the member that it is; None if it is none."""
+        role = await self.role(who, tenant) if who.home == tenant else ""
+        return replace(await self.asker(who, tenant), role=role) if role else None

@@ -239,8 +239,16 @@ class Policies:
         self._bytes += grown
         shard.set(change.key.resource, change.key.name, None if gone else change.value)
 
+    def ready(self, tenant: str, namespace: str) -> Shard | None:
+        """What stands in one namespace of a tenant (empty: cluster-wide), if it is known and needs no waiting."""
+        shard = self._shards.get((tenant, namespace))
+        if shard is None or shard.loading is not None or self._position < self._wrote:
+            return None
+        self._shards.move_to_end((tenant, namespace))
+        return shard
+
     async def shard(self, tenant: str, namespace: str) -> Shard:
-        """What stands in one namespace of a tenant (empty: cluster-wide)."""
+        """The same, read from the store or waited for where it must be."""
         await self._settled()
         at = (tenant, namespace)
         shard = self._shards.get(at)
@@ -254,7 +262,6 @@ class Policies:
             await asyncio.shield(shard.loading)
             if at not in self._shards:  # the load failed; it says why when it is tried again
                 return await self.shard(tenant, namespace)
-        self._shards.move_to_end(at) if at in self._shards else None
         return shard
 
     async def _settled(self) -> None:
@@ -326,10 +333,10 @@ class Rbac:
         return (await self.policies.shard(tenant, "")).role(ref.name) if ref.kind == "ClusterRole" else None
 
     async def _grants(self, tenant: str, namespace: str, keys: Sequence[str]) -> list[tuple[Grant, Rules | None]]:
-        cluster = await self.policies.shard(tenant, "")
+        cluster = self.policies.ready(tenant, "") or await self.policies.shard(tenant, "")
         found = [(g, cluster.role(g.ref.name)) for g in cluster.grants(keys) if g.ref.kind == "ClusterRole"]
         if namespace:
-            place = await self.policies.shard(tenant, namespace)
+            place = self.policies.ready(tenant, namespace) or await self.policies.shard(tenant, namespace)
             where = {"Role": place, "ClusterRole": cluster}
             found += [(g, where[g.ref.kind].role(g.ref.name)) for g in place.grants(keys) if g.ref.kind in where]
         return found
