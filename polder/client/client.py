@@ -34,8 +34,9 @@ CALLS = 32
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """``server`` is ``https://host:port``. Either a client certificate or a token says who we are. ``timeout`` bounds a
-    request, ``watch_seconds`` a watch before it is made anew; both in seconds.
+    """``server`` is ``https://host:port``, ``others`` are servers of the same cluster that are asked when it does not answer.
+    Either a client certificate or a token says who we are. ``timeout`` bounds a request, ``watch_seconds`` a watch before it
+    is made anew; both in seconds.
     """
 
     server: str
@@ -45,6 +46,12 @@ class ClientSettings:
     token: str = field(default="", repr=False)
     timeout: float = 30.0
     watch_seconds: int = 300
+    others: tuple[str, ...] = ()
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """All of them, the first choice first."""
+        return tuple(server.rstrip("/") for server in (self.server, *self.others))
 
 
 class Client:
@@ -52,7 +59,7 @@ class Client:
 
     def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
-        self._server = settings.server.rstrip("/")
+        self._server = settings.servers[0]
         self._calls: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
@@ -121,15 +128,16 @@ class Client:
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
         """The lines of an answer that has no end, as they come. End it with ``aclosing``."""
         lines = wire.Lines()
-        session = self._session(watch=True)
+        session, server = self._session(watch=True), self._server
         try:
-            async with session.get(self._server + path) as response:
+            async with session.get(server + path) as response:
                 if response.status >= 400:
                     wire.raise_for(response.status, await response.read())
                 async for chunk in response.content.iter_any():
                     for line in lines.feed(chunk):
                         yield line
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._move_on(server)
             raise UnreachableError(f"the watch of {path} broke: {_why(error)}") from error
 
     async def create(self, tenant: TenantName, obj: T) -> T:
@@ -175,15 +183,29 @@ class Client:
     async def raw(
         self, method: str, path: str, body: bytes | None = None, *, content_type: str = "application/json"
     ) -> bytes:
-        """Any request; ``path`` begins with a slash and may carry a query."""
+        """Any request; ``path`` begins with a slash and may carry a query. What certainly changed nothing at a server that
+        does not answer is asked of the next one.
+        """
         headers = {"Content-Type": content_type} if body is not None else {}
-        try:
-            async with self._session().request(method, self._server + path, data=body, headers=headers) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise UnreachableError(f"{method} {path}: no answer: {_why(error)}") from error
+        left = len(self._settings.servers)
+        while True:
+            server, left = self._server, left - 1
+            try:
+                async with self._session().request(method, server + path, data=body, headers=headers) as response:
+                    answer = await response.read()
+                break
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self._move_on(server)
+                if not left or not (method == "GET" or isinstance(error, aiohttp.ClientConnectorError)):
+                    raise UnreachableError(f"{method} {path}: no answer: {_why(error)}") from error
         wire.raise_for(response.status, answer)
         return answer
+
+    def _move_on(self, failed: str) -> None:
+        """The next server is asked from now on, unless somebody moved on already."""
+        servers = self._settings.servers
+        if self._server == failed and failed in servers:
+            self._server = servers[(servers.index(failed) + 1) % len(servers)]
 
     async def close(self) -> None:
         """Ends all connections."""

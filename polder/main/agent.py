@@ -25,7 +25,7 @@ from polder.node.dial import Dials, is_address
 from polder.node.entry import Entries
 from polder.node.names import Names
 from polder.node.network import NetworkSettings, NodeNetwork
-from polder.node.stream import ServerStream
+from polder.node.stream import ServerStreams
 from polder.sdn.apply.linux.kernel import Kernel
 from polder.sdn.apply.linux.spaces import KernelSettings
 from polder.sdn.render.linux.facts import NodeFacts
@@ -76,7 +76,9 @@ class NodeAgent:
 
     def __init__(self, config: AgentConfig) -> None:
         state, clock = Path(config.state), SystemClock()
-        where = ClientSettings(config.server, config.authority, config.certificate, config.key)
+        where = ClientSettings(
+            config.server, config.authority, config.certificate, config.key, others=tuple(config.other_servers)
+        )
         self._client = Client(where)
         self._pods: Informer[Pod] = Informer(self._client, Pod, EVERY_TENANT, fields=f"spec.nodeName={config.node}")
         self._kernel = Kernel(KernelSettings(state / "netns", config.prefix))
@@ -86,7 +88,7 @@ class NodeAgent:
         settings = agent_settings(config)
         self._agent = Agent(settings, self._client, self._pods, self._network.prepare, clock)
         dials = Dials(self._network.router_of, self._kernel.connect_in, Names(name_servers, self._datagram).lookup)
-        self._stream = ServerStream(where, {**self._agent.handlers, "dial": dials.serve})
+        self._stream = ServerStreams(where, {**self._agent.handlers, "dial": dials.serve})
         self._entries = Entries(self._kernel.listen_in, self._stream.open)
         self._cni = CniServer(state / "agent.sock", CniAttachments(self._network.attachments))
         self._admin = AdminServer(state / "admin.sock", self._inspect)

@@ -44,6 +44,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     kind: str = "AgentConfig"
     node: str
     server: str
+    other_servers: list[str] = []
+    """Further servers of the same cluster: asked when the first does not answer; each gets a stream of this node."""
     authority: str
     certificate: str
     key: str

@@ -1,4 +1,4 @@
-"""The agent's end of its stream to the server: dials, serves what the server opens, dials again when it breaks."""
+"""The agent's end of its streams to the servers: dials, serves what the server opens, dials again when it breaks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import aiohttp
 
@@ -27,8 +28,27 @@ Handler = Callable[[Raw, Stream], Awaitable[None]]
 """Serves a stream that the server opened. To refuse, it resets the stream with the reason."""
 
 
+class ServerStreams:
+    """A stream to each server of the cluster: any of them may have a request that needs this node."""
+
+    def __init__(self, settings: ClientSettings, handlers: Mapping[str, Handler]) -> None:
+        one = replace(settings, others=())
+        self._streams = [ServerStream(replace(one, server=server), handlers) for server in settings.servers]
+
+    async def open(self, header: Raw) -> Stream:
+        """A stream to a server that is there, the first choice first. Raises ConnectionError when there is no connection."""
+        connected = next((stream for stream in self._streams if stream.connected), self._streams[0])
+        return await connected.open(header)
+
+    async def run(self) -> None:
+        """Dials and serves until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for stream in self._streams:
+                group.create_task(stream.run())
+
+
 class ServerStream:
-    """One connection to the server, kept up while ``run`` runs."""
+    """One connection to one server, kept up while ``run`` runs."""
 
     def __init__(self, settings: ClientSettings, handlers: Mapping[str, Handler]) -> None:
         self._settings = settings

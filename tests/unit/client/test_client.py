@@ -180,3 +180,35 @@ def test_lines_are_put_together_from_any_pieces():
         pieces = [text[i : i + size] for i in range(0, len(text), size)]
         assert [x for p in pieces for x in lines.feed(p)] == [b"one", b"two two"]
         assert list(lines.feed(b"!\n")) == [b"three!"]
+
+
+async def test_another_server_is_asked_when_one_does_not_answer(api, serve, connect):
+    await api.put("acme", "web", data="1")
+    async with serve(type(api)(), 0) as gone:
+        pass
+    made = connect(gone, others=(f"https://127.0.0.1:{api.port}",))
+    try:
+        assert (await made.get(ConfigMap, Ref(ACME, "default", "web"))).metadata.name == "web"
+        seen = len(api.requests)
+        assert (await made.get(ConfigMap, Ref(ACME, "default", "web"))).metadata.name == "web"
+        assert len(api.requests) == seen + 1
+    finally:
+        await made.close()
+
+
+async def test_a_write_whose_answer_was_lost_is_not_sent_to_another_server(api, serve, connect):
+    class Losing(type(api)):
+        async def handle(self, request):
+            request.transport.abort()
+
+    async with serve(Losing(), 0) as first:
+        made = connect(first, others=(f"https://127.0.0.1:{api.port}",))
+        try:
+            with pytest.raises(UnreachableError):
+                await made.raw("POST", "/api/v1/namespaces/default/configmaps", b"{}")
+            assert api.requests == []
+            with pytest.raises(ApiError):  # the next request goes there
+                await made.get(ConfigMap, Ref(ACME, "default", "web"))
+            assert len(api.requests) == 1
+        finally:
+            await made.close()
