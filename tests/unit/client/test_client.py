@@ -205,7 +205,7 @@ async def test_a_write_whose_answer_was_lost_is_not_sent_to_another_server(api, 
         made = connect(first, others=(f"https://127.0.0.1:{api.port}",))
         try:
             with pytest.raises(UnreachableError):
-                await made.raw("POST", "/api/v1/namespaces/default/configmaps", b"{}")
+                await made.raw("POST", "/tenants/acme/api/v1/namespaces/default/configmaps", b"{}")
             assert api.requests == []
             with pytest.raises(ApiError):  # the next request goes there
                 await made.get(ConfigMap, Ref(ACME, "default", "web"))
