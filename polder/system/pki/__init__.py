@@ -26,9 +26,9 @@ from polder.system.pki.caller import (
 from polder.system.pki.files import Leaf, PkiError, write_private
 from polder.system.pki.jwk import Jwk, PublicKey, SigningKey
 from polder.system.pki.leaves import LEAF_LIFE, SKEW, needs_renewal
-from polder.system.pki.pki import Pki, ensure_pki
+from polder.system.pki.pki import NAMES, Pki, ensure_pki, roll_over, stage
 from polder.system.pki.requests import Request, new_request, read_request
-from polder.system.pki.tls import pin_of, server_context
+from polder.system.pki.tls import pin_of, pinned, read_times, server_context
 
 __all__ = [
     "AGENTS",
@@ -36,6 +36,7 @@ __all__ = [
     "COMPONENTS",
     "FRONT_PROXY",
     "LEAF_LIFE",
+    "NAMES",
     "NODES",
     "NODE_PREFIX",
     "PLATFORM_ADMINS",
@@ -59,8 +60,12 @@ __all__ = [
     "new_request",
     "parse_client",
     "pin_of",
+    "pinned",
     "read_request",
+    "read_times",
+    "roll_over",
     "server_context",
+    "stage",
     "tenant_urn",
     "write_private",
 ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 from polder.base.ids import ROOT, TenantName
@@ -36,8 +40,8 @@ def tenant_urn(name: TenantName, uid: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClientName:
-    """What a client certificate says of its holder; times in UTC. ``uris`` are all of its subject alternative names of
-    that type. ``serial`` is in hexadecimal digits.
+    """What a client certificate says of its holder; times in UTC. ``uris`` and ``addresses`` are all of its subject
+    alternative names of these types. ``key`` is the SHA-256 of its public key (SubjectPublicKeyInfo) in hexadecimal digits.
     """
 
     common_name: str
@@ -45,7 +49,8 @@ class ClientName:
     uris: tuple[str, ...]
     not_before: datetime
     not_after: datetime
-    serial: str = ""
+    addresses: tuple[str, ...] = ()
+    key: str = ""
 
 
 @lru_cache(maxsize=4096)
@@ -54,11 +59,12 @@ def parse_client(der: bytes) -> ClientName:
     try:
         certificate = x509.load_der_x509_certificate(der)
         common, organizations = subject_of(certificate.subject)
-        uris = uris_of(certificate.extensions)
-    except ValueError as error:
+        uris, addresses = uris_of(certificate.extensions), addresses_of(certificate.extensions)
+        key = key_mark(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise PkiError(f"the client certificate cannot be read: {error}") from error
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return ClientName(common, organizations, uris, begin, end, f"{certificate.serial_number:x}")
+    return ClientName(common, organizations, uris, begin, end, addresses, key)
 
 
 def subject_of(subject: x509.Name) -> tuple[str, tuple[str, ...]]:
@@ -75,6 +81,21 @@ def uris_of(extensions: x509.Extensions) -> tuple[str, ...]:
     except x509.ExtensionNotFound:
         return ()
     return tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def addresses_of(extensions: x509.Extensions) -> tuple[str, ...]:
+    """The IP addresses among the subject alternative names."""
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(address) for address in names.get_values_for_type(x509.IPAddress))
+
+
+def key_mark(key: CertificatePublicKeyTypes) -> str:
+    """The SHA-256 of a public key, in hexadecimal digits."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 def _text(value: str | bytes) -> str:

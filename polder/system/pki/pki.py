@@ -19,7 +19,7 @@ from polder.system.pki.authority import Authority, Wanted, new_authority
 from polder.system.pki.caller import AGENTS, CLIENTS, FRONT_PROXY, NODES, RESERVED, SERVING, URN, tenant_urn
 from polder.system.pki.files import Leaf, PkiError, write_private
 from polder.system.pki.leaves import CLIENT_USAGES, LEAF_LIFE, SERVER_USAGES, make_subject, needs_renewal
-from polder.system.pki.requests import read_request
+from polder.system.pki.requests import new_request, read_request
 
 NAMES = (SERVING, CLIENTS, AGENTS, FRONT_PROXY)
 CALLERS = (CLIENTS, AGENTS, FRONT_PROXY)
@@ -120,6 +120,11 @@ class Pki:
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(tenant_uri)] if tenant_uri else []
         authority = self._authorities[AGENTS if groups == (NODES,) else CLIENTS]
         return authority.issue(Wanted(make_subject(common_name, groups), names, CLIENT_USAGES))
+
+    def issue_agent(self, common_name: str, addresses: Sequence[str], key: bytes = b"") -> Leaf:
+        """A node's certificate, for ``key`` (PEM) or a new one. Raises PkiError."""
+        asked = new_request(common_name, (NODES,), addresses, key)
+        return Leaf(self.sign_agent(asked.certificate, common_name), asked.key)
 
     def issue_front_proxy(self, common_name: str) -> Leaf:
         """The certificate of an authenticating proxy."""

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from polder.system.pki.caller import subject_of, uris_of
+from polder.system.pki.caller import addresses_of, key_mark, subject_of, uris_of
 from polder.system.pki.files import Leaf, PkiError
 from polder.system.pki.leaves import key_of, key_pem, make_subject, new_key
 
@@ -34,6 +34,11 @@ class Request:
     uris: tuple[str, ...]
     subject: x509.Name
     key: CertificatePublicKeyTypes
+
+    @property
+    def key_mark(self) -> str:
+        """The SHA-256 of the key, as ``ClientName.key``."""
+        return key_mark(self.key)
 
 
 def new_request(
@@ -60,7 +65,8 @@ def read_request(pem: bytes) -> Request:
         common, organizations = subject_of(request.subject)
         extensions = request.extensions
         uris = uris_of(extensions)
-        dns, addresses, emails = _names(extensions)
+        addresses = addresses_of(extensions)
+        dns, emails = _names(extensions)
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.DuplicateExtension) as error:
         raise PkiError(f"the certificate request cannot be read: {error}") from error
     if not good:
@@ -69,16 +75,12 @@ def read_request(pem: bytes) -> Request:
     return Request(common, organizations, dns, addresses, emails, uris, request.subject, key)
 
 
-def _names(extensions: x509.Extensions) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _names(extensions: x509.Extensions) -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return (), (), ()
-    return (
-        tuple(names.get_values_for_type(x509.DNSName)),
-        tuple(str(a) for a in names.get_values_for_type(x509.IPAddress)),
-        tuple(names.get_values_for_type(x509.RFC822Name)),
-    )
+        return (), ()
+    return tuple(names.get_values_for_type(x509.DNSName)), tuple(names.get_values_for_type(x509.RFC822Name))
 
 
 def _check_key(key: CertificatePublicKeyTypes) -> None:

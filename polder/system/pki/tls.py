@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import ssl
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from polder.system.pki.caller import key_mark
 from polder.system.pki.files import Leaf, PkiError
+
+PIN_PREFIX = "sha256:"
 
 
 def server_context(leaf: Leaf, client_ca: Path) -> ssl.SSLContext:
@@ -34,9 +38,29 @@ def pin_of(pem: bytes) -> str:
     """``sha256:HEX`` over the public key of a certificate (SubjectPublicKeyInfo, DER), as kubeadm writes its pins. Of
     several certificates the first counts. Raises PkiError.
     """
+    return f"{PIN_PREFIX}{key_mark(_first(pem).public_key())}"
+
+
+def pinned(bundle: bytes, pin: str) -> bytes:
+    """The certificate (PEM) among several that has the pin. Raises PkiError if none has."""
     try:
-        key = x509.load_pem_x509_certificates(pem)[0].public_key()
+        found = x509.load_pem_x509_certificates(bundle)
+    except ValueError as error:
+        raise PkiError(f"the authorities cannot be read: {error}") from error
+    for certificate in found:
+        if hmac.compare_digest(f"{PIN_PREFIX}{key_mark(certificate.public_key())}", pin):
+            return certificate.public_bytes(serialization.Encoding.PEM)
+    raise PkiError(f"no authority that the server names has the pin {pin}")
+
+
+def read_times(pem: bytes) -> tuple[datetime, datetime]:
+    """When a certificate begins and ends, in UTC. Raises PkiError."""
+    certificate = _first(pem)
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def _first(pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificates(pem)[0]
     except (ValueError, IndexError) as error:
-        raise PkiError(f"the authority cannot be read: {error}") from error
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return f"sha256:{hashlib.sha256(der).hexdigest()}"
+        raise PkiError(f"the certificate cannot be read: {error}") from error
