@@ -28,7 +28,7 @@ class EndpointPort(Struct, frozen=True, kw_only=True):
 class EndpointSlice(Object, frozen=True, kw_only=True):
     """discovery.k8s.io/v1 EndpointSlice."""
 
-    address_type: str = "IPv4"
+    address_type: str = ""
     endpoints: list[Endpoint] | None = None
     ports: list[EndpointPort] | None = None
 

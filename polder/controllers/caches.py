@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from polder.api.core import ConfigMap, Namespace, Node, Pod, ServiceAccount
-from polder.api.discovery import Lease
+from polder.api.core import ConfigMap, Namespace, Node, Pod, Service, ServiceAccount
+from polder.api.discovery import EndpointSlice, Lease
+from polder.api.endpoints import Endpoints
 from polder.api.extensions import CustomResourceDefinition
-from polder.api.meta import ref_of
+from polder.api.meta import Object, ref_of
 from polder.api.polder import Address, Network, Port, Router, Segment, Tenant
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.informer import Informer
+from polder.controllers.endpoints_pure import SERVICE_NAME
 from polder.controllers.namespace_content import ACCOUNT, CERTIFICATE
 
 
@@ -28,6 +30,24 @@ def network_of(obj: Port | Address) -> Ref:
     """The Network of a Port or an Address."""
     namespace, _, name = obj.spec.network.partition("/")
     return Ref(ref_of(obj).tenant, namespace, name)
+
+
+def namespace_of(obj: Object) -> Ref:
+    """The namespace of an object, as a key: its reference without a name."""
+    ref = ref_of(obj)
+    return Ref(ref.tenant, ref.namespace, "")
+
+
+def service_of(found: EndpointSlice) -> list[Ref]:
+    """The Service that a slice is about."""
+    name = (found.metadata.labels or {}).get(SERVICE_NAME)
+    return [Ref(ref_of(found).tenant, found.metadata.namespace, name)] if name else []
+
+
+def selects(selector: Mapping[str, str], labels: Mapping[str, str] | None) -> bool:
+    """Whether labels have all that a map selector names; an empty one selects nothing."""
+    have = labels or {}
+    return bool(selector) and all(have.get(name) == value for name, value in selector.items())
 
 
 def root_ref(name: str) -> Ref:
@@ -52,7 +72,13 @@ class Caches:
         self.ports = Informer(client, Port)
         self.addresses = Informer(client, Address)
         self.definitions = Informer(client, CustomResourceDefinition)
+        self.services = Informer(client, Service)
+        self.slices = Informer(client, EndpointSlice)
+        self.endpoints = Informer(client, Endpoints)
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
+        self.pods.add_index("namespace", lambda pod: [namespace_of(pod)])
+        self.services.add_index("namespace", lambda service: [namespace_of(service)])
+        self.slices.add_index("service", service_of)
         self.pods.add_index("uid", lambda pod: [pod.metadata.uid])
         self.ports.add_index("node", lambda port: [port.spec.node])
         self.ports.add_index("router", lambda port: [port.spec.router_of] if port.spec.router_of else [])
@@ -67,6 +93,10 @@ class Caches:
     async def wait_synced(self) -> None:
         """Returns when every cache has had its first list."""
         await asyncio.gather(*(informer.wait_synced() for informer in self.all()))
+
+    def pods_with(self, namespace: Ref, selector: dict[str, str]) -> list[Pod]:
+        """The pods of a namespace that a map selector chooses."""
+        return [pod for pod in self.pods.by_index("namespace", namespace) if selects(selector, pod.metadata.labels)]
 
     def router_ports(self, tenant: TenantName) -> list[Ref]:
         """The Ports that a tenant's router has in root."""

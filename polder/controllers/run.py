@@ -11,6 +11,7 @@ from polder.controllers.gc_feed import GarbageFeed
 from polder.controllers.runners import Runners
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.wiring import Wiring
+from polder.controllers.wiring_services import ServiceWiring
 
 
 async def _sweep(wiring: Wiring, period: float) -> None:
@@ -29,6 +30,7 @@ async def run_controllers(client: Client, settings: ControllerSettings) -> None:
             group.create_task(informer.run())
         await caches.wait_synced()
         wiring.attach()
+        ServiceWiring(caches, runners).attach()
         for runner in runners.all():
             group.create_task(runner.run())
         group.create_task(GarbageFeed(client, runners.garbage.add).run())

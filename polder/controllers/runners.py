@@ -8,6 +8,7 @@ from typing import Any
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.caches import Caches
+from polder.controllers.endpoints import EndpointsController
 from polder.controllers.gc import GarbageCollector
 from polder.controllers.internal import Item
 from polder.controllers.missing import MissingNodes
@@ -45,6 +46,8 @@ class Runners:
         self.pods: Runner[Ref] = Runner("pods", PodController(client, missing).reconcile, 2)
         self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 2)
         self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 2)
+        behind = EndpointsController(client, caches.pods_with)
+        self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 4)
         self.collector = GarbageCollector(client, clock, self._collect, settings.recheck)
         self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 4)
 

@@ -1,0 +1,179 @@
+"""Endpoints and EndpointSlices of Services, and slices for Endpoints that somebody wrote by hand.
+
+Pods are looked up in the cache, whose next change brings the key back if it was behind; what is written is read from
+the server before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from polder.api.core import Pod, Service
+from polder.api.discovery import EndpointSlice
+from polder.api.endpoints import Endpoints, EndpointSubset
+from polder.api.errors import ApiError
+from polder.api.kinds import kind_of
+from polder.api.meta import ObjectMeta, OwnerReference, ref_of
+from polder.base.ref import Ref
+from polder.client.client import Client
+from polder.controllers.endpoints_pure import (
+    HEADLESS,
+    MANAGED_BY,
+    SERVICE_NAME,
+    grouped,
+    is_headless,
+    mirrored,
+    slice_endpoint,
+    slice_ports,
+    subsets_of,
+)
+from polder.controllers.reading import find
+from polder.controllers.slices import Group, Slices, Wanted
+
+SLICES_BY = "endpointslice-controller.k8s.io"
+MIRRORS_BY = "endpointslicemirroring-controller.k8s.io"
+ENDPOINTS_MANAGED = "endpoints.kubernetes.io/managed-by"
+ENDPOINTS_BY = "endpoint-controller"
+SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
+LEADER = "control-plane.alpha.kubernetes.io/leader"
+CHANGED_AT = "endpoints.kubernetes.io/last-change-trigger-time"
+RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS, ENDPOINTS_MANAGED})
+ENDPOINTS = kind_of(Endpoints)
+SERVICES = kind_of(Service)
+PodsOf = Callable[[Ref, dict[str, str]], Iterable[Pod]]
+"""The pods of a namespace (its reference has no name) with these labels, as a cache knows them."""
+
+
+class EndpointsController:
+    """Reconciles a Service; key: its reference."""
+
+    def __init__(self, client: Client, pods: PodsOf) -> None:
+        self._client = client
+        self._pods = pods
+        self._slices = Slices(client)
+
+    async def reconcile(self, ref: Ref) -> float | None:
+        """One pass over what belongs to the Service. Raises ApiError."""
+        service = await find(self._client, Service, ref)
+        if service is None:
+            await self._orphaned(ref)
+            return None
+        if service.metadata.deletion_timestamp is not None:
+            return None
+        listed = await self._client.list(EndpointSlice, ref.tenant, ref.namespace, labels=f"{SERVICE_NAME}={ref.name}")
+        own = [s for s in listed.items if _is_by(s, SLICES_BY)]
+        mirrors = [s for s in listed.items if _is_by(s, MIRRORS_BY)]
+        if service.spec.selector:
+            await self._from_pods(ref, service, own)
+            await self._drop(mirrors)
+        else:
+            await self._from_hand(ref, mirrors)
+            await self._drop(own)
+        return None
+
+    async def _from_pods(self, ref: Ref, service: Service, existing: list[EndpointSlice]) -> None:
+        if service.spec.cluster_ip == "" and service.spec.ip_families is None:
+            return  # of type ExternalName
+        pods = list(self._pods(Ref(ref.tenant, ref.namespace, ""), service.spec.selector or {}))
+        families = service.spec.ip_families or ["IPv4"]
+        groups = []
+        for family in families:
+            found = grouped(service, pods, family)
+            groups += [Group(family, slice_ports(p), [slice_endpoint(b) for b in bs]) for p, bs in found.items()]
+            if not found:
+                groups.append(Group(family, [], []))
+        await self._slices.settle(self._wanted(ref, service), groups, existing)
+        await self._write_endpoints(ref, service, subsets_of(grouped(service, pods, families[0])))
+
+    def _wanted(self, ref: Ref, service: Service) -> Wanted:
+        labels = {k: v for k, v in (service.metadata.labels or {}).items() if k not in RESERVED}
+        labels |= {SERVICE_NAME: ref.name, MANAGED_BY: SLICES_BY}
+        if is_headless(service):
+            labels[HEADLESS] = ""
+        owner = _owner(SERVICES.api_version, SERVICES.kind, ref.name, service.metadata.uid)
+        return Wanted(ref.tenant, ref.namespace, ref.name, owner, labels)
+
+    async def _write_endpoints(self, ref: Ref, service: Service, subsets: list[EndpointSubset]) -> None:
+        labels = {k: v for k, v in (service.metadata.labels or {}).items() if k not in RESERVED}
+        labels[ENDPOINTS_MANAGED] = ENDPOINTS_BY
+        if is_headless(service):
+            labels[HEADLESS] = ""
+        known = await find(self._client, Endpoints, ref)
+        if known is None:
+            meta = ObjectMeta(name=ref.name, namespace=ref.namespace, labels=labels)
+            made = Endpoints(api_version="v1", kind="Endpoints", metadata=meta, subsets=subsets)
+            try:
+                await self._client.create(ref.tenant, made)
+            except ApiError as error:
+                if not error.is_already_exists:
+                    raise
+            return
+        have = known.metadata
+        if (known.subsets or []) == subsets and have.labels == labels:
+            return
+        patch = {
+            "metadata": {
+                "uid": have.uid,
+                "resourceVersion": have.resource_version,
+                "labels": {**{name: None for name in have.labels or () if name not in labels}, **labels},
+            },
+            "subsets": msgspec.to_builtins(subsets),
+        }
+        await self._client.patch(Endpoints, ref, patch)
+
+    async def _from_hand(self, ref: Ref, existing: list[EndpointSlice]) -> None:
+        """Slices that say what hand-made Endpoints of a Service without a selector say."""
+        source = await find(self._client, Endpoints, ref)
+        if source is None or not _is_mirrored(source):
+            await self._drop(existing)
+            return
+        labels = {k: v for k, v in (source.metadata.labels or {}).items() if k not in RESERVED}
+        labels |= {SERVICE_NAME: ref.name, MANAGED_BY: MIRRORS_BY}
+        owner = _owner(ENDPOINTS.api_version, ENDPOINTS.kind, ref.name, source.metadata.uid)
+        groups: dict[bytes, Group] = {}
+        for subset in source.subsets or ():
+            ports = slice_ports(tuple((p.name, p.protocol, p.port, p.app_protocol) for p in subset.ports or ()))
+            for family in ("IPv4", "IPv6"):
+                found = Group(family, ports, mirrored(subset, family))
+                if found.endpoints:
+                    groups.setdefault(found.key, Group(family, ports, [])).endpoints.extend(found.endpoints)
+        wanted = Wanted(ref.tenant, ref.namespace, ref.name, owner, labels)
+        await self._slices.settle(wanted, groups.values(), existing)
+
+    async def _orphaned(self, ref: Ref) -> None:
+        """The Service is gone: its Endpoints go, if a controller wrote them; slices are the garbage collector's."""
+        known = await find(self._client, Endpoints, ref)
+        if known is None or ENDPOINTS_MANAGED not in (known.metadata.labels or {}):
+            return
+        try:
+            await self._client.delete(Endpoints, ref, uid=known.metadata.uid)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+
+    async def _drop(self, slices: Iterable[EndpointSlice]) -> None:
+        for found in slices:
+            try:
+                await self._client.delete(EndpointSlice, ref_of(found), uid=found.metadata.uid)
+            except ApiError as error:
+                if not error.is_not_found:
+                    raise
+
+
+def _is_by(found: EndpointSlice, manager: str) -> bool:
+    return (found.metadata.labels or {}).get(MANAGED_BY) == manager
+
+
+def _is_mirrored(source: Endpoints) -> bool:
+    labels, annotations = source.metadata.labels or {}, source.metadata.annotations or {}
+    if labels.get(SKIP_MIRROR, "").lower() in {"true", "1", "t"} or LEADER in annotations:
+        return False
+    return ENDPOINTS_MANAGED not in labels
+
+
+def _owner(api_version: str, kind: str, name: str, uid: str) -> OwnerReference:
+    return OwnerReference(
+        api_version=api_version, kind=kind, name=name, uid=uid, controller=True, block_owner_deletion=True
+    )

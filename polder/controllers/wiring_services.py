@@ -1,0 +1,55 @@
+"""Which change concerns which Service."""
+
+from __future__ import annotations
+
+from polder.api.core import Pod, Service
+from polder.api.discovery import EndpointSlice
+from polder.api.endpoints import Endpoints
+from polder.base.ref import Ref
+from polder.controllers.caches import Caches, namespace_of, selects, service_of
+from polder.controllers.endpoints_pure import is_ready
+from polder.controllers.runners import Runners
+
+
+class ServiceWiring:
+    """Turns changes of caches into Services to look at."""
+
+    def __init__(self, caches: Caches, runners: Runners) -> None:
+        self._caches = caches
+        self._runners = runners
+
+    def attach(self) -> None:
+        """Hears every change from here on, and of every object that is known already."""
+        self._caches.services.on_change(self._service)
+        self._caches.slices.on_change(self._slice)
+        self._caches.endpoints.on_change(self._endpoints)
+        self._caches.pods.on_change(self._pod)
+
+    def _service(self, ref: Ref, _old: Service | None, _new: Service | None) -> None:
+        self._runners.endpoints.add(ref)
+
+    def _slice(self, _ref: Ref, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        for found in (old, new):
+            for service in service_of(found) if found is not None else ():
+                self._runners.endpoints.add(service)
+
+    def _endpoints(self, ref: Ref, _old: Endpoints | None, _new: Endpoints | None) -> None:
+        self._runners.endpoints.add(ref)
+
+    def _pod(self, _ref: Ref, old: Pod | None, new: Pod | None) -> None:
+        if old is not None and new is not None and _seen(old) == _seen(new):
+            return
+        for pod in (old, new):
+            if pod is None:
+                continue
+            for service in self._caches.services.by_index("namespace", namespace_of(pod)):
+                if selects(service.spec.selector or {}, pod.metadata.labels):
+                    at = namespace_of(service)
+                    self._runners.endpoints.add(Ref(at.tenant, at.namespace, service.metadata.name))
+
+
+def _seen(pod: Pod) -> tuple[object, ...]:
+    """What endpoints show of a pod."""
+    meta, status = pod.metadata, pod.status
+    going = meta.deletion_timestamp is not None
+    return (meta.uid, meta.labels, going, pod.spec, is_ready(pod), status.phase, status.pod_ip, status.pod_ips)
