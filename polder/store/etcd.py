@@ -18,7 +18,7 @@ from typing import Any
 from polder._generated import etcd_pb2 as pb
 from polder.store.etcd_client import COMPACT, RANGE, TXN, EtcdClient, EtcdSettings
 from polder.store.etcd_index import ensure_indexed, term_changes
-from polder.store.etcd_keys import ID_LENGTH, Layout, after, pack, unpack, value_of
+from polder.store.etcd_keys import ID_LENGTH, Layout, after, is_range, pack, unpack, value_of
 from polder.store.etcd_reads import Rows, pieces
 from polder.store.etcd_stream import FIRST, Changes
 from polder.store.hub import Hub, HubSettings, matches
@@ -159,7 +159,7 @@ class EtcdStore:
     async def _list(self, prefix: Prefix, limit: int, start_after: Key | None, revision: int) -> Page:
         first = self._layout.range(prefix)
         start = first if start_after is None else max(first, self._layout.row(start_after) + b"\0")
-        sieved = prefix.tenant is None and prefix.namespace is not None
+        sieved = not is_range(prefix)
         entries: list[Entry] = []
         at, total, seen = revision, 0, 0
         found = pieces(self._client, start, after(first), revision, limit=0 if sieved else limit)

@@ -68,6 +68,12 @@ def _escaped(term: str) -> bytes:
     return term.encode("utf-8", "surrogatepass").replace(b"\1", b"\1\1").replace(b"\0", b"\1\2") + b"\0"
 
 
+def is_range(prefix: Prefix) -> bool:
+    """Whether the keys of a prefix are all that ``Layout.range`` names: nothing is open before what is given."""
+    given = [bool(prefix.resource), prefix.tenant is not None, prefix.namespace is not None]
+    return given == sorted(given, reverse=True)
+
+
 class Layout:
     """The keys below one prefix."""
 
@@ -122,7 +128,9 @@ class Layout:
         return Key(*entry.decode("utf-8", "surrogatepass").split("\0")[-4:])
 
     def range(self, prefix: Prefix) -> bytes:
-        """How the rows begin among which those of a prefix are: of all, where only the tenant is left open."""
+        """How the rows begin among which those of a prefix are; ``is_range`` tells whether all of them are."""
+        if not prefix.resource:
+            return self._rows
         start = self._rows + _part(prefix.resource)
         if prefix.tenant is not None:
             start += _part(prefix.tenant)

@@ -26,7 +26,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A range of keys; None means every tenant or every namespace. ``EVERYTHING`` is for watches only."""
+    """A range of keys; None means every tenant or every namespace, an empty resource every resource."""
 
     resource: str
     tenant: str | None = None
@@ -34,7 +34,7 @@ class Prefix:
 
 
 EVERYTHING = Prefix("")
-"""Every key of the store (no resource is without a name): what a watch of all changes asks for."""
+"""Every key of the store (no resource is without a name): what a watch of all changes and a backup ask for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,13 @@ async def test_prefixes_select_by_tenant_and_namespace_in_key_order(store):
     assert await names(store, Prefix("pods", "acme", "default")) == ["a", "b"]
     assert await names(store, Prefix("pods", None, "default")) == ["a", "b", "a"]
     assert await names(store, Prefix("nodes", "root", "")) == ["n1"]
+    assert [e.key for e in (await store.list(EVERYTHING)).entries] == sorted(keys)
+    assert await names(store, Prefix("", "acme")) == ["a", "b", "z", "n"]
+    assert await names(store, Prefix("", None, "default")) == ["a", "b", "a"]
+    page = await store.list(Prefix("", "acme"), limit=2, revision=5)
+    assert ([e.key.name for e in page.entries], page.remaining) == (["a", "b"], 1)
+    page = await store.list(Prefix("", "acme"), limit=2, after=page.after, revision=5)
+    assert ([e.key.name for e in page.entries], page.after) == (["z"], None)
 
 
 async def test_pages_stay_at_the_revision_of_the_first(store):
