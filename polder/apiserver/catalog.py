@@ -10,6 +10,7 @@ from polder.api.convert import is_stored_form
 from polder.api.errors import FieldError, no_such_path
 from polder.api.kinds import BUILT_IN, PLATFORM_ONLY, Kind
 from polder.api.meta import Raw
+from polder.api.scale import ScalePaths
 from polder.apiserver.objects import PLAIN, View
 from polder.base.ids import EVERY_TENANT, ROOT, TenantName
 
@@ -25,6 +26,11 @@ class CustomSchema(Protocol):
     @property
     def schema(self) -> Raw:
         """The structural schema, which equal definitions share."""
+        ...
+
+    @property
+    def scale(self) -> ScalePaths | None:
+        """Where its scale stands; None for a kind that has none."""
         ...
 
     def prune(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:

@@ -13,9 +13,11 @@ from polder.api.defaults import default, initial_status
 from polder.api.errors import invalid
 from polder.api.meta import Raw
 from polder.api.validation import validate_create, validate_update
+from polder.api.validation.meta import validate_meta_update
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.catalog import Resource
 from polder.apiserver.options import FieldValidation
+from polder.apiserver.parts import PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,10 @@ def validate(context: AdmissionContext) -> None:
     """Raises ApiError 422 naming every field that breaks a rule."""
     kind, obj, old = context.resource.kind, context.obj, context.old
     assert obj is not None
-    if context.resource.custom is not None:
+    part = PARTS.get((kind.resource, context.subresource))
+    if part is not None and old is not None:
+        problems = [*validate_meta_update(kind, obj["metadata"], old["metadata"]), *part.check(obj, old)]
+    elif context.resource.custom is not None:
         problems = context.resource.custom.validate(obj, old)
     elif old is None:
         problems = validate_create(kind, obj)

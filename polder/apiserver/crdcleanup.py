@@ -18,7 +18,8 @@ from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.catalog import Resource
 from polder.apiserver.crdregistry import DEFINITIONS
-from polder.apiserver.deletes import CRD_CLEANUP, By, DeleteOptions, Deleter
+from polder.apiserver.delete_options import DeleteOptions
+from polder.apiserver.deletes import CRD_CLEANUP, By, Deleter
 from polder.apiserver.objects import decode
 from polder.apiserver.types import Identity, Role
 from polder.base.clock import stamp

@@ -6,25 +6,25 @@ Source: apimachinery's registry store (rest.BeforeDelete, deletionFinalizersForG
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-import msgspec
 import orjson
 from aiohttp import web
 
-from polder.api.errors import ApiError, bad_request, conflict, method_not_allowed, not_found
+from polder.api.errors import ApiError, conflict, method_not_allowed, not_found
 from polder.api.meta import Raw
 from polder.apiserver import objectmeta
 from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.admit import KEPT
 from polder.apiserver.answers import json_answer, success
-from polder.apiserver.body import media_type, parse_object
+from polder.apiserver.body import media_type
 from polder.apiserver.catalog import Resource
+from polder.apiserver.delete_options import DeleteOptions, read_options
 from polder.apiserver.hooks import Call
 from polder.apiserver.objects import decode, encode, terms
-from polder.apiserver.paging import Window
+from polder.apiserver.paging import window_of
 from polder.apiserver.reads import Reader, key_of, renderer_of
 from polder.apiserver.render import ListMeta
 from polder.apiserver.selection import prefix_of, selection_of
@@ -38,76 +38,8 @@ FOREGROUND: Final = "foregroundDeletion"
 ORPHAN: Final = "orphan"
 CRD_CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
 DEFAULT_GRACE: Final = 30
-_POLICIES: Final = frozenset({"", "Orphan", "Background", "Foreground"})
 _ALWAYS: Final = {"customresourcedefinitions.apiextensions.k8s.io": CRD_CLEANUP}
 """Finalizers that every deletion of a kind gets."""
-
-
-class Preconditions(msgspec.Struct, rename="camel"):
-    """metav1.Preconditions."""
-
-    uid: str | None = None
-    resource_version: str | None = None
-
-
-class DeleteOptions(msgspec.Struct, rename="camel"):
-    """metav1.DeleteOptions."""
-
-    grace_period_seconds: int | None = None
-    propagation_policy: str | None = None
-    orphan_dependents: bool | None = None
-    preconditions: Preconditions | None = None
-    dry_run: list[str] | None = None
-
-    @property
-    def policy(self) -> str:
-        """Orphan, Background, Foreground, or empty."""
-        if self.orphan_dependents is not None:
-            return "Orphan" if self.orphan_dependents else "Background"
-        return self.propagation_policy or ""
-
-    def shown(self) -> Raw:
-        """As policies and webhooks see them."""
-        found: Raw = msgspec.to_builtins(self)
-        said = {key: value for key, value in found.items() if value is not None}
-        return {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", **said}
-
-
-def read_options(body: bytes, media: str, query: Mapping[str, str]) -> DeleteOptions:
-    """The options in the body or, where that is empty, in the query. Raises ApiError 400, 422."""
-    raw: Raw = parse_object(body, media) if body.strip() else _from_query(query)
-    try:
-        options = msgspec.convert(raw, DeleteOptions)
-    except msgspec.ValidationError as mistake:
-        raise bad_request(f"DeleteOptions cannot be handled: {mistake}") from None
-    problem = ""
-    if options.policy not in _POLICIES:
-        problem = f'propagationPolicy: Unsupported value: "{options.policy}"'
-    elif options.orphan_dependents is not None and options.propagation_policy:
-        problem = "propagationPolicy: Forbidden: orphanDependents and propagationPolicy cannot both be set"
-    elif options.grace_period_seconds is not None and options.grace_period_seconds < 0:
-        options.grace_period_seconds = 1
-    elif options.dry_run not in (None, [], ["All"]):
-        problem = f'dryRun: Unsupported value: {options.dry_run}: supported values: "All"'
-    if problem:
-        raise ApiError(422, "Invalid", f'DeleteOptions.meta.k8s.io "" is invalid: {problem}')
-    return options
-
-
-def _from_query(query: Mapping[str, str]) -> Raw:
-    raw: Raw = {}
-    if "gracePeriodSeconds" in query:
-        try:
-            raw["gracePeriodSeconds"] = int(query["gracePeriodSeconds"])
-        except ValueError:
-            raise bad_request("gracePeriodSeconds: must be a number of seconds") from None
-    if "propagationPolicy" in query:
-        raw["propagationPolicy"] = query["propagationPolicy"]
-    if "orphanDependents" in query:
-        raw["orphanDependents"] = query["orphanDependents"] in {"true", "1"}
-    if query.get("dryRun"):
-        raw["dryRun"] = [query["dryRun"]]
-    return raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,22 +83,24 @@ class Deleter:
         options = await self._options(call)
         prefix = prefix_of(resource, call.info.tenant, call.info.namespace)
         selection = selection_of(call, resource, None)
-        found = await self.reader.find(prefix, Window(), selection, renderer)
+        found = await self.reader.find(prefix, window_of(call, prefix), selection, renderer)
         removed = []
+        refusals: list[ApiError] = []
         for entry in found.entries:
+            if (entry.key.resource, entry.key.namespace, entry.key.name) in KEPT:
+                continue  # upstream makes it anew at once
             try:
                 removed.append((await self.remove(By.of(call), resource, entry, options))[0])
             except ApiError as refused:
                 if not refused.is_not_found:
-                    raise
-        meta = ListMeta(await self.writer.store.revision())
+                    refusals.append(refused)
+        if refusals:
+            raise refusals[0]
+        meta = ListMeta(await self.writer.store.revision(), found.token, found.remaining)
         return json_answer(renderer.many(removed, meta, self.writer.clock.now()), media=renderer.accepted.media)
 
     async def _options(self, call: Call) -> DeleteOptions:
-        options = read_options(await self.writer.body(call), media_type(call.request), call.query)
-        if call.query.get("dryRun") and not options.dry_run:
-            options.dry_run = [call.query["dryRun"]]
-        return options
+        return read_options(await self.writer.body(call), media_type(call.request), call.query)
 
     async def remove(self, by: By, resource: Resource, current: Entry, options: DeleteOptions) -> tuple[Entry, bool]:
         """Marks or removes; a lost race is run again, the preconditions with it. Tells whether the object is gone."""
@@ -185,7 +119,7 @@ class Deleter:
         self, by: By, resource: Resource, current: Entry, options: DeleteOptions
     ) -> tuple[Entry, bool]:
         """Raises ConflictError when the object changed meanwhile."""
-        key, store = current.key, self.writer.store
+        key = current.key
         old = decode(current.value, current.revision)
         _check_preconditions(resource, old, options)
         context = AdmissionContext(
@@ -198,14 +132,10 @@ class Deleter:
             return current, False
         value = encode(marked)
         if objectmeta.is_done(marked):
-            if options.dry_run:
-                return current, True
-            await self.writer.chain.accompany(context, None)
-            await store.commit([Delete(key, current.revision), *context.along])
+            await self.writer.commits.commit(context, Delete(key, current.revision))
             return current, True
-        if options.dry_run:
-            return Entry(key, value, current.revision), False
-        return Entry(key, value, await store.commit([Put(key, value, current.revision, terms(marked))])), False
+        revision = await self.writer.commits.commit(context, Put(key, value, current.revision, terms(marked)))
+        return Entry(key, value, revision or current.revision), False
 
     def _marked(self, resource: Resource, old: Raw, options: DeleteOptions) -> Raw | None:
         """The object as it is while it is being deleted; None where nothing changes."""
@@ -215,16 +145,19 @@ class Deleter:
         )
         grace = _grace(resource, old, options.grace_period_seconds)
         deleting = meta.get("deletionTimestamp")
+        before = meta.get("deletionGracePeriodSeconds") or 0
         if deleting:
-            before = meta.get("deletionGracePeriodSeconds") or 0
             if (options.grace_period_seconds is None and before) or grace >= before:
                 grace = before
                 if finalizers == (meta.get("finalizers") or []) and not _is_ready(old, finalizers, grace):
                     return None
         elif meta.get("generation"):
             meta["generation"] += 1
-        if not deleting or grace != (meta.get("deletionGracePeriodSeconds") or 0):
+        if not deleting:
             meta["deletionTimestamp"] = stamp(self.writer.clock.now() + timedelta(seconds=grace))
+        elif grace != before:
+            asked = datetime.fromisoformat(deleting) - timedelta(seconds=before)
+            meta["deletionTimestamp"] = stamp(asked + timedelta(seconds=grace))
         meta["deletionGracePeriodSeconds"] = grace
         meta["finalizers"] = finalizers
         marked = {**old, "metadata": meta}

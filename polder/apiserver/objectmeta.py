@@ -160,18 +160,22 @@ def with_status(resource: Resource, sent: Raw, old: Raw) -> Raw:
     """What stands with the status that was sent, and with its metadata where such writes of the kind change it. Raises
     ApiError 422.
     """
-    before = old["metadata"]
-    meta = dict(before)
-    if not metadata_stays(resource.kind, custom=resource.custom is not None):
-        meta = dict(sent["metadata"])
-        _keep(resource, meta, before)
-        for name in _STAYS.get(resource.kind.resource, ()):
-            meta.pop(name, None)
-            if name in before:
-                meta[name] = before[name]
+    stays = metadata_stays(resource.kind, custom=resource.custom is not None)
+    meta = dict(old["metadata"]) if stays else with_metadata(resource, sent, old)
     obj = {**old, "metadata": meta}
     obj.pop("status", None)
     return {**obj, "status": sent["status"]} if "status" in sent else obj
+
+
+def with_metadata(resource: Resource, sent: Raw, old: Raw) -> Raw:
+    """The metadata that was sent, as far as a write of a subresource may change it. Raises ApiError 422."""
+    meta, before = dict(sent["metadata"]), old["metadata"]
+    _keep(resource, meta, before)
+    for name in _STAYS.get(resource.kind.resource, ()):
+        meta.pop(name, None)
+        if name in before:
+            meta[name] = before[name]
+    return meta
 
 
 def _added_finalizers(meta: Raw, before: Raw) -> list[FieldError]:

@@ -57,7 +57,7 @@ def write_options(kind: str, query: Mapping[str, str], agent: str, *, applies: b
     known = [""] + [value.value for value in FieldValidation]
     if validation not in known:
         problems.append(Field("fieldValidation").not_supported(validation, sorted(known)))
-    force = _flag(query, "force")
+    force = flag(query, "force")
     if force is not None and kind == "PatchOptions" and not applies:
         problems.append(Field("force").forbidden("may not be specified for non-apply patch"))
     if problems:
@@ -73,8 +73,8 @@ def invalid_options(kind: str, problems: list[FieldError]) -> ApiError:
     return invalid(Kind(_GROUP, "v1", kind, kind.lower(), kind.lower()), "", problems)
 
 
-def _flag(query: Mapping[str, str], name: str) -> bool | None:
-    """Raises ApiError 400."""
+def flag(query: Mapping[str, str], name: str) -> bool | None:
+    """A parameter that is true or false; None where it is not there. Raises ApiError 400."""
     said = query.get(name)
     if said is None:
         return None

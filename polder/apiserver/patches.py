@@ -44,7 +44,7 @@ class Patcher:
             _check(call, resource, obj)
             return obj
 
-        return await self.writer.change(call, resource, Wish(patched, options, not _names_version(patch)))
+        return await self.writer.change(call, resource, Wish(patched, options, not names_version(patch)))
 
     async def _apply(self, call: Call, resource: Resource) -> web.StreamResponse:
         options = self.writer.options(call, "PatchOptions", applies=True)
@@ -92,7 +92,7 @@ def _check(call: Call, resource: Resource, obj: Raw) -> None:
     objectmeta.check_place(resource, objectmeta.check_metadata(obj), call.info.namespace)
 
 
-def _names_version(patch: Any) -> bool:
+def names_version(patch: Any) -> bool:
     """Whether a patch insists on a resource version; then a lost race is the caller's."""
     if isinstance(patch, dict):
         meta = patch.get("metadata")

@@ -17,6 +17,7 @@ from polder.apiserver.crdregistry import CrdRegistry
 from polder.apiserver.deletes import Deleter
 from polder.apiserver.discovery import Discovery
 from polder.apiserver.dispatch import Dispatcher, Verbs
+from polder.apiserver.evictions import Evictions
 from polder.apiserver.hooks import Handler, Parts
 from polder.apiserver.internal_garbage import GarbageFeed
 from polder.apiserver.internal_owners import Owners
@@ -26,7 +27,9 @@ from polder.apiserver.metrics import Metrics
 from polder.apiserver.openapi_paths import OpenApi
 from polder.apiserver.patches import Patcher
 from polder.apiserver.projection import Projected
+from polder.apiserver.quota_recount import Recount
 from polder.apiserver.reads import Reader
+from polder.apiserver.scales import Scales
 from polder.apiserver.settings import ServerSettings
 from polder.apiserver.subresources import Subresources
 from polder.apiserver.system_paths import SystemPaths
@@ -56,11 +59,13 @@ class ApiServer:
         self._compaction = Compaction(store, clock, settings.history, settings.compact_interval)
         self._chores: list[asyncio.Task[None]] = []
         self._watches = Watches(store, reader, clock, settings.bookmark_interval)
-        subresources = Subresources(writer, parts.subresources)
-        verbs = Verbs(reader, writer, Patcher(writer), deleter, self._watches, subresources)
+        patcher = Patcher(writer)
+        below = (Scales(writer), Evictions(deleter))
+        subresources = Subresources(writer, reader, patcher, *below, parts.subresources)
+        verbs = Verbs(reader, writer, patcher, deleter, self._watches, subresources)
         owners = Owners(store, crds)
         self._garbage = GarbageFeed(owners)
-        self._internal = InternalPaths(owners, self._garbage)
+        self._internal = InternalPaths(owners, self._garbage, Recount(store))
         self._system = SystemPaths(store, self._watches, metrics, settings.git_version)
         self._listener = Listener(Dispatcher(parts, catalog, verbs, self._paths(catalog), metrics).handle)
         self.port = 0

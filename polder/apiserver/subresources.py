@@ -1,4 +1,4 @@
-"""Subresources that are no plain status: a pod's binding, a namespace's finalize; and the clear refusal of the rest."""
+"""Subresources that are no plain status: which there are, a pod's binding, and the clear refusal of the rest."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ from polder.api.errors import (
 )
 from polder.api.kinds import built_in
 from polder.api.meta import Raw
+from polder.api.scale import SUBRESOURCE
 from polder.api.schemas import named
 from polder.apiserver import objectmeta
 from polder.apiserver.admission import AdmissionContext
-from polder.apiserver.answers import json_answer, raw_answer, success
+from polder.apiserver.answers import raw_answer, success
 from polder.apiserver.body import media_type, parse_object
 from polder.apiserver.catalog import Resource
+from polder.apiserver.evictions import Evictions
 from polder.apiserver.hooks import Call, Handler
 from polder.apiserver.objects import decode
-from polder.apiserver.reads import key_of, renderer_of
-from polder.apiserver.writes import ATTEMPTS, Writer, is_dry_run
+from polder.apiserver.parts import PARTS, Part
+from polder.apiserver.patches import Patcher
+from polder.apiserver.reads import Reader, renderer_of
+from polder.apiserver.scales import Scales
+from polder.apiserver.writes import ATTEMPTS, Writer
 from polder.base.clock import stamp
 from polder.store.protocol import ConflictError, Key
 
@@ -41,11 +46,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "attach": "attaching to a container",
     "portforward": "port forwarding",
     "proxy": "proxying",
-    "eviction": "eviction",
-    "ephemeralcontainers": "adding ephemeral containers",
-    "resize": "resizing a pod in place",
-    "scale": "scaling",
-    "approval": "approval",
 }
 
 
@@ -66,6 +66,10 @@ class Subresources:
     """Serves what is below an object."""
 
     writer: Writer
+    reader: Reader
+    patcher: Patcher
+    scales: Scales
+    evictions: Evictions
     given: Mapping[tuple[str, str], Handler]
 
     async def serve(self, call: Call, resource: Resource) -> web.StreamResponse:
@@ -77,9 +81,13 @@ class Subresources:
         if where in {("pods", "binding"), ("bindings", "")}:
             _only(call, resource, "create")
             return await self._bind(call, resource)
-        if where == ("namespaces", "finalize"):
-            _only(call, resource, "update")
-            return await self._finalize(call, resource)
+        if where == ("pods", "eviction"):
+            _only(call, resource, "create")
+            return await self.evictions.evict(call, resource)
+        if where[1] == SUBRESOURCE:
+            return await self.scales.serve(call, resource)
+        if (part := PARTS.get(where)) is not None:
+            return await self._part(call, resource, part)
         raise refuse(resource, call.info.subresource)
 
     async def _bind(self, call: Call, resource: Resource) -> web.StreamResponse:
@@ -138,7 +146,7 @@ class Subresources:
             old = decode(current.value, current.revision)
             context = AdmissionContext(
                 call.who, call.info.tenant, "update", resource, key.namespace, key.name, call.info.subresource,
-                change(old), old, is_dry_run(call),
+                change(old), old, self.writer.options(call, "UpdateOptions").dry_run,
             )  # fmt: skip
             await self.writer.chain.check(context)
             try:
@@ -148,18 +156,16 @@ class Subresources:
             return renderer_of(call, resource).one(entry, self.writer.clock.now())
         raise conflict(resource.kind, key.name)
 
-    async def _finalize(self, call: Call, resource: Resource) -> web.StreamResponse:
-        """Only ``spec.finalizers`` counts; the namespace goes when none is left."""
-        sent = parse_object(await self.writer.body(call), media_type(call.request))
-        objectmeta.check_kind(resource, sent)
-        meta = objectmeta.check_metadata(sent)
-        finalizers = (sent.get("spec") or {}).get("finalizers") or []
-
-        def change(old: Raw) -> Raw:
-            objectmeta.check_same(resource, meta, old, call.info.name)
-            return {**old, "spec": {**(old.get("spec") or {}), "finalizers": finalizers}}
-
-        return json_answer(await self._retry(call, resource, key_of(call, resource), change))
+    async def _part(self, call: Call, resource: Resource, part: Part) -> web.StreamResponse:
+        """A subresource that is a part of its object."""
+        verb = call.info.verb
+        if verb not in part.verbs:
+            raise method_not_allowed(resource.kind, f"{verb} of {call.info.subresource}")
+        if verb == "get":
+            return await self.reader.get(call, resource)
+        if verb == "patch":
+            return await self.patcher.patch(call, resource)
+        return await self.writer.update(call, resource)
 
 
 def _only(call: Call, resource: Resource, verb: str) -> None:

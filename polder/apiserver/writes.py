@@ -22,15 +22,18 @@ from polder.api.errors import (
 )
 from polder.api.meta import Raw
 from polder.api.ownership import MANAGED
+from polder.api.strategies import strategy_of
 from polder.apiserver import content, managers, objectmeta
-from polder.apiserver.admission import AdmissionContext, Chain
+from polder.apiserver.admission import AdmissionContext, Chain, Subject
 from polder.apiserver.answers import json_answer
 from polder.apiserver.body import media_type, parse_object, read_body
 from polder.apiserver.catalog import Resource
+from polder.apiserver.commits import Commits
 from polder.apiserver.hooks import Authorizer, Call
 from polder.apiserver.managers import Author
 from polder.apiserver.objects import decode, encode, terms
 from polder.apiserver.options import WriteOptions, write_options
+from polder.apiserver.parts import PARTS
 from polder.apiserver.reads import key_of, renderer_of
 from polder.apiserver.settings import ServerSettings
 from polder.base.clock import Clock, stamp
@@ -45,27 +48,12 @@ grow for ever. One that is longer already can still be made shorter.
 _SERIAL = frozenset({"networks.polder.dev", "customresourcedefinitions.apiextensions.k8s.io"})
 """Kinds whose objects constrain each other: their writes go one at a time in a tenant."""
 
-_CREATED_BY_UPDATE = frozenset({
-    "clusterrolebindings.rbac.authorization.k8s.io",
-    "clusterroles.rbac.authorization.k8s.io",
-    "endpoints",
-    "events",
-    "leasecandidates.coordination.k8s.io",
-    "leases.coordination.k8s.io",
-    "limitranges",
-    "rolebindings.rbac.authorization.k8s.io",
-    "roles.rbac.authorization.k8s.io",
-    "runtimeclasses.node.k8s.io",
-    "services",
-})  # fmt: skip
-"""Kinds that an update makes where they are missing (upstream's ``AllowCreateOnUpdate``)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a change wants. ``make`` gets what stands, in the form that the request speaks (None where nothing stands), leaves
     it as it is and tells what is wanted. ``retry`` runs a lost race again; ``creates`` makes what is missing; ``owns`` says
-    that ``make`` sets managedFields itself.
+    that ``make`` sets managedFields itself; ``subject`` shows admission another object than the one that is written.
     """
 
     make: Callable[[Raw | None], Awaitable[Raw]]
@@ -73,6 +61,7 @@ class Wish:
     retry: bool = True
     creates: bool = False
     owns: bool = False
+    subject: Callable[[Raw], Subject] | None = None
 
 
 @dataclass(slots=True)
@@ -99,6 +88,11 @@ class Writer:
     settings: ServerSettings
     authorizer: Authorizer
     locks: Locks = field(default_factory=Locks)
+    commits: Commits = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What it is given suffices to commit."""
+        self.commits = Commits(self.store, self.chain)
 
     def serial(self, resource: Resource, tenant: str) -> AbstractAsyncContextManager[Any]:
         """Held while an object of a kind whose objects constrain each other is checked and written."""
@@ -176,8 +170,6 @@ class Writer:
             standing = await self.store.get(key)
             if standing is not None:
                 raise already_exists(resource.kind, name)
-            if context.dry_run:
-                return Entry(key, value, 0), tuple(context.warnings)
             return await self._commit_new(context, key, value), tuple(context.warnings)
 
     async def _commit_new(self, context: AdmissionContext, key: Key, value: bytes) -> Entry:
@@ -185,9 +177,8 @@ class Writer:
         assert context.obj is not None
         kind, beside = context.resource.kind, list(context.along)
         for _ in range(ATTEMPTS):
-            await self.chain.accompany(context, value)
             try:
-                revision = await self.store.commit([Put(key, value, 0, terms(context.obj)), *context.along])
+                revision = await self.commits.commit(context, Put(key, value, 0, terms(context.obj)))
             except ConflictError as lost:
                 if lost.key == key:
                     raise already_exists(kind, key.name) from lost
@@ -224,12 +215,20 @@ class Writer:
         async def wanted(_: Raw | None) -> Raw:
             return sent
 
-        creates = resource.kind.resource in _CREATED_BY_UPDATE and not call.info.subresource
+        creates = resource.custom is None and strategy_of(resource.kind).puts and not call.info.subresource
         return await self.change(call, resource, Wish(wanted, options, not named, creates))
 
     async def change(self, call: Call, resource: Resource, wish: Wish) -> web.StreamResponse:
-        """Replaces an object by what is wished; a lost race is run again where the wish allows."""
+        """Replaces an object by what is wished, and answers with it. Raises ApiError."""
         renderer = renderer_of(call, resource)
+        entry, warnings, status = await self.changed(call, resource, wish)
+        body = renderer.one(entry, self.clock.now())
+        return json_answer(body, status, media=renderer.accepted.media, warnings=warnings)
+
+    async def changed(self, call: Call, resource: Resource, wish: Wish) -> tuple[Entry, tuple[str, ...], int]:
+        """Replaces an object by what is wished: what stands then, warnings, and the answer's code. A lost race is run again
+        where the wish allows. Raises ApiError.
+        """
         key = key_of(call, resource)
         status = 200
         async with self.serial(resource, call.info.tenant):
@@ -241,9 +240,7 @@ class Writer:
                 found = await self._change_again(call, resource, key, wish)
         if found is None:
             found, status = await self._make_missing(call, resource, key, wish), 201
-        entry, warnings = found
-        body = renderer.one(entry, self.clock.now())
-        return json_answer(body, status, media=renderer.accepted.media, warnings=warnings)
+        return *found, status
 
     async def _change_again(self, call: Call, resource: Resource, key: Key, wish: Wish) -> _Done | None:
         """Those who lost a race queue, so that each of many loses to newcomers only."""
@@ -291,13 +288,19 @@ class Writer:
         )  # fmt: skip
         if wish.owns:
             _own(obj["metadata"], sent)
+        if wish.subject is not None:
+            context.subject = wish.subject(obj)
         await self._admit(context, None if wish.owns else self.author(wish.options), sent)
         return await self.replace(context, current), tuple(context.warnings)
 
     def _merge(self, call: Call, resource: Resource, sent: Raw, old: Raw) -> Raw:
-        """For the status subresource the status counts, and the metadata where the kind allows it; otherwise everything but
-        the status.
+        """For a subresource its part counts, and the metadata where the kind allows it; otherwise everything but the
+        status.
         """
+        part = PARTS.get((resource.kind.resource, call.info.subresource))
+        if part is not None:
+            meta = objectmeta.with_metadata(resource, sent, old) if part.metadata else dict(old["metadata"])
+            return {**part.merge(sent, old, stamp(self.clock.now())), "metadata": meta}
         if call.info.subresource == "status":
             return objectmeta.with_status(resource, sent, old)
         objectmeta.carry_over(resource, sent, old)
@@ -313,15 +316,10 @@ class Writer:
             raise _too_long(value)
         if value == current.value:
             return current
-        if context.dry_run:
-            return Entry(current.key, value, current.revision)
+        op: Put | Delete = Put(current.key, value, current.revision, terms(context.obj))
         if objectmeta.is_done(context.obj):
-            await self.chain.accompany(context, None)
-            revision = await self.store.commit([Delete(current.key, current.revision), *context.along])
-            return Entry(current.key, value, revision)
-        await self.chain.accompany(context, value)
-        put = Put(current.key, value, current.revision, terms(context.obj))
-        revision = await self.store.commit([put, *context.along])
+            op = Delete(current.key, current.revision)
+        revision = await self.commits.commit(context, op) or current.revision
         return Entry(current.key, value, revision)
 
 

@@ -37,15 +37,21 @@ def validate_containers(spec: Raw, at: Field) -> Iterator[FieldError]:
     for group in ("initContainers", "containers"):
         for number, container in enumerate(spec.get(group) or ()):
             where, name = (at / group)[number], container.get("name", "")
-            if not name:
-                yield (where / "name").required()
-            else:
-                yield from ((where / "name").invalid(name, said) for said in names.dns_label(name))
-                if name in seen:
-                    yield (where / "name").duplicate(name)
-                seen.add(name)
-            yield from _container(container, where)
-            yield from _mounts(container.get("volumeMounts") or [], volumes, where / "volumeMounts")
+            if name and name in seen:
+                yield (where / "name").duplicate(name)
+            seen.add(name)
+            yield from validate_container(container, where, volumes)
+
+
+def validate_container(container: Raw, at: Field, volumes: set[Any]) -> Iterator[FieldError]:
+    """One container of any sort by itself; ``volumes`` are the names of its pod's."""
+    name = container.get("name", "")
+    if not name:
+        yield (at / "name").required()
+    else:
+        yield from ((at / "name").invalid(name, said) for said in names.dns_label(name))
+    yield from _container(container, at)
+    yield from _mounts(container.get("volumeMounts") or [], volumes, at / "volumeMounts")
 
 
 def _container(container: Raw, at: Field) -> Iterator[FieldError]:
@@ -65,7 +71,7 @@ def _container(container: Raw, at: Field) -> Iterator[FieldError]:
         yield from _variable(variable, (at / "env")[number])
     for number, source in enumerate(container.get("envFrom") or ()):
         yield from _env_from(source, (at / "envFrom")[number])
-    yield from _resources(container.get("resources") or {}, at / "resources")
+    yield from validate_resources(container.get("resources") or {}, at / "resources")
     yield from _security(container.get("securityContext") or {}, at / "securityContext")
 
 
@@ -179,7 +185,7 @@ def _mounts(mounts: list[Raw], volumes: set[Any], at: Field) -> Iterator[FieldEr
                 yield (where / "subPath").invalid(sub, "must not contain '..'")
 
 
-def _resources(resources: Raw, at: Field) -> Iterator[FieldError]:
+def validate_resources(resources: Raw, at: Field) -> Iterator[FieldError]:
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for group, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():

@@ -13,7 +13,7 @@ from polder.api.kinds import BUILT_IN
 from polder.api.selectors import parse_fields, parse_labels
 from polder.apiserver import objectmeta
 from polder.apiserver.catalog import Resource
-from polder.apiserver.deletes import read_options
+from polder.apiserver.delete_options import read_options
 from polder.apiserver.discovery import version_priority
 from polder.apiserver.metrics import Metrics
 from polder.apiserver.negotiate import Accepted, Form
