@@ -28,7 +28,7 @@ _CHANGED_IN_SETS: Final = (
 def selects(selector: Raw, labels: Raw) -> bool:
     """Whether a LabelSelector selects labels; one that is broken is refused elsewhere."""
     try:
-        return matcher_of(selector).matches(labels)
+        return matcher_of(selector).matches_labels(labels)
     except ValueError:
         return True
 
