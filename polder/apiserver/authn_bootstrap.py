@@ -31,6 +31,10 @@ USER_PREFIX = "system:bootstrap:"
 GROUP = "system:bootstrappers"
 EXTRA_GROUP = re.compile(r"system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]")
 USAGE = "usage-bootstrap-authentication"
+JOIN_GROUP = "system:bootstrappers:polder:agents"
+"""The group of tokens that nodes may join with."""
+NODE_FIELD = "polder-node"
+"""In a bootstrap token's Secret: the only node that may join with it."""
 
 
 @dataclass(frozen=True, slots=True)

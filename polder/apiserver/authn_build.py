@@ -109,7 +109,7 @@ class Known:
         """One method."""
         match use:
             case UseCertificates():
-                return Certificates(self.pki, self.tenants, self.clock)
+                return Certificates(self.pki, self.store, self.tenants, self.clock)
             case UseServiceAccounts():
                 return self.tokens
             case UseBootstrapTokens():

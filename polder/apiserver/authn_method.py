@@ -18,6 +18,9 @@ SYSTEM = "system:"
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 """Key of an identity's extra: which credential it was."""
 
+NODE_ADDRESSES = "polder.dev/addresses"
+"""Key of a node's extra: the addresses that its certificate is for, which are the only ones it may claim."""
+
 
 class CredentialError(PermanentError):
     """A credential that is not accepted, and why: for the server's log, never for the caller."""

@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from polder.apiserver.authn_method import (
     AUTHENTICATED,
     CREDENTIAL_ID,
+    NODE_ADDRESSES,
     CredentialError,
     Shown,
     Verified,
     check_groups,
     check_tenant,
 )
+from polder.apiserver.noderecord import is_good
 from polder.apiserver.tenancy import Tenants
 from polder.apiserver.types import Identity, Role
 from polder.base.clock import Clock
 from polder.base.ids import ROOT, TenantName
+from polder.store.protocol import Store
 from polder.system.pki import (
     AGENTS,
     CLIENTS,
@@ -49,6 +52,7 @@ class Certificates:
     """The method. TLS has verified the chain; which authority it was, and that it still is one, is looked at here."""
 
     pki: Pki
+    store: Store
     tenants: Tenants
     clock: Clock
 
@@ -64,7 +68,7 @@ class Certificates:
         if self.clock.now() >= name.not_after:
             raise CredentialError("it is expired")  # TLS looks at this only when the connection begins
         if issuer == AGENTS:
-            return Verified(_node(name, _mark(der)), shown.audiences)
+            return Verified(await self._node(name, _mark(der)), shown.audiences)
         if issuer != CLIENTS:
             raise CredentialError("it is by no authority of people, tenants and components")
         return Verified(await self._client(name, _mark(der)), shown.audiences)
@@ -86,6 +90,16 @@ class Certificates:
         check_groups(name.organizations)
         return Identity(common, Role.USER, home, groups, extra=extra)
 
+    async def _node(self, name: ClientName, extra: dict[str, tuple[str, ...]]) -> Identity:
+        node = name.common_name.removeprefix(NODE_PREFIX)
+        if name.organizations != (NODES,) or not node or node == name.common_name or name.uris:
+            raise CredentialError("its subject is no node's")
+        if not await is_good(self.store, node, name.key):
+            raise CredentialError(f"it is not the certificate that node {node} was given last")
+        if name.addresses:
+            extra = {**extra, NODE_ADDRESSES: name.addresses}
+        return Identity(name.common_name, Role.NODE, ROOT, (NODES, AUTHENTICATED), node=node, extra=extra)
+
     async def _home(self, urn: str) -> TenantName:
         if urn == ROOT_URN:
             return ROOT
@@ -96,10 +110,3 @@ class Certificates:
 
 def _mark(der: bytes) -> dict[str, tuple[str, ...]]:
     return {CREDENTIAL_ID: (f"X509SHA256={hashlib.sha256(der).hexdigest()}",)}
-
-
-def _node(name: ClientName, extra: dict[str, tuple[str, ...]]) -> Identity:
-    node = name.common_name.removeprefix(NODE_PREFIX)
-    if name.organizations != (NODES,) or not node or node == name.common_name or name.uris:
-        raise CredentialError("its subject is no node's")
-    return Identity(name.common_name, Role.NODE, ROOT, (NODES, AUTHENTICATED), node=node, extra=extra)

@@ -17,6 +17,7 @@ from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import Address, Network, Port, Router, Tenant, address_name
 from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.authn_method import NODE_ADDRESSES
 from polder.apiserver.share import Share
 from polder.apiserver.types import Identity, RequestInfo, Role
 from polder.base.ids import EVERY_TENANT, ROOT
@@ -186,6 +187,10 @@ class NodeRules:
         if label != node:
             raise invalid(context.resource.kind, node, [at[HOSTNAME].invalid(label, f"must be {node}")])
         wanted = _internal(obj)
+        certified = set(context.who.extra.get(NODE_ADDRESSES, ()))
+        for address in wanted - certified if certified else ():
+            problem = (Field("status") / "addresses").invalid(address, f"is not in the certificate of {node}")
+            raise invalid(context.resource.kind, node, [problem])
         if context.old is not None and wanted <= _internal(context.old):
             return
         page = await self.store.list(Prefix(NODES, ROOT))

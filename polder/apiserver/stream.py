@@ -105,6 +105,12 @@ class NodeStreams:
             return
         await handler(node, stream.header, stream)
 
+    async def drop(self, node: str) -> None:
+        """Ends a node's stream, if there is one."""
+        link = self._links.get(node)
+        if link is not None and link.running is not None:
+            link.running.cancel()
+
     async def close(self) -> None:
         """Ends every stream."""
         self._closed = True

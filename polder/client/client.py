@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 import ssl
@@ -213,6 +214,19 @@ class Client:
             if session is not None:
                 await session.close()
         self._calls = self._watches = None
+
+    async def refresh(self) -> None:
+        """Reads authority and certificate from their files again: connections that are made from now on use them. Those made
+        before end when what they carry must have ended, which takes minutes; so long this lasts.
+        """
+        before = (self._calls, self._watches)
+        self._calls = self._watches = None
+        try:
+            await asyncio.sleep(self._settings.watch_seconds * 1.2 + self._settings.timeout)
+        finally:
+            for session in before:
+                if session is not None:
+                    await session.close()
 
     def _session(self, *, watch: bool = False) -> aiohttp.ClientSession:
         """Made at first use: a session belongs to the loop that it was made on."""

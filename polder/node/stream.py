@@ -74,16 +74,17 @@ class ServerStream:
     async def run(self) -> None:
         """Dials and serves until cancelled."""
         pause = SHORTEST
-        connector = aiohttp.TCPConnector(ssl=tls_context(self._settings), force_close=True)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            while True:
-                try:
+        while True:
+            try:
+                # The certificate may have been renewed since the last time.
+                connector = aiohttp.TCPConnector(ssl=tls_context(self._settings), force_close=True)
+                async with aiohttp.ClientSession(connector=connector) as session:
                     await self._serve(session)
-                    pause = SHORTEST
-                except (aiohttp.ClientError, OSError, TimeoutError, ProtocolError) as error:
-                    log.warning("no stream to the server: %s", error)
-                    pause = min(LONGEST, pause * 2)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+                pause = SHORTEST
+            except (aiohttp.ClientError, OSError, TimeoutError, ProtocolError) as error:
+                log.warning("no stream to the server: %s", error)
+                pause = min(LONGEST, pause * 2)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
 
     async def _serve(self, session: aiohttp.ClientSession) -> None:
         """One connection, from dialling to its end."""

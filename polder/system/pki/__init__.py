@@ -23,7 +23,7 @@ from polder.system.pki.caller import (
     parse_client,
     tenant_urn,
 )
-from polder.system.pki.files import Leaf, PkiError, write_private
+from polder.system.pki.files import Leaf, PkiError, settle_pair, write_private
 from polder.system.pki.jwk import Jwk, PublicKey, SigningKey
 from polder.system.pki.leaves import LEAF_LIFE, SKEW, needs_renewal
 from polder.system.pki.pki import NAMES, Pki, ensure_pki, roll_over, stage
@@ -65,6 +65,7 @@ __all__ = [
     "read_times",
     "roll_over",
     "server_context",
+    "settle_pair",
     "stage",
     "tenant_urn",
     "write_private",

@@ -62,10 +62,10 @@ class Authority:
             raise PkiError(f"the certificate cannot be read: {error}") from error
         return any(_signed(leaf, authority) for authority in self._trusted)
 
-    def is_current(self, pem: bytes) -> bool:
+    def is_current(self, der: bytes) -> bool:
         """Whether the pair that signs now signed the leaf. Raises PkiError."""
         try:
-            return _signed(x509.load_pem_x509_certificate(pem), self._own)
+            return _signed(x509.load_der_x509_certificate(der), self._own)
         except ValueError as error:
             raise PkiError(f"the certificate cannot be read: {error}") from error
 

@@ -26,6 +26,28 @@ class Leaf:
         write_private(key, self.key)
         write_private(certificate, self.certificate)
 
+    def replace(self, certificate: Path, key: Path) -> None:
+        """Takes the place of a pair that is in use: whenever this is cut short, ``settle_pair`` finds a pair that fits."""
+        write_private(_next(key), self.key)
+        write_private(_next(certificate), self.certificate)
+        settle_pair(certificate, key)
+
+
+def settle_pair(certificate: Path, key: Path) -> None:
+    """Ends a ``Leaf.replace`` that was cut short: both new files are there, or the certificate's turn comes, or it had not
+    been written yet. Idempotent.
+    """
+    if _next(certificate).exists():
+        if _next(key).exists():
+            _next(key).replace(key)
+        _next(certificate).replace(certificate)
+    else:
+        _next(key).unlink(missing_ok=True)
+
+
+def _next(path: Path) -> Path:
+    return path.with_name(f"{path.name}.next")
+
 
 def write_private(path: Path, content: bytes) -> None:
     """Replaces ``path`` with ``content``, mode 0600, durable, never seen half written."""

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from polder.base.ids import TenantName
 from polder.system.pki.authority import Authority, Wanted, new_authority
@@ -103,6 +104,10 @@ class Pki:
             self._issuers[der] = known
         return known
 
+    def signs(self, name: str, der: bytes) -> bool:
+        """Whether a leaf is by the pair of an authority that signs now. Raises PkiError."""
+        return self._authorities[name].is_current(der)
+
     def issue_serving(self, names: Iterable[str], ips: Iterable[str]) -> Leaf:
         """A server's certificate for DNS names and addresses; the first of them is its common name."""
         dns, addresses = list(names), [ipaddress.ip_address(ip) for ip in ips]
@@ -172,9 +177,8 @@ class Pki:
         the pair of the authority that signs now.
         """
         try:
-            pem = certificate.read_bytes()
-            leaf = x509.load_pem_x509_certificate(pem)
-            current = self._authorities[name].is_current(pem)
+            leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+            current = self.signs(name, leaf.public_bytes(serialization.Encoding.DER))
         except (OSError, ValueError, PkiError):
             return True
         return not current or needs_renewal(leaf.not_valid_before_utc, leaf.not_valid_after_utc, now)
