@@ -23,6 +23,7 @@ from polder.api.kinds import PLATFORM_ONLY, POLDER_WRITTEN
 from polder.api.meta import Raw
 from polder.api.rbac import PolicyRule
 from polder.apiserver.asker import Asker, Members
+from polder.apiserver.authn_bootstrap import JOIN_GROUP
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.tenancy import closed
 from polder.apiserver.types import Decision, Identity, RequestInfo, Role
@@ -34,6 +35,7 @@ DISCOVERY: Final = (
 )  # fmt: skip
 """What a tenant's API has besides resources; all other paths tell of the whole server."""
 STREAM_PATH: Final = "/polder/v1/stream"
+CERTIFICATES_PATH: Final = "/polder/v1/certificates"
 NEVER: Final = frozenset({"pods/binding", "networks.polder.dev/status"})
 """Written by Polder alone: which node a pod is on, and which VXLAN identifier a network has."""
 MASTERS: Final = "system:masters"
@@ -95,18 +97,19 @@ def denied(who: Identity, what: RequestInfo, why: str = "") -> ApiError:
 class Authorizer:
     """The frame around the chain."""
 
-    nodes: NodeRules
+    nodes: NodeRules | None
     members: Members
     chain: Sequence[Mode]
     doors: Sequence[Doors] = ()
 
-    async def authorize(self, who: Identity, what: RequestInfo) -> None:
-        """Returns if the request may go on. Raises ApiError 403."""
+    async def authorize(self, who: Identity, what: RequestInfo) -> Decision:
+        """Why the request may go on. Raises ApiError 403."""
         if not await self.enters(who, what.tenant):
             raise closed(who, what.tenant)
         decision = await self._decide(who, what)
         if not decision.allowed:
             raise denied(who, what, decision.reason)
+        return decision
 
     async def decide(self, who: Identity, what: RequestInfo) -> Decision:
         """See ``hooks.Authorizer``."""
@@ -119,7 +122,7 @@ class Authorizer:
         if who.role in _PLATFORM:
             return True
         if who.role is Role.NODE:
-            return tenant == EVERY_TENANT or await self.nodes.enters(who, tenant)
+            return self.nodes is not None and (tenant == EVERY_TENANT or await self.nodes.enters(who, tenant))
         if tenant in {who.home, EVERY_TENANT} or who.role is Role.NONE:
             return tenant != EVERY_TENANT
         if who.role is Role.TENANT_ADMIN:
@@ -149,12 +152,14 @@ class Authorizer:
                 return decision
             if decision.reason:
                 reasons.append(decision.reason)
-        return Decision(False, False, ", ".join(reasons)) if reasons else _NO_OPINION
+        return Decision(False, False, "\n".join(reasons)) if reasons else _NO_OPINION
 
     def _frame(self, who: Identity, what: RequestInfo) -> Decision | None:
         """What is decided before the chain is asked."""
         if not what.is_resource and what.path == STREAM_PATH:
             return _DENIED
+        if what.path == CERTIFICATES_PATH and what.tenant == ROOT and _joins(who, what):
+            return _ALLOWED
         if who.role in _PLATFORM:
             if who.role is Role.PLATFORM_ADMIN and what.tenant == EVERY_TENANT and _writes(what):
                 return Decision(False, True, "the view over all tenants is for reading; name a tenant")
@@ -173,9 +178,12 @@ class Authorizer:
         return None
 
     async def _node(self, who: Identity, what: RequestInfo) -> Decision:
+        if self.nodes is None:
+            return _DENIED
         if what.is_resource:
             return Decision(await self.nodes.may(who, what))
-        return Decision(what.path == STREAM_PATH or (_is_tenants(what.path) and what.verb in {"get", "head"}))
+        own = what.path in {STREAM_PATH, CERTIFICATES_PATH}
+        return Decision(own or (_is_tenants(what.path) and what.verb in {"get", "head"}))
 
     async def rules(self, who: Identity, tenant: str, namespace: str) -> tuple[list[PolicyRule], list[str]]:
         """What ``who``, who has entered the tenant, may in a namespace of it, and which authorizers cannot list that."""
@@ -204,6 +212,11 @@ EVERYTHING: Final = (
 
 def _writes(what: RequestInfo) -> bool:
     return what.is_resource and what.verb not in READ
+
+
+def _joins(who: Identity, what: RequestInfo) -> bool:
+    """Whether somebody who is no node yet asks for the authorities, which are public, or to join with a token for that."""
+    return what.verb == "get" or (what.verb == "post" and who.home == ROOT and JOIN_GROUP in who.groups)
 
 
 def _is_tenants(path: str) -> bool:

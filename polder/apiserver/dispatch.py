@@ -13,6 +13,7 @@ from aiohttp import web
 
 from polder.api.errors import ApiError, internal, method_not_allowed, no_such_path
 from polder.apiserver.answers import SOFTWARE, error_answer
+from polder.apiserver.audit_trail import Trail
 from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.deletes import Deleter
 from polder.apiserver.hooks import Call, Handler, Parts
@@ -25,6 +26,7 @@ from polder.apiserver.subresources import Subresources
 from polder.apiserver.types import RequestInfo
 from polder.apiserver.watches import Watches
 from polder.apiserver.writes import Writer
+from polder.base.ids import ROOT
 from polder.store.protocol import StoreFailedError
 
 log = logging.getLogger(__name__)
@@ -97,10 +99,11 @@ class Dispatcher:
         path = request.rel_url.raw_path
         parsed = parse(request.method, path, request.query)
         request_id = secrets.token_hex(8)
+        trail = Trail(self.parts.auditor, request, request_id)
         call: Call | None = None
         try:
-            call = await self._admit(request, parsed, request_id)
-            response = await self._serve(call)
+            call = await self._admit(request, parsed, request_id, trail)
+            response = await self._serve(call, trail)
         except ApiError as refused:
             response = error_answer(refused)
         except StoreFailedError as failed:
@@ -116,21 +119,26 @@ class Dispatcher:
             response.headers["Server"] = SOFTWARE
         seconds = time.monotonic() - began
         self.metrics.observe(parsed, response.status, seconds)
+        trail.done(response)
         _log(parsed, call, request, response.status, (request_id, seconds))
         return response
 
-    async def _admit(self, request: web.BaseRequest, parsed: ParsedPath, request_id: str) -> Call:
+    async def _admit(self, request: web.BaseRequest, parsed: ParsedPath, request_id: str, trail: Trail) -> Call:
         connection = connection_of(request)
         who = await self.parts.authenticator.authenticate(connection, request.headers, parsed.path)
+        trail.asks(connection, who, parsed.info(ROOT))
         tenant = await self.parts.tenancy.resolve(who, connection, parsed.tenant)
         info = parsed.info(tenant)
+        trail.asks(connection, who, info)
         if self.parts.impersonation is not None:
             who = await self.parts.impersonation.apply(who, info, request.headers)
+        trail.asks(connection, who, info)
+        trail.enters()
         return Call(request, who, info, connection, request_id, parsed.rest)
 
-    async def _serve(self, call: Call) -> web.StreamResponse:
+    async def _serve(self, call: Call, trail: Trail) -> web.StreamResponse:
         info = call.info
-        await self.parts.authorizer.authorize(call.who, info)  # first: who may not is not told what there is
+        trail.allowed(await self.parts.authorizer.authorize(call.who, info))  # first: who may not is told nothing
         if not info.is_resource:
             return await self._path(call)
         resource = await self.catalog.find(info.tenant, info.group, info.version, info.resource)

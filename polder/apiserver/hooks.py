@@ -11,6 +11,7 @@ from aiohttp import web
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.apiserver.admission import Hook
+from polder.apiserver.audit import Auditor
 from polder.apiserver.types import Connection, Decision, Identity, RequestInfo
 from polder.base.ids import TenantName
 from polder.store.protocol import Key, Op
@@ -42,7 +43,7 @@ class Authorizer(Protocol):
         """Whether ``who`` may do ``what``; tells nothing of a tenant that ``who`` may not enter. Raises no ApiError."""
         ...
 
-    async def authorize(self, who: Identity, what: RequestInfo) -> None:
+    async def authorize(self, who: Identity, what: RequestInfo) -> Decision:
         """Raises the ApiError of a decision against the caller; a tenant that it may not enter looks the same whether it
         exists or not.
         """
@@ -142,3 +143,4 @@ class Parts:
     paths: Mapping[str, Handler] = field(default_factory=dict)
     impersonation: Impersonation | None = None
     layers: Layers = Layers()
+    auditor: Auditor | None = None

@@ -11,9 +11,10 @@ import ssl
 from dataclasses import dataclass, field
 
 from polder.api.meta import Raw
+from polder.apiserver.agentcerts import AgentCertificates
 from polder.apiserver.authn_build import AuthnSettings, Known
 from polder.apiserver.authn_handlers import JWKS_PATH, OPENID_PATH, REVIEW, SELF, CredentialHandlers
-from polder.apiserver.authz import STREAM_PATH
+from polder.apiserver.authz import CERTIFICATES_PATH, STREAM_PATH
 from polder.apiserver.authz_build import AuthzSettings, authorization
 from polder.apiserver.bootstrap import Bootstrap
 from polder.apiserver.dial import Dialer
@@ -68,6 +69,7 @@ class IdentityLayer:
         handlers = CredentialHandlers(chain, self.tokens, requests, self._rules, clock)
         self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
         authorizer = self._authorization.authorizer
+        certificates = AgentCertificates(store, pki, self._is_connected, self.streams.drop, clock)
         self.parts = Parts(
             chain,
             authorizer,
@@ -83,7 +85,12 @@ class IdentityLayer:
                 **AccessReviews(authorizer).handlers(),
                 ("pods", "log"): Logs(store, self.streams).serve,
             },
-            {STREAM_PATH: self.streams.serve, JWKS_PATH: handlers.key_set, OPENID_PATH: handlers.openid},
+            {
+                STREAM_PATH: self.streams.serve,
+                CERTIFICATES_PATH: certificates.serve,
+                JWKS_PATH: handlers.key_set,
+                OPENID_PATH: handlers.openid,
+            },
             Impersonation(authorizer),
             Layers(self._authorization.policies.wrote, settings.root_service_cidr),
         )
@@ -103,11 +110,16 @@ class IdentityLayer:
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self.share.run())
-            group.create_task(self._authorization.policies.run())
+            group.create_task(self._authorization.run())
+
+    def reload(self) -> None:
+        """Reads policy files again if they changed."""
+        self._authorization.reload()
 
     async def close(self) -> None:
         """Ends the calls out of the server and the nodes' streams."""
         await self._chain.close()
+        await self._authorization.close()
         await self.outcalls.close()
         await self._dialer.close()
         await self.streams.close()
@@ -115,6 +127,9 @@ class IdentityLayer:
     async def _serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
         assert self._serve is not None, "attach comes before start"
         await self._serve(sock, context, pin)
+
+    def _is_connected(self, node: str) -> bool:
+        return node in self.streams.nodes
 
     async def _enter(self, node: str, header: Raw, stream: Stream) -> None:
         await self._entry.handle(node, header, stream)

@@ -224,7 +224,7 @@ class Projected:
         """See ``Store.by_term``."""
         return await self._store.by_term(term, tenant)
 
-    async def resources(self, tenant: str, namespace: str | None = None) -> Mapping[str, int]:
+    async def resources(self, tenant: str | None, namespace: str | None = None) -> Mapping[str, int]:
         """See ``Store.resources``; what is no object of the tenant's own does not count."""
         found = dict(await self._store.resources(tenant, namespace))
         for resource in found.keys() & LAYERED:

@@ -10,6 +10,7 @@ import yaml
 
 from polder.base.errors import PermanentError
 from polder.main.config_authn import DEFAULT_METHODS, Method
+from polder.main.config_authz import DEFAULT_MODES, AuditConfig, Mode
 from polder.main.config_storage import EtcdConfig, SealingConfig
 
 VERSION = "config.polder.dev/v1alpha1"
@@ -28,12 +29,18 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     etcd: EtcdConfig | None = None
     sealing: SealingConfig | None = None
     """Secrets at rest; without it they are stored as they are."""
+    lease_seconds: int = 15
+    """After so long without a word from the server that runs the controllers, another one runs them (with ``etcd``)."""
     pki: str
     pod_cidr: str = "10.1.0.0/16"
     service_cidr: str = "10.97.0.0/16"
     """The platform's own ranges; a tenant's may be the same."""
     authentication: tuple[Method, ...] = DEFAULT_METHODS
     """How callers show who they are, in the order in which they are asked."""
+    authorization: tuple[Mode, ...] = DEFAULT_MODES
+    """Who decides what a caller may, in the order in which they are asked, within a frame that is fixed."""
+    audit: AuditConfig | None = None
+    """What is written down of requests; without it nothing is."""
     log_format: str = "text"
 
 

@@ -13,6 +13,7 @@ from polder.cli.kubeconfig import Access, render
 from polder.client.client import Client, ClientSettings
 from polder.main.cluster import Cluster, NodePlan
 from polder.main.config import AgentConfig, ServerConfig, dump
+from polder.main.config_authz import AuditConfig
 from polder.main.config_storage import SealingConfig
 from polder.system.pki import Leaf, Pki, ensure_pki, write_private
 from polder.system.pki.sealing import ensure_keyring
@@ -85,6 +86,7 @@ class Credentials:
             store=str(cluster.server_folder / "polder.db"),
             sealing=SealingConfig(keyring=str(ensure_keyring_file(cluster))),
             pki=str(cluster.pki),
+            audit=AuditConfig(directory=str(cluster.server_folder / "audit")),
         )
         return _write(cluster.server_folder / "server.yaml", dump(config))
 

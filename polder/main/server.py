@@ -6,20 +6,22 @@ import argparse
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
+import signal
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polder.apiserver.authn import COMPONENTS
 from polder.apiserver.identity import IdentityLayer, IdentitySettings
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
-from polder.base.clock import SystemClock
+from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError
 from polder.client.client import Client, ClientSettings
 from polder.controllers.run import run_controllers
 from polder.controllers.settings import ControllerSettings
 from polder.loop.leader import Leader, LeaderSettings, LeadershipError
 from polder.main.authentication import read_methods
+from polder.main.authorization import make_audit, read_modes
 from polder.main.config import ServerConfig, load
 from polder.main.daemon import run
 from polder.main.logs import set_up
@@ -66,13 +68,15 @@ class Server:
         self._pki = ensure_pki(Path(config.pki))
         self._root_ca = self._pki.serving_ca.read_text()
         clock = SystemClock()
-        self._identity = IdentityLayer(self._identity_settings(), store, self._pki, clock)
-        self._api = ApiServer(self._settings(), store, self._identity.parts, clock)
+        self._identity = IdentityLayer(self._identity_settings(clock), store, self._pki, clock)
+        self._audit = make_audit(config.audit, clock)
+        parts = replace(self._identity.parts, auditor=self._audit.auditor if self._audit else None)
+        self._api = ApiServer(self._settings(), store, parts, clock)
         self._identity.attach(self._api.serve_socket)
 
-    def _identity_settings(self) -> IdentitySettings:
-        methods = read_methods(self._config.authentication)
-        return IdentitySettings(self._config.pod_cidr, self._config.service_cidr, methods)
+    def _identity_settings(self, clock: Clock) -> IdentitySettings:
+        methods, modes = read_methods(self._config.authentication), read_modes(self._config.authorization, clock)
+        return IdentitySettings(self._config.pod_cidr, self._config.service_cidr, methods, modes)
 
     def _settings(self) -> ServerSettings:
         """Renews the serving certificate: its names follow the configuration."""
@@ -88,6 +92,7 @@ class Server:
 
     async def run(self) -> None:
         """Serves until cancelled."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._identity.reload)
         await self._identity.start()
         await self._api.start()
         try:
@@ -97,6 +102,8 @@ class Server:
         finally:
             await self._identity.close()
             await self._api.stop()
+            if self._audit is not None:
+                await asyncio.to_thread(self._audit.files.close)
 
     async def _control(self) -> None:
         """What one server of a cluster does: the controllers and the scheduler, until cancelled."""
@@ -112,7 +119,7 @@ class Server:
     async def _lead(self) -> None:
         """Several servers share the store: whichever leads runs the controllers and the scheduler."""
         client = self._client("controllers")
-        leader = Leader(client, LeaderSettings("polder-controllers", server_identity(self._config)), SystemClock())
+        leader = Leader(client, leader_settings(self._config), SystemClock())
         try:
             await leader.run(self._control)
         except LeadershipError as error:
@@ -120,6 +127,14 @@ class Server:
             os._exit(EXIT_STUCK)  # at once: what still runs here may be begun by another server any moment
         finally:
             await client.close()
+
+
+def leader_settings(config: ServerConfig) -> LeaderSettings:
+    """Of the lease's time two thirds are for renewing, the rest for ending. Raises PermanentError naming the field."""
+    lease = config.lease_seconds
+    if not 1 <= lease <= 3600:
+        raise PermanentError(f"configuration: leaseSeconds {lease} is not between 1 and 3600")
+    return LeaderSettings("polder-controllers", server_identity(config), lease, lease * 2 / 3, lease / 8)
 
 
 def component_credentials(pki: Pki, name: str) -> tuple[Path, Path]:
