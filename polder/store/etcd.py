@@ -23,6 +23,7 @@ from polder.store.etcd_reads import Rows, pieces
 from polder.store.etcd_stream import FIRST, Changes
 from polder.store.hub import Hub, HubSettings, matches
 from polder.store.protocol import (
+    PAGE_BYTES,
     NO_TERMS,
     Batch,
     Check,
@@ -161,7 +162,7 @@ class EtcdStore:
         start = first if start_after is None else max(first, self._layout.row(start_after) + b"\0")
         sieved = not is_range(prefix)
         entries: list[Entry] = []
-        at, total, seen = revision, 0, 0
+        at, total, seen, size = revision, 0, 0, 0
         found = pieces(self._client, start, after(first), revision, limit=0 if sieved else limit)
         async with aclosing(found) as steps:
             async for piece in steps:
@@ -170,8 +171,11 @@ class EtcdStore:
                     key = self._layout.key(kv.key)
                     if not sieved or matches(prefix, key):
                         seen += 1
-                        if not limit or seen <= limit:
+                        if not limit or (seen <= limit and size < PAGE_BYTES):
+                            size += len(kv.value)
                             entries.append(Entry(key, value_of(kv.value), kv.mod_revision))
+                if limit and not sieved and size >= PAGE_BYTES:
+                    break
         remaining = (seen if sieved else total) - len(entries)
         return Page(entries, at, entries[-1].key, remaining) if limit and remaining > 0 else Page(entries, at)
 

@@ -24,6 +24,7 @@ from polder.store.protocol import (
     Prefix,
     Put,
     StoreFailedError,
+    page_end,
 )
 
 
@@ -57,9 +58,10 @@ class MemoryStore:
         if at < self._hub.oldest:
             raise CompactedError(at, self._hub.oldest)
         found = [e for e in self._as_of(at) if matches(prefix, e.key) and (after is None or e.key > after)]
-        if not limit or len(found) <= limit:
+        end = page_end((len(e.value) for e in found), limit) if limit else len(found)
+        if end == len(found):
             return Page(found, at)
-        return Page(found[:limit], at, found[limit - 1].key, len(found) - limit)
+        return Page(found[:end], at, found[end - 1].key, len(found) - end)
 
     def _as_of(self, at: int) -> Sequence[Entry]:
         """What stood at a revision: the present with every later change undone, newest first."""

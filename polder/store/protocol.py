@@ -6,10 +6,10 @@ kind of list: a resource over all tenants, of one tenant, of one namespace.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from polder.base.errors import PermanentError, PolderError, RetryableError
 
@@ -46,6 +46,10 @@ class Entry:
     revision: int
 
 
+PAGE_BYTES: Final = 2 << 20
+"""Bytes of values after which a page of a limited list ends, so that a reader's memory does not follow the size of objects."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A consistent read at ``revision``. ``after`` continues it; None when this was the last page."""
@@ -54,6 +58,16 @@ class Page:
     revision: int
     after: Key | None = None
     remaining: int = 0
+
+
+def page_end(sizes: Iterable[int], limit: int) -> int:
+    """How many of the entries, given by the sizes of their values, a page with a limit holds."""
+    count = total = 0
+    for size in sizes:
+        if count == limit or total >= PAGE_BYTES:
+            break
+        count, total = count + 1, total + size
+    return count
 
 
 class ChangeType(Enum):
@@ -190,7 +204,8 @@ class Store(Protocol):
     async def list(
         self, prefix: Prefix, *, limit: int = 0, after: Key | None = None, revision: int | None = None
     ) -> Page:
-        """Entries in key order. ``limit`` 0 is no limit; ``revision`` pins later pages to the first one's.
+        """Entries in key order. ``limit`` 0 is no limit; a page with a limit also ends with the entry that fills
+        ``PAGE_BYTES``. ``revision`` pins later pages to the first one's.
 
         Raises CompactedError, FutureRevisionError.
         """

@@ -6,13 +6,14 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from polder.store.hub import Hub, HubSettings
 from polder.store.protocol import (
+    PAGE_BYTES,
     NO_TERMS,
     Batch,
     CompactedError,
@@ -208,13 +209,25 @@ def _list(connection: sqlite3.Connection, scan: _Scan, limit: int) -> Page:
         raise CompactedError(at, oldest)
     sql, values = scan.rows(present)
     # One row more than asked for tells whether this page is the last.
-    rows = connection.execute(f"{sql} ORDER BY {_ROW} LIMIT ?", (*values, limit + 1 if limit else -1)).fetchall()
-    more = bool(limit) and len(rows) > limit
-    entries = [Entry(Key(r[0], r[1], r[2], r[3]), r[4], r[5]) for r in (rows[:limit] if more else rows)]
+    rows = connection.execute(f"{sql} ORDER BY {_ROW} LIMIT ?", (*values, limit + 1 if limit else -1))
+    found, more = _take(rows, limit) if limit else (rows.fetchall(), False)
+    entries = [Entry(Key(r[0], r[1], r[2], r[3]), r[4], r[5]) for r in found]
     if not more:
         return Page(entries, at)
     total = connection.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()[0]  # noqa: S608
-    return Page(entries, at, entries[-1].key, total - limit)
+    return Page(entries, at, entries[-1].key, total - len(entries))
+
+
+def _take(rows: Iterable[tuple[Any, ...]], limit: int) -> tuple[list[tuple[Any, ...]], bool]:
+    """The rows of a limited page, and whether there are more; the others are not read."""
+    found: list[tuple[Any, ...]] = []
+    total = 0
+    for row in rows:
+        if len(found) == limit or total >= PAGE_BYTES:
+            return found, True
+        found.append(row)
+        total += len(row[4])
+    return found, False
 
 
 def _by_term(connection: sqlite3.Connection, term: str, tenant: str | None) -> Sequence[Key]:

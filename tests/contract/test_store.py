@@ -124,6 +124,15 @@ async def test_prefixes_select_by_tenant_and_namespace_in_key_order(store):
     assert ([e.key.name for e in page.entries], page.after) == (["z"], None)
 
 
+async def test_a_page_with_a_limit_ends_by_its_bytes_too(store):
+    for name in "abcde":
+        await store.commit([Put(pod(name), b"x" * 900_000, 0)])
+    first = await store.list(PODS, limit=100)
+    assert ([e.key.name for e in first.entries], first.after, first.remaining) == (["a", "b", "c"], pod("c"), 2)
+    rest = await store.list(PODS, limit=100, after=first.after)
+    assert ([e.key.name for e in rest.entries], rest.after) == (["d", "e"], None)
+
+
 async def test_pages_stay_at_the_revision_of_the_first(store):
     for name in "acegi":
         await store.commit([Put(pod(name), name.encode())])
