@@ -1,92 +1,121 @@
-"""CustomResourceDefinition (apiextensions/v1): acceptance, and the kinds that a definition makes.
+"""The kinds that a CustomResourceDefinition (apiextensions/v1) makes.
 
-The rules of a definition are in ``validation.crds``, those of schemas in ``crd_rules``.
+What a definition's status says is in ``crd_status``, its own rules in ``validation.crds``, those of schemas in ``crd_schema``.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
 
 import orjson
 
 from polder.api import structural
-from polder.api.errors import Field, FieldError
+from polder.api.bytecache import ByteCache
+from polder.api.cel.program import Budget
+from polder.api.correlation import Pair
+from polder.api.embedded import validate_embedded
+from polder.api.errors import Field, FieldError, FieldErrorType
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
+from polder.api.rules import Checking, Node, plan, rule_texts
+from polder.api.schema_validate import WORK_LIMIT, validate, validate_lists
+from polder.api.structural import Work
 from polder.api.validation.meta import validate_meta, validate_meta_update
 
-PROBLEMS_SHOWN = 64
+PROBLEMS_SHOWN: Final = 64
 """Problems of one custom object that an answer names."""
-
-# --- acceptance -------------------------------------------------------------------------------------------------------
-
-
-def accepted_status(crd: Raw, others: Iterable[Raw], now: str) -> Raw:
-    """The status of a definition beside the tenant's others: which names it gets, and whether it is established."""
-    spec, status = crd["spec"], crd.get("status") or {}
-    given = spec["names"]
-    taken: dict[str, set[str]] = {"names": set(), "kinds": set()}
-    for other in others:
-        theirs = other["spec"]["names"]
-        if other["metadata"]["name"] == crd["metadata"]["name"] or other["spec"]["group"] != spec["group"]:
-            continue
-        taken["names"] |= {theirs["plural"], theirs["singular"], *(theirs.get("shortNames") or ())}
-        taken["kinds"] |= {theirs["kind"], theirs["listKind"]}
-    wanted = [given["plural"], given["singular"], *(given.get("shortNames") or ())]
-    clash = next((name for name in wanted if name in taken["names"]), "")
-    clash = clash or next((name for name in (given["kind"], given["listKind"]) if name in taken["kinds"]), "")
-    stored = list(status.get("storedVersions") or ())
-    storage = next(version["name"] for version in spec["versions"] if version.get("storage"))
-    conditions = [_condition("NamesAccepted", clash, now), _condition("Established", clash, now)]
-    return {
-        "conditions": _kept_times(conditions, status.get("conditions") or []),
-        "acceptedNames": (status.get("acceptedNames") or {"plural": "", "kind": ""}) if clash else given,
-        "storedVersions": stored if storage in stored else [*stored, storage],
+SCHEMAS: Final[ByteCache[bytes, CompiledSchema]] = ByteCache(48 << 20, 16 << 20)
+"""Equal schemas of different tenants are one object in memory."""
+WEIGHT: Final = 8
+"""Bytes of memory that a byte of a schema's JSON takes as Python objects."""
+RULE_WEIGHT: Final = 400
+"""Bytes of memory that a character of a rule takes as a program."""
+_BLOCKING: Final = frozenset(
+    {
+        FieldErrorType.NOT_SUPPORTED, FieldErrorType.REQUIRED, FieldErrorType.TOO_LONG, FieldErrorType.TOO_MANY,
+        FieldErrorType.TYPE_INVALID,
     }
+)  # fmt: skip
+_BLOCKED: Final = (
+    "some validation rules were not checked because the object was invalid; correct the existing errors to complete "
+    "validation"
+)
+_REPLICAS_MOST: Final = 2**31 - 1
 
 
-def _condition(kind: str, clash: str, now: str) -> Raw:
-    if clash:
-        reason, message = "NotAccepted", f'"{clash}" is already in use'
-    elif kind == "Established":
-        reason, message = "InitialNamesAccepted", "the initial names have been accepted"
-    else:
-        reason, message = "NoConflicts", "no conflicts found"
-    status = "False" if clash else "True"
-    return {"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message}
+class CompiledSchema:
+    """A schema with what is made of it when it is first needed."""
+
+    def __init__(self, text: bytes) -> None:
+        found: Raw = orjson.loads(text)
+        found["required"] = [key for key in found.get("required") or () if key != "metadata"]
+        self.schema = found
+        self.has_defaults = structural.has_defaults(found)
+        self.size = len(text)
+        self.longest_rule = max(map(len, rule_texts(found)), default=0)
+        self.rule_size = sum(map(len, rule_texts(found)))
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory, roughly."""
+        return self.size * WEIGHT + self.rule_size * RULE_WEIGHT
+
+    @cached_property
+    def rules(self) -> Node | None:
+        """The rules in CEL, their programs not yet compiled."""
+        return plan(self.schema)
 
 
-def _kept_times(conditions: list[Raw], before: list[Raw]) -> list[Raw]:
-    """Conditions that did not change keep their time."""
-    old = {condition["type"]: condition for condition in before}
-    return [
-        {**condition, "lastTransitionTime": old[condition["type"]]["lastTransitionTime"]}
-        if old.get(condition["type"], {}).get("status") == condition["status"]
-        else condition
-        for condition in conditions
-    ]
+def compiled_schema(text: bytes, owner: str = "") -> CompiledSchema:
+    """The schema of this JSON, shared by content. ``owner`` is the tenant whose share it takes."""
+    found = SCHEMAS.get(text)
+    if found is None:
+        found = CompiledSchema(text)
+        SCHEMAS.put(text, found, found.weight, owner)
+    return found
 
 
-def is_established(crd: Raw) -> bool:
-    """Whether its kinds are served."""
-    conditions = (crd.get("status") or {}).get("conditions") or ()
-    return any(c.get("type") == "Established" and c.get("status") == "True" for c in conditions)
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say of an object: what is wrong, and what is wrong but was so before."""
 
-
-# --- kinds ------------------------------------------------------------------------------------------------------------
+    problems: list[FieldError]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CustomVersion:
-    """One served version of a custom kind, with its compiled schema."""
+    """One served version of a custom kind."""
 
     kind: Kind
-    schema: Raw
+    text: bytes
+    """The schema's JSON with sorted keys: equal schemas have equal texts."""
     columns: tuple[Mapping[str, Any], ...] = ()
+    selectable: tuple[str, ...] = ()
+    """Fields by which its objects can be selected: ``spec.color``."""
+    scale: Mapping[str, str] | None = None
+    warning: str = ""
+    """What a client of a deprecated version is told."""
+    storage: str = ""
+    """The version in which objects are stored."""
+    webhook: Mapping[str, Any] | None = field(default=None, hash=False)
+    """What converts between versions; None where only ``apiVersion`` changes."""
+    owner: str = ""
+
+    @property
+    def compiled(self) -> CompiledSchema:
+        """The schema with what is made of it."""
+        return compiled_schema(self.text, self.owner)
+
+    @property
+    def schema(self) -> Raw:
+        """The structural schema, which equal definitions share."""
+        return self.compiled.schema
 
     def prune(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
         """The object without fields that the schema does not know, with its defaults; and the paths of these fields."""
@@ -94,44 +123,115 @@ class CustomVersion:
         defaulted: Raw = structural.apply_defaults(self.schema, found)
         return defaulted, tuple(unknown)
 
-    def validate(self, obj: Raw, old: Raw | None) -> list[FieldError]:
-        """What breaks the rules of metadata or the schema."""
+    def validate(self, obj: Raw, old: Raw | None, subresource: str = "", budget: Budget | None = None) -> Verdict:
+        """What breaks the rules of metadata or the schema. Raises TooLongError past the budget's turn, ApiError 422."""
         meta = obj.get("metadata") or {}
         if old is None:
             found = list(validate_meta(self.kind, meta))
         else:
             found = list(validate_meta_update(self.kind, meta, old.get("metadata") or {}))
+        work = Work(WORK_LIMIT, "steps to check")
+        found += itertools.islice(self._schema_problems(obj, old, subresource, work), PROBLEMS_SHOWN)
+        found += _scale_problems(self.scale or {}, obj, subresource)
+        found += itertools.islice(validate_embedded(self.schema, obj, Field(), is_root=True), PROBLEMS_SHOWN)
+        if old is None or not any(validate_lists(self.schema, old, Field(), work)):
+            found += itertools.islice(validate_lists(self.schema, obj, Field(), work), PROBLEMS_SHOWN)
+        rules = self.compiled.rules
+        if rules is None:
+            return Verdict(found)
+        if any(problem.type in _BLOCKING for problem in found):
+            blocked = FieldError(FieldErrorType.INVALID, "<nil>", None, _BLOCKED)
+            return Verdict([*found, blocked])
+        checking = Checking(budget or Budget())
+        found += checking.run(rules, obj, old, Field())
+        return Verdict(found, tuple(checking.warnings))
+
+    def _schema_problems(self, obj: Raw, old: Raw | None, subresource: str, work: Work) -> list[FieldError]:
+        if subresource == "status":
+            part = (self.schema.get("properties") or {}).get("status")
+            if "status" not in obj or not isinstance(part, dict):
+                return []
+            pair = Pair(obj["status"], old["status"], part) if old is not None and "status" in old else None
+            return list(validate(part, obj["status"], Field("status"), work, pair))
         body = {key: value for key, value in obj.items() if key != "metadata"}
-        return found + list(itertools.islice(structural.validate(self.schema, body, Field()), PROBLEMS_SHOWN))
+        pair = Pair(body, {k: v for k, v in old.items() if k != "metadata"}, self.schema) if old is not None else None
+        return list(validate(self.schema, body, Field(), work, pair))
 
 
-@functools.lru_cache(maxsize=256)
-def _shared_schema(text: bytes) -> Raw:
-    found: Raw = orjson.loads(text)
-    found["required"] = [key for key in found.get("required") or () if key != "metadata"]
-    return found
-
-
-def to_versions(crd: Raw) -> list[CustomVersion]:
-    """The served versions; equal schemas of different tenants are one object in memory."""
-    spec = crd["spec"]
-    given = spec["names"]
+def _scale_problems(scale: Mapping[str, str], obj: Raw, subresource: str) -> list[FieldError]:
+    """Numbers of replicas where the scale subresource reads them."""
     found = []
-    for version in spec["versions"]:
-        if not version.get("served"):
+    for key in ("specReplicasPath", "statusReplicasPath"):
+        path = scale.get(key)
+        if not path or (subresource == "status" and key == "specReplicasPath"):
             continue
-        kind = Kind(
-            spec["group"],
-            version["name"],
-            given["kind"],
-            given["plural"],
-            given["singular"],
-            spec["scope"] == "Namespaced",
-            tuple(given.get("shortNames") or ()),
-            tuple(given.get("categories") or ()),
-            ("status",) if "status" in (version.get("subresources") or {}) else (),
-        )
-        text = orjson.dumps(version["schema"]["openAPIV3Schema"], option=orjson.OPT_SORT_KEYS)
-        columns = tuple(version.get("additionalPrinterColumns") or ())
-        found.append(CustomVersion(kind, _shared_schema(text), columns))
+        value = dig(obj, path)
+        at = Field(path)
+        if value is None:
+            continue
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value % 1:
+            found.append(at.invalid(0, f"{path} accessor error: {value} is not a whole number"))
+        elif value < 0:
+            found.append(at.invalid(value, "should be a non-negative integer"))
+        elif value > _REPLICAS_MOST:
+            found.append(at.invalid(value, f"should be less than or equal to {_REPLICAS_MOST}"))
+    path = scale.get("labelSelectorPath")
+    if path and not isinstance(dig(obj, path) or "", str):
+        found.append(Field(path).invalid("", f"{path} accessor error: it is not a string"))
     return found
+
+
+def dig(obj: Any, path: str) -> Any:
+    """The value at a path of plain fields (``.spec.replicas``); None where there is none."""
+    for name in path.removeprefix(".").split("."):
+        obj = obj.get(name) if isinstance(obj, dict) else None
+    return obj
+
+
+def to_versions(crd: Raw, owner: str = "") -> list[CustomVersion]:
+    """The served versions. Their schemas are parsed when they are needed."""
+    spec = crd["spec"]
+    conversion = spec.get("conversion") or {}
+    webhook = conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None
+    storage = next((version["name"] for version in spec["versions"] if version.get("storage")), "")
+    return [
+        _version(crd, version, storage, (webhook, owner))
+        for version in spec["versions"]
+        if version.get("served") and isinstance((version.get("schema") or {}).get("openAPIV3Schema"), dict)
+    ]
+
+
+def _version(crd: Raw, version: Raw, storage: str, more: tuple[Mapping[str, Any] | None, str]) -> CustomVersion:
+    spec, subresources = crd["spec"], version.get("subresources") or {}
+    kind = kind_of_version(crd, version["name"], tuple(key for key in ("status", "scale") if key in subresources))
+    warning = ""
+    if version.get("deprecated"):
+        warning = version.get("deprecationWarning") or f"{spec['group']}/{version['name']} {kind.kind} is deprecated"
+    return CustomVersion(
+        kind,
+        orjson.dumps(version["schema"]["openAPIV3Schema"], option=orjson.OPT_SORT_KEYS),
+        tuple(version.get("additionalPrinterColumns") or ()),
+        tuple((each.get("jsonPath") or "").removeprefix(".") for each in version.get("selectableFields") or ()),
+        subresources.get("scale"),
+        warning,
+        storage,
+        *more,
+    )
+
+
+def kind_of_version(crd: Raw, version: str, subresources: tuple[str, ...] = ()) -> Kind:
+    """One version of a definition's kind, under the names that it got."""
+    spec = crd["spec"]
+    accepted = (crd.get("status") or {}).get("acceptedNames") or {}
+    given = accepted if accepted.get("plural") else spec["names"]
+    return Kind(
+        spec["group"],
+        version,
+        given["kind"],
+        given["plural"],
+        given.get("singular") or given["kind"].lower(),
+        spec["scope"] == "Namespaced",
+        tuple(given.get("shortNames") or ()),
+        tuple(given.get("categories") or ()),
+        subresources,
+    )
