@@ -208,6 +208,32 @@ class Client:
         if self._server == failed and failed in servers:
             self._server = servers[(servers.index(failed) + 1) % len(servers)]
 
+    async def stream(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The body of an answer of any size, as it comes. End it with ``aclosing``."""
+        session, server = self._session(watch=True), self._server
+        try:
+            async with session.get(server + path) as response:
+                if response.status >= 400:
+                    wire.raise_for(response.status, await response.read())
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._move_on(server)
+            raise UnreachableError(f"GET {path}: the answer broke off: {_why(error)}") from error
+
+    async def upload(self, path: str, file: Path) -> bytes:
+        """Posts a file of any size."""
+        session, server = self._session(watch=True), self._server
+        try:
+            with file.open("rb") as body:
+                async with session.post(server + path, data=body) as response:
+                    answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            self._move_on(server)
+            raise UnreachableError(f"POST {path}: no answer: {_why(error)}") from error
+        wire.raise_for(response.status, answer)
+        return answer
+
     async def close(self) -> None:
         """Ends all connections."""
         for session in (self._calls, self._watches):

@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_WithState)
     _cluster_commands(commands)
     _tenant_commands(commands)
+    _storage_commands(commands)
     _daemons(commands)
     return top
 
@@ -85,6 +86,28 @@ def _tenant_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
     tenant.add_argument("--node", default="", help="one node only")
     _output(tenant)
     tenant.set_defaults(module="polder.main.inspect")
+
+
+def _storage_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
+    backup = commands.add_parser("backup", help="save all objects, or one tenant's, at one moment")
+    backup.add_argument("file", type=Path)
+    backup.add_argument("--tenant", default="", metavar="NAME")
+    backup.add_argument("--force", action="store_true", help="replace the file")
+    backup.set_defaults(module="polder.main.backup")
+    restore = commands.add_parser("restore", help="everything into a stopped server, or one tenant into a running one")
+    restore.add_argument("file", type=Path)
+    restore.add_argument("--tenant", default="", metavar="NAME[=NEWNAME]")
+    restore.add_argument("--force", action="store_true", help="delete what a store that is not empty has")
+    restore.set_defaults(module="polder.main.restore")
+    secrets = commands.add_parser("secrets", help="the keys that seal secrets at rest").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    for action, text in (
+        ("add-key", "add a key that only reads for now: where several servers have copies of the keyring"),
+        ("rotate", "seal with a new key, and everything that is stored anew"),
+        ("prune", "forget the keys that do not seal any more"),
+    ):
+        secrets.add_parser(action, help=text).set_defaults(module="polder.main.secrets", action=action)
 
 
 def _daemons(commands: argparse._SubParsersAction[_WithState]) -> None:

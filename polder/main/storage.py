@@ -12,7 +12,7 @@ from polder.main.config import ServerConfig
 from polder.main.config_storage import EtcdConfig
 from polder.store.etcd import open_etcd
 from polder.store.etcd_client import EtcdSettings
-from polder.store.protocol import Indexer, Store
+from polder.store.protocol import NO_TERMS, Indexer, Store
 from polder.store.sealed import SealedStore, Seals, SealSettings
 from polder.store.sqlite import open_sqlite
 from polder.system.rpc import Tls
@@ -46,6 +46,11 @@ async def open_store(config: ServerConfig) -> Store:
     indexer = seals.indexer(INDEXER) if seals else INDEXER
     store = await _open(config, indexer)
     return SealedStore(store, seals) if seals else store
+
+
+async def open_raw(config: ServerConfig) -> Store:
+    """The store as the backend holds it, sealed values and all, for a backup. Raises PermanentError, StoreError."""
+    return await _open(config, NO_TERMS)
 
 
 async def _open(config: ServerConfig, indexer: Indexer) -> Store:

@@ -1,0 +1,90 @@
+"""`polder restore`: everything, into the store of a stopped server; one tenant, into a running one."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+from polder.apiserver.objects import INDEXER
+from polder.base.errors import PermanentError
+from polder.main.config import ServerConfig, load
+from polder.main.credentials import Credentials
+from polder.main.hostnet import cluster_of
+from polder.main.storage import open_store, seals_of
+from polder.store.backup import BackupError, Summary, check, rows_of
+from polder.store.protocol import Key
+from polder.store.restore import restore_all
+from polder.store.schema import advance
+from polder.store.sealed import Seals
+from polder.system.pki.sealing import is_sealed
+
+LEAP = 1 << 30
+"""Revisions by which a restored file runs ahead of its backup: no client has seen as many since."""
+
+
+def opened(path: Path, seals: Seals | None) -> Iterator[tuple[Key, bytes, tuple[str, ...]]]:
+    """The rows as they were written, with their index terms. Raises BackupError, StoreFailedError."""
+    for row in rows_of(path):
+        value = row.value
+        if is_sealed(value):
+            if seals is None:
+                raise BackupError(f"{row.key} is sealed: the configuration names no keyring")
+            value = seals.open(row.key, value)
+        yield row.key, value, INDEXER.terms(row.key, value)
+
+
+async def everything(path: Path, config: ServerConfig, summary: Summary, *, force: bool) -> int:
+    """Restores all rows; returns how many. Raises BackupError, StoreError."""
+    seals = seals_of(config)
+    missing = set(summary.keys) - (set(seals.ring.keys) if seals else set())
+    if missing:
+        raise BackupError(
+            f"the backup's secrets need keys that the keyring does not have: {', '.join(sorted(missing))}"
+        )
+    if config.store:
+        file = Path(config.store)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        advance(file, summary.header.revision + LEAP)
+    store = await open_store(config)
+    try:
+        return await restore_all(store, opened(path, seals), force=force)
+    finally:
+        await store.close()
+
+
+async def tenant(args: argparse.Namespace, name: str) -> int:
+    """Restores one tenant through the API; returns how many rows. Raises ApiError, UnreachableError."""
+    client = Credentials.of(cluster_of(args.state)).admin_client()
+    try:
+        path = f"/polder/v1/restore?{urlencode({'tenant': name})}"
+        answer = await client.upload(path, args.file)
+    finally:
+        await client.close()
+    return int(json.loads(answer)["rows"])
+
+
+def command(args: argparse.Namespace) -> int:
+    """Runs `polder restore`."""
+    summary = check(args.file)
+    saved = summary.header.tenant
+    if not args.tenant:
+        if saved:
+            raise PermanentError(f"{args.file} holds tenant {saved}; restore it with --tenant {saved}[=NEWNAME]")
+        config = load(cluster_of(args.state).server_folder / "server.yaml", ServerConfig)
+        count = asyncio.run(everything(args.file, config, summary, force=args.force))
+        print(f"restored everything: {count} rows, as they were at revision {summary.header.revision}")
+        return 0
+    old, _, new = args.tenant.partition("=")
+    if not saved:
+        raise PermanentError(f"{args.file} holds the whole cluster; a tenant is restored out of its own backup")
+    if old != saved:
+        raise PermanentError(f"{args.file} holds tenant {saved}, not {old}")
+    count = asyncio.run(tenant(args, new or old))
+    print(
+        f"restored tenant {saved} as {new or old}: {count} rows; its credentials are new (polder kubeconfig {new or old})"
+    )
+    return 0
