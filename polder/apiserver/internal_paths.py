@@ -4,6 +4,8 @@
   for one in none), in pages: ``{"items": […], "after": "…"}``.
 - ``contents[?namespace=NAME]`` of one tenant: ``{"resources": […], "aggregated": ["group/version", …]}``; every resource
   that has rows there, with their number, and what other servers of the tenant's serve.
+- ``POST recount[?namespace=…&name=…]`` of one tenant: counts anew what a ResourceQuota's objects use, or all of the tenant.
+- ``usage`` of one tenant: its quota as it stands, ``{"hard": {…}, "used": {…}}``, both empty without one.
 - ``garbage[?since=REVISION]``: see ``internal_garbage``.
 
 To everybody else they do not exist.
@@ -26,6 +28,7 @@ from polder.apiserver.hooks import Call
 from polder.apiserver.internal_garbage import GarbageFeed
 from polder.apiserver.internal_owners import Owners
 from polder.apiserver.objects import decode_entry
+from polder.apiserver.quota_recount import QUOTAS, Recount, usage_key
 from polder.apiserver.types import Role
 from polder.base.ids import EVERY_TENANT, ROOT
 from polder.store.protocol import Key, Prefix
@@ -41,6 +44,7 @@ class InternalPaths:
 
     owners: Owners
     garbage: GarbageFeed
+    recount: Recount
 
     async def serve(self, call: Call) -> web.StreamResponse:
         """One request. Raises ApiError 400, 404."""
@@ -51,6 +55,10 @@ class InternalPaths:
                 return await self._dependents(call)
             case "/polder/v1/contents", "get":
                 return await self._contents(call)
+            case "/polder/v1/usage", "get":
+                return await self._usage(call)
+            case "/polder/v1/recount", "post":
+                return await self._recount(call)
             case "/polder/v1/garbage", "get":
                 return await self.garbage.serve(call)
         raise no_such_path()
@@ -79,6 +87,18 @@ class InternalPaths:
                 place = {"group": kind.group, "version": kind.version, "plural": kind.plural}
                 found.append({**place, "kind": kind.kind, "namespaced": kind.namespaced, "count": count})
         return raw_answer({"resources": found, "aggregated": await self._aggregated(tenant)})
+
+    async def _recount(self, call: Call) -> web.StreamResponse:
+        tenant, namespace, name = call.info.tenant, call.query.get("namespace", ""), call.query.get("name", "")
+        if namespace:
+            await self.recount.quota(Key(QUOTAS, tenant, namespace, name))
+        else:
+            await self.recount.tenant(tenant)
+        return raw_answer({})
+
+    async def _usage(self, call: Call) -> web.StreamResponse:
+        entry = await self.owners.store.get(usage_key(call.info.tenant))
+        return raw_answer(orjson.loads(entry.value) if entry is not None else {"hard": {}, "used": {}})
 
     async def _aggregated(self, tenant: str) -> list[str]:
         """The group versions that services of the tenant's serve."""

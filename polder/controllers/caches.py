@@ -12,6 +12,7 @@ from polder.api.endpoints import Endpoints
 from polder.api.extensions import CustomResourceDefinition
 from polder.api.meta import Object, ref_of
 from polder.api.polder import Address, Network, Port, Router, Segment, Tenant
+from polder.api.policy import ResourceQuota
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
@@ -75,6 +76,7 @@ class Caches:
         self.services = Informer(client, Service)
         self.slices = Informer(client, EndpointSlice)
         self.endpoints = Informer(client, Endpoints)
+        self.quotas = Informer(client, ResourceQuota)
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
         self.pods.add_index("namespace", lambda pod: [namespace_of(pod)])
         self.services.add_index("namespace", lambda service: [namespace_of(service)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from polder.client.client import Client
 from polder.controllers.caches import Caches
@@ -11,13 +12,14 @@ from polder.controllers.gc_feed import GarbageFeed
 from polder.controllers.runners import Runners
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.wiring import Wiring
+from polder.controllers.wiring_policy import PolicyWiring
 from polder.controllers.wiring_services import ServiceWiring
 
 
-async def _sweep(wiring: Wiring, period: float) -> None:
+async def _every(period: float, work: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(period)
-        wiring.sweep()
+        work()
 
 
 async def run_controllers(client: Client, settings: ControllerSettings) -> None:
@@ -31,8 +33,11 @@ async def run_controllers(client: Client, settings: ControllerSettings) -> None:
         await caches.wait_synced()
         wiring.attach()
         ServiceWiring(caches, runners).attach()
+        policy = PolicyWiring(caches, runners)
+        policy.attach()
         for runner in runners.all():
             group.create_task(runner.run())
         group.create_task(GarbageFeed(client, runners.garbage.add).run())
         group.create_task(EventExpiry(client, settings.clock, settings).run())
-        group.create_task(_sweep(wiring, settings.sweep_period))
+        group.create_task(_every(settings.sweep_period, wiring.sweep))
+        group.create_task(_every(settings.quota_period, policy.resync))

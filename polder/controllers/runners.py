@@ -18,6 +18,7 @@ from polder.controllers.network import NetworkController, SegmentController
 from polder.controllers.node import NodeController
 from polder.controllers.pods import PodController
 from polder.controllers.ports import AddressSweeper, PortSweeper
+from polder.controllers.quotas import QuotaController
 from polder.controllers.router import RouterController
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.tenant import TenantController
@@ -48,6 +49,7 @@ class Runners:
         self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 2)
         behind = EndpointsController(client, caches.pods_with)
         self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 4)
+        self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 2)
         self.collector = GarbageCollector(client, clock, self._collect, settings.recheck)
         self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 4)
 

@@ -27,5 +27,7 @@ class ControllerSettings:
     """How long an Event is kept."""
     event_period: float = 300.0
     """How often old events are looked for."""
+    quota_period: float = 300.0
+    """How often every quota is counted anew."""
     recheck: float = 2.0
     """How often a deletion that waits for something is looked at again, beside the changes that wake it."""
