@@ -81,7 +81,7 @@ class AgentCertificates:
         raise method_not_allowed(NODE, call.info.verb)
 
     def _trust(self) -> Raw:
-        return {"authority": self.pki.serving.bundle.decode()}
+        return {"authority": self.pki.trust}
 
     def _should_renew(self, call: Call) -> bool:
         """Whether two thirds of the certificate's life have gone, or its authority signs no more."""

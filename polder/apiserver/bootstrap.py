@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polder.api.core import ConfigMap, Namespace, Service, ServiceAccount
@@ -40,10 +40,10 @@ def service_address(cidr: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Makes the first objects. ``ca`` is the PEM that clients trust the API by; ``store`` is without projections."""
+    """Makes the first objects. ``ca`` says by which PEM clients trust the API; ``store`` is without projections."""
 
     clock: Clock
-    ca: str
+    ca: Callable[[], str]
     store: Store | None = None
 
     def tenant(self, value: bytes) -> list[Op]:
@@ -73,7 +73,7 @@ class Bootstrap:
         """What every namespace has: its ``default`` account and the authority's certificate."""
         return (
             self._put(tenant, ServiceAccount, name, "default", {}),
-            self._put(tenant, ConfigMap, name, ROOT_CA_MAP, {"data": {"ca.crt": self.ca}}),
+            self._put(tenant, ConfigMap, name, ROOT_CA_MAP, {"data": {"ca.crt": self.ca()}}),
         )
 
     def _common(self, record: TenantRecord, namespaces: Sequence[str]) -> list[Put]:

@@ -40,18 +40,18 @@ class Contexts:
     def __init__(self, pki: Pki, clock: Clock) -> None:
         self._pki = pki
         self._clock = clock
-        self._made: OrderedDict[str, tuple[float, ssl.SSLContext]] = OrderedDict()
+        self._made: OrderedDict[tuple[str, int], tuple[float, ssl.SSLContext]] = OrderedDict()
 
     def of(self, address: str) -> ssl.SSLContext:
-        """The context of one address, made anew at two thirds of its certificate's life."""
-        now = self._clock.monotonic()
-        made = self._made.get(address)
+        """The context of one address, made anew at two thirds of its certificate's life and with other authorities."""
+        now, key = self._clock.monotonic(), (address, self._pki.generation)
+        made = self._made.get(key)
         if made is not None and now - made[0] < RENEW_AFTER:
-            self._made.move_to_end(address)
+            self._made.move_to_end(key)
             return made[1]
         leaf = self._pki.issue_serving(NAMES, [address])
         context = server_context(leaf, self._pki.clients_ca)
-        self._made[address] = (now, context)
+        self._made[key] = (now, context)
         if len(self._made) > CONTEXT_LIMIT:
             self._made.popitem(last=False)
         return context

@@ -58,7 +58,7 @@ class IdentityLayer:
         self.tenants = Tenants(store, settings.root_pod_cidr, settings.root_service_cidr)
         self.tokens = Tokens(store, self.tenants, clock)
         self.share = Share(store)
-        self.bootstrap = Bootstrap(clock, pki.serving_ca.read_text(), store)
+        self.bootstrap = Bootstrap(clock, lambda: pki.trust, store)
         self._rules = NodeRules(store, self.share)
         self._entry = Entry(Contexts(pki, clock), self.tenants, self.share, self._serve_socket)
         self.streams = NodeStreams({"api": self._enter})

@@ -69,6 +69,7 @@ class ApiServer:
         self._system = SystemPaths(store, self._watches, metrics, settings.git_version)
         self._listener = Listener(Dispatcher(parts, catalog, verbs, self._paths(catalog), metrics).handle)
         self.port = 0
+        self._context: ssl.SSLContext | None = None
 
     def _paths(self, catalog: Catalog) -> Mapping[str, Handler]:
         discovery = Discovery(catalog)
@@ -88,7 +89,7 @@ class ApiServer:
 
     async def start(self) -> None:
         """Listens; ``port`` says where. Raises OSError where the address is taken or a file is missing."""
-        context = await asyncio.to_thread(make_tls_context, self._settings)
+        self._context = context = await asyncio.to_thread(make_tls_context, self._settings)
         if self._registered is not None:
             await self._registered.registrations.load()
         self.port = self._settings.port
@@ -102,6 +103,14 @@ class ApiServer:
             task.add_done_callback(_report)
             self._chores.append(task)
         log.info("API server listens on %s port %d", " and ".join(self._settings.hosts), self.port)
+
+    def reload_certificates(self) -> None:
+        """Shows the serving certificate, and trusts the authorities, that the files hold now, on connections that begin from
+        now on. An authority that is trusted no more is refused by ``authn_x509``. Raises OSError.
+        """
+        if self._context is not None:
+            self._context.load_cert_chain(self._settings.certificate, self._settings.key)
+            self._context.load_verify_locations(self._settings.client_ca)
 
     async def serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
         """Serves one accepted connection, pinned to a tenant. Returns after the handshake; raises OSError."""

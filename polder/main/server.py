@@ -7,13 +7,15 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from polder.apiserver.authn import COMPONENTS
 from polder.apiserver.identity import IdentityLayer, IdentitySettings
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
+from polder.apiserver.upkeep import Upkeep
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError
 from polder.client.client import Client, ClientSettings
@@ -25,14 +27,17 @@ from polder.main.authorization import make_audit, read_modes
 from polder.main.config import ServerConfig, load
 from polder.main.daemon import run
 from polder.main.logs import set_up
+from polder.main.renewal import ServerCertificates
 from polder.main.storage import open_store, server_identity
 from polder.scheduler.run import run_scheduler
 from polder.scheduler.settings import SchedulerSettings
 from polder.store.protocol import Store
-from polder.system.pki import Pki, ensure_pki
+from polder.system.pki import ensure_pki
 
 log = logging.getLogger(__name__)
 
+PARTS = ("controllers", "scheduler")
+"""The server's own parts that have a certificate each."""
 EXIT_STUCK = 70
 """The exit code of a server whose controllers did not end when another was to begin them (EX_SOFTWARE)."""
 
@@ -66,29 +71,39 @@ class Server:
         self._config = config
         self._where = listening(config)
         self._pki = ensure_pki(Path(config.pki))
-        self._root_ca = self._pki.serving_ca.read_text()
         clock = SystemClock()
+        addresses = [host for host in self._where.hosts if host != "0.0.0.0"]  # noqa: S104  # compared, not bound
+        self._certificates = ServerCertificates(self._pki, config.names, addresses, clock)
         self._identity = IdentityLayer(self._identity_settings(clock), store, self._pki, clock)
         self._audit = make_audit(config.audit, clock)
         parts = replace(self._identity.parts, auditor=self._audit.auditor if self._audit else None)
         self._api = ApiServer(self._settings(), store, parts, clock)
         self._identity.attach(self._api.serve_socket)
+        self._certificates.reload = self._api.reload_certificates
 
     def _identity_settings(self, clock: Clock) -> IdentitySettings:
         methods, modes = read_methods(self._config.authentication), read_modes(self._config.authorization, clock)
         return IdentitySettings(self._config.pod_cidr, self._config.service_cidr, methods, modes)
 
     def _settings(self) -> ServerSettings:
-        """Renews the serving certificate: its names follow the configuration."""
-        certificate, key = self._pki.directory / "server.crt", self._pki.directory / "server.key"
-        addresses = [host for host in self._where.hosts if host != "0.0.0.0"]  # noqa: S104  # compared, not bound
-        self._pki.issue_serving(self._config.names, addresses).write(certificate, key)
+        certificate, key = self._certificates.ensure_serving()
         return ServerSettings(certificate, key, self._pki.clients_ca, hosts=self._where.hosts, port=self._where.port)
 
-    def _client(self, name: str) -> Client:
-        certificate, key = component_credentials(self._pki, name)
+    def _new_client(self, name: str) -> Client:
+        certificate, key = self._certificates.component(name)
         server = f"https://{self._where.hosts[0]}:{self._where.port}"
         return Client(ClientSettings(server, self._pki.serving_ca, certificate, key))
+
+    @asynccontextmanager
+    async def _client(self, name: str) -> AsyncIterator[Client]:
+        """A client of one of the server's own parts, whose certificate is looked after."""
+        client = self._new_client(name)
+        self._certificates.clients.append(client)
+        try:
+            yield client
+        finally:
+            self._certificates.clients.remove(client)
+            await client.close()
 
     async def run(self) -> None:
         """Serves until cancelled."""
@@ -98,6 +113,7 @@ class Server:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._identity.run())
+                group.create_task(self._certificates.run(PARTS))
                 group.create_task(self._lead() if self._config.etcd is not None else self._control())
         finally:
             await self._identity.close()
@@ -107,26 +123,38 @@ class Server:
 
     async def _control(self) -> None:
         """What one server of a cluster does: the controllers and the scheduler, until cancelled."""
-        controllers, scheduler = self._client("controllers"), self._client("scheduler")
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(run_controllers(controllers, ControllerSettings(self._root_ca)))
-                group.create_task(run_scheduler(scheduler, SchedulerSettings()))
-        finally:
-            await controllers.close()
-            await scheduler.close()
+        async with (
+            self._client("controllers") as controllers,
+            self._client("scheduler") as scheduler,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(self._controllers(controllers))
+            group.create_task(run_scheduler(scheduler, SchedulerSettings()))
+
+    async def _controllers(self, client: Client) -> None:
+        """The controllers; from their beginning when pods are to trust other authorities."""
+        while True:
+            self._certificates.trust_changed.clear()
+            running = asyncio.ensure_future(run_controllers(client, ControllerSettings(self._pki.trust)))
+            changed = asyncio.ensure_future(self._certificates.trust_changed.wait())
+            try:
+                await asyncio.wait({running, changed}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (running, changed):
+                    task.cancel()
+                await asyncio.wait({running, changed})
+            if not running.cancelled():
+                running.result()
 
     async def _lead(self) -> None:
         """Several servers share the store: whichever leads runs the controllers and the scheduler."""
-        client = self._client("controllers")
-        leader = Leader(client, leader_settings(self._config), SystemClock())
-        try:
-            await leader.run(self._control)
-        except LeadershipError as error:
-            log.critical("%s", error)
-            os._exit(EXIT_STUCK)  # at once: what still runs here may be begun by another server any moment
-        finally:
-            await client.close()
+        async with self._client("controllers") as client:
+            leader = Leader(client, leader_settings(self._config), SystemClock())
+            try:
+                await leader.run(self._control)
+            except LeadershipError as error:
+                log.critical("%s", error)
+                os._exit(EXIT_STUCK)  # at once: what still runs here may be begun by another server any moment
 
 
 def leader_settings(config: ServerConfig) -> LeaderSettings:
@@ -135,14 +163,6 @@ def leader_settings(config: ServerConfig) -> LeaderSettings:
     if not 1 <= lease <= 3600:
         raise PermanentError(f"configuration: leaseSeconds {lease} is not between 1 and 3600")
     return LeaderSettings("polder-controllers", server_identity(config), lease, lease * 2 / 3, lease / 8)
-
-
-def component_credentials(pki: Pki, name: str) -> tuple[Path, Path]:
-    """Certificate and key of one of the server's own parts, made if missing."""
-    certificate, key = pki.directory / f"{name}.crt", pki.directory / f"{name}.key"
-    if not (certificate.exists() and key.exists()):
-        pki.issue_client(f"system:polder:{name}", [COMPONENTS]).write(certificate, key)
-    return certificate, key
 
 
 async def serve(config: ServerConfig) -> None:

@@ -85,6 +85,11 @@ class Pki:
         return self._authorities[CLIENTS]
 
     @property
+    def trust(self) -> str:
+        """What clients trust servers by, PEM."""
+        return self.serving.bundle.decode()
+
+    @property
     def serving_ca(self) -> Path:
         """The file that clients trust servers by."""
         return self.directory / "serving-bundle.crt"

@@ -118,7 +118,7 @@ async def world(pki: Pki) -> World:
     store, clock = MemoryStore(), HandClock()
     tenants = Tenants(store, "10.0.0.0/16", "10.96.0.0/16")
     tokens, share = Tokens(store, tenants, clock), Share(store)
-    bootstrap = Bootstrap(clock, pki.serving_ca.read_text())
+    bootstrap = Bootstrap(clock, lambda: pki.trust)
     await bootstrap.ensure_root(store, tenants)
     static = parse_static_tokens("# for tests\nplain-secret,ops,1,polder:platform-admins\n")
     known = Known(store, pki, tenants, tokens, clock)
