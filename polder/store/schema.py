@@ -94,6 +94,19 @@ def prepare(
     return connection
 
 
+def advance(path: Path, revision: int) -> None:
+    """Makes a file that no server has open go on after ``revision``: what clients remember of later ones is expired to them,
+    never taken for something else. Raises StoreFileError.
+    """
+    lock = take_lock(path)
+    try:
+        connection = prepare(path)
+        connection.execute("UPDATE counter SET value = max(value, ?) WHERE name IN ('revision', 'oldest')", (revision,))
+        connection.close()
+    finally:
+        os.close(lock)
+
+
 def _start_log(connection: sqlite3.Connection, path: Path) -> None:
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
