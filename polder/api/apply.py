@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from polder.api import fieldsets
-from polder.api.apply_compare import Difference, compare
+from polder.api.apply_compare import Difference, compare, same_json
 from polder.api.apply_typed import TypedError, check, fields_of, merge, reconciled, remove, with_named
 from polder.api.apply_types import Type
 from polder.api.fieldsets import EMPTY, Fields, Path
@@ -218,7 +218,7 @@ async def apply(
 
 
 def _differs(left: Raw, right: Raw) -> bool:
-    return left is not right and left != right
+    return left is not right and not same_json(left, right)
 
 
 def _empty(obj: Raw) -> Raw:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from polder.api.apply_items import ABSENT, elements_of, is_associative, is_granular
 from polder.api.apply_types import Type
 from polder.api.fieldsets import EMPTY, Fields, children, node
@@ -53,13 +55,33 @@ def _everything(kind: Type, value: Any) -> Fields:
     return node(found, member=True)
 
 
-def _same(old: Any, new: Any) -> bool:
-    return bool(old == new) and (isinstance(old, bool) is isinstance(new, bool))
+def _same(kind: Type, old: Any, new: Any) -> bool:
+    if old != new or isinstance(old, bool) is not isinstance(new, bool):
+        return False
+    return not (isinstance(old, dict | list) and kind.is_open) or same_json(old, new)
+
+
+def same_json(old: Any, new: Any) -> bool:
+    """Whether two values are the same JSON, where true is not 1."""
+    return bool(old == new) and _sorted(old) == _sorted(new)
+
+
+def _sorted(value: Any) -> bytes:
+    return orjson.dumps(_whole(value), option=orjson.OPT_SORT_KEYS)
+
+
+def _whole(value: Any) -> Any:
+    """Numbers that are whole as such, for 1.0 is 1."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, dict):
+        return {key: _whole(inner) for key, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _compare(kind: Type, old: Any, new: Any, found: Difference) -> bool:
     """Adds the fields below this place to ``found``; tells whether the value itself was written, as a whole."""
-    if old is new or _same(old, new):
+    if old is new or _same(kind, old, new):
         return False
     before, after = _kind(old), _kind(new)
     if after == "map" or (before == "map" and not after):

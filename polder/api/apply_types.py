@@ -35,6 +35,14 @@ class Type:
     defaults: dict[str, Any] = field(default_factory=dict)
     by_value: frozenset[str] = frozenset()
     blank: frozenset[str] = frozenset()
+    _open: bool | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything at all may stand somewhere below: there, true and 1 are equal to Python and yet differ."""
+        if self._open is None:
+            self._open = _reaches_untyped(self)
+        return self._open
 
     def at(self, key: str) -> Type | None:
         """The type of an object's field."""
@@ -47,6 +55,21 @@ UNTYPED.element = UNTYPED.items = UNTYPED
 DEDUCED: Final = Type("untyped", is_map=True, is_list=True, items=UNTYPED)
 """Anything: objects by their fields, lists as wholes."""
 DEDUCED.element = DEDUCED
+
+
+def _reaches_untyped(kind: Type) -> bool:
+    seen: set[int] = set()
+    todo: list[Type | None] = [kind]
+    while todo:
+        found = todo.pop()
+        if found is None or id(found) in seen:
+            continue
+        if found is UNTYPED or found is DEDUCED:
+            return True
+        seen.add(id(found))
+        todo += [found.element, found.items, *(part for name, part in found.fields.items() if name != "managedFields")]
+    return False
+
 
 _SCALARS: Final = {
     Shape.STRING: "string",
