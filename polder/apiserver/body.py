@@ -20,7 +20,7 @@ DEPTH_LIMIT = 100
 """Nesting of objects and arrays in a body; the deepest built-in type is far below it."""
 YAML_LIMIT = 256 * 1024
 """Bytes of a body in YAML, which takes a hundred times the time of JSON to read: about half a second at most."""
-AUDITED = "audit.body"
+AUDITED = web.RequestKey("polder.audited", bytes)
 """Key of a request under which its body is left for the audit, if it is there."""
 _WHOLE = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]+|0|[1-9][0-9_]*)$")
 """Whole numbers without YAML 1.1's base 60 (``1:30``), which JSON does not know and which takes quadratic time."""

@@ -14,7 +14,7 @@ from polder.api.polder import ADDRESS_ANNOTATION, Tenant
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
-from polder.cli.demo_objects import NAMES, TENANTS, Place, places, pod, tenant
+from polder.cli.demo_objects import BINDINGS, NAMES, PODS_SEE_PODS, TENANTS, Place, places, pod, tenant
 from polder.cli.output import Output
 from polder.client.client import Client
 
@@ -61,6 +61,16 @@ async def ensure_tenants(platform: Client) -> None:
     """Creates the two tenants where they are missing."""
     for name in TENANTS:
         await _create(platform, ROOT, tenant(name))
+
+
+async def ensure_rights(scene: Scene) -> None:
+    """Each tenant's administrator lets the tenant's pods see the pods beside them."""
+    for admin in scene.admins.values():
+        try:
+            await admin.raw("POST", BINDINGS, orjson.dumps(PODS_SEE_PODS))
+        except ApiError as error:
+            if not error.is_already_exists:
+                raise
 
 
 async def ensure_pods(scene: Scene) -> list[Place]:
@@ -200,6 +210,7 @@ def _pod_names(printed: str | bytes) -> str:
 async def run(scene: Scene, out: Output, *, json: bool) -> bool:
     """The whole demo. Returns whether everything went as expected."""
     with out.step("two tenants, acme and globex, with the same names and addresses"):
+        await ensure_rights(scene)
         standing = await ensure_pods(scene)
     with out.step("trying what reaches what"):
         rows = [

@@ -18,6 +18,15 @@ NAMES = frozenset({"web", "client", *(f"only-{name}" for name in TENANTS)})
 SERVE = 'echo "$WHO" > /www/index.html && exec httpd -f -p 80 -h /www'
 
 
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings"
+PODS_SEE_PODS = {
+    "metadata": {"name": "demo"},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+    "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}],
+}
+"""Without it a pod's account may nothing: like every Kubernetes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One pod of the demo: who it is and where it stands."""
