@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -16,8 +17,8 @@ from polder.main.credentials import Credentials
 from polder.main.hostnet import cluster_of
 from polder.main.storage import open_store, seals_of
 from polder.store.backup import BackupError, Summary, check, rows_of
-from polder.store.protocol import Key
-from polder.store.restore import restore_all
+from polder.store.protocol import Key, Store
+from polder.store.restore import check_empty, restore_all
 from polder.store.schema import advance
 from polder.store.sealed import Seals
 from polder.system.pki.sealing import is_sealed
@@ -37,6 +38,16 @@ def opened(path: Path, seals: Seals | None) -> Iterator[tuple[Key, bytes, tuple[
         yield row.key, value, INDEXER.terms(row.key, value)
 
 
+@asynccontextmanager
+async def aclosing_store(config: ServerConfig) -> AsyncIterator[Store]:
+    """The configured store, for a while."""
+    store = await open_store(config)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 async def everything(path: Path, config: ServerConfig, summary: Summary, *, force: bool) -> int:
     """Restores all rows; returns how many. Raises BackupError, StoreError."""
     seals = seals_of(config)
@@ -45,15 +56,12 @@ async def everything(path: Path, config: ServerConfig, summary: Summary, *, forc
         raise BackupError(
             f"the backup's secrets need keys that the keyring does not have: {', '.join(sorted(missing))}"
         )
+    async with aclosing_store(config) as store:
+        await check_empty(store, force=force)
     if config.store:
-        file = Path(config.store)
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        advance(file, summary.header.revision + LEAP)
-    store = await open_store(config)
-    try:
-        return await restore_all(store, opened(path, seals), force=force)
-    finally:
-        await store.close()
+        advance(Path(config.store), summary.header.revision + LEAP)
+    async with aclosing_store(config) as store:
+        return await restore_all(store, opened(path, seals))
 
 
 async def tenant(args: argparse.Namespace, name: str) -> int:

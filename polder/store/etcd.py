@@ -23,8 +23,8 @@ from polder.store.etcd_reads import Rows, pieces
 from polder.store.etcd_stream import FIRST, Changes
 from polder.store.hub import Hub, HubSettings, matches
 from polder.store.protocol import (
-    PAGE_BYTES,
     NO_TERMS,
+    PAGE_BYTES,
     Batch,
     Check,
     CompactedError,

@@ -18,8 +18,10 @@ FLIGHTS = 4
 """Calls under way at once for single rows."""
 TOGETHER = 64
 """Rows of one call; etcd allows 128 operations."""
-PIECE = 1000
-"""Rows of a range in one answer, which bounds both sides' memory and the pause of the event loop."""
+FIRST_PIECE, PIECE = 64, 1000
+"""Rows of a range in the first answer, and in any: what follows is sized by what came."""
+PIECE_BYTES = 4 << 20
+"""Bytes that an answer is meant to have, which bounds both sides' memory and the pause of the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,9 @@ async def pieces(
     """A range, at one revision (0: now), at most ``limit`` rows of it. The first piece comes even when it is empty.
     Raises RpcError OUT_OF_RANGE where that revision is none that etcd has, and StoreError.
     """
-    left = limit
+    left, size = limit, PIECE if keys_only else FIRST_PIECE
     while True:
-        size = min(left, PIECE) if limit else PIECE
+        size = min(left, size) if limit else size
         request = pb.RangeRequest(key=start, range_end=end, revision=revision, limit=size, keys_only=keys_only)
         found = await client.ask(RANGE, request)
         revision = revision or found.header.revision
@@ -120,4 +122,6 @@ async def pieces(
         left -= len(found.kvs)
         if not found.more or (limit and left <= 0):
             return
+        if not keys_only:
+            size = max(1, min(PIECE, PIECE_BYTES * len(found.kvs) // (found.ByteSize() or 1)))
         start = found.kvs[-1].key + b"\0"

@@ -6,7 +6,7 @@ kind of list: a resource over all tenants, of one tenant, of one namespace.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol

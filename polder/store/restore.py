@@ -59,9 +59,10 @@ async def write_missing(store: Store, puts: Iterable[Put]) -> int:
     return count
 
 
-async def is_empty(store: Store) -> bool:
-    """Whether the store has no row."""
-    return not (await store.list(EVERYTHING, limit=1)).entries
+async def check_empty(store: Store, *, force: bool) -> None:
+    """Raises BackupError where the store has rows, unless these may go."""
+    if not force and (await store.list(EVERYTHING, limit=1)).entries:
+        raise BackupError("the store is not empty; --force deletes what it has")
 
 
 async def clear(store: Store) -> None:
@@ -70,12 +71,7 @@ async def clear(store: Store) -> None:
         await write(store, (Delete(entry.key) for entry in entries))
 
 
-async def restore_all(store: Store, puts: Iterable[tuple[Key, bytes, tuple[str, ...]]], *, force: bool) -> int:
-    """Writes everything into an empty store, or with ``force`` in place of what it has. Returns how many rows. Raises
-    BackupError, StoreError.
-    """
-    if not await is_empty(store):
-        if not force:
-            raise BackupError("the store is not empty; --force deletes what it has")
-        await clear(store)
-    return await write(store, (Put(key, value, 0, terms) for key, value, terms in puts))
+async def restore_all(store: Store, rows: Iterable[tuple[Key, bytes, tuple[str, ...]]]) -> int:
+    """Writes rows (key, value, index terms) in place of all that the store has. Returns how many. Raises StoreError."""
+    await clear(store)
+    return await write(store, (Put(key, value, 0, terms) for key, value, terms in rows))

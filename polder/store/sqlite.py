@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from polder.store.hub import Hub, HubSettings
 from polder.store.protocol import (
-    PAGE_BYTES,
     NO_TERMS,
+    PAGE_BYTES,
     Batch,
     CompactedError,
     DuplicateKeyError,
