@@ -6,19 +6,22 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from polder.api.core import ConfigMap, Namespace, Node, Pod, Service, ServiceAccount
+from polder.api.certificates import CertificateSigningRequest
+from polder.api.clusterroles import ClusterRole
+from polder.api.core import ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount
 from polder.api.discovery import EndpointSlice, Lease
 from polder.api.endpoints import Endpoints
 from polder.api.extensions import CustomResourceDefinition
 from polder.api.meta import Object, ref_of
 from polder.api.polder import Address, Network, Port, Router, Segment, Tenant
-from polder.api.policy import ResourceQuota
+from polder.api.policy import PodDisruptionBudget, ResourceQuota
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.informer import Informer
+from polder.controllers import account_tokens, bootstrap_tokens
 from polder.controllers.endpoints_pure import SERVICE_NAME
-from polder.controllers.namespace_content import ACCOUNT, CERTIFICATE
+from polder.controllers.namespace_content import CERTIFICATE
 
 
 def port_of(address: Address) -> Ref:
@@ -37,6 +40,11 @@ def namespace_of(obj: Object) -> Ref:
     """The namespace of an object, as a key: its reference without a name."""
     ref = ref_of(obj)
     return Ref(ref.tenant, ref.namespace, "")
+
+
+def account_ref(secret: Secret) -> Ref:
+    """The account that a token's Secret is for."""
+    return Ref(ref_of(secret).tenant, secret.metadata.namespace, account_tokens.account_of(secret))
 
 
 def service_of(found: EndpointSlice) -> list[Ref]:
@@ -65,7 +73,7 @@ class Caches:
         self.leases = Informer(client, Lease, ROOT)
         self.segments = Informer(client, Segment, ROOT)
         self.namespaces = Informer(client, Namespace)
-        self.accounts = Informer(client, ServiceAccount, fields=f"metadata.name={ACCOUNT}")
+        self.accounts = Informer(client, ServiceAccount)
         self.certificates = Informer(client, ConfigMap, fields=f"metadata.name={CERTIFICATE}")
         self.pods = Informer(client, Pod)
         self.networks = Informer(client, Network)
@@ -77,7 +85,17 @@ class Caches:
         self.slices = Informer(client, EndpointSlice)
         self.endpoints = Informer(client, Endpoints)
         self.quotas = Informer(client, ResourceQuota)
+        self.budgets = Informer(client, PodDisruptionBudget)
+        self.roles = Informer(client, ClusterRole)
+        self.requests = Informer(client, CertificateSigningRequest)
+        self.account_tokens = Informer(client, Secret, fields=f"type={account_tokens.TYPE}")
+        self.bootstrap_tokens = Informer(client, Secret, fields=f"type={bootstrap_tokens.TYPE}")
+        self.cluster_infos = Informer(client, ConfigMap, fields=f"metadata.name={bootstrap_tokens.CLUSTER_INFO}")
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
+        self.budgets.add_index("namespace", lambda budget: [namespace_of(budget)])
+        self.roles.add_index("tenant", lambda role: [ref_of(role).tenant])
+        self.account_tokens.add_index("account", lambda secret: [account_ref(secret)])
+        self.bootstrap_tokens.add_index("tenant", lambda secret: [ref_of(secret).tenant])
         self.pods.add_index("namespace", lambda pod: [namespace_of(pod)])
         self.services.add_index("namespace", lambda service: [namespace_of(service)])
         self.slices.add_index("service", service_of)
@@ -99,6 +117,15 @@ class Caches:
     def pods_with(self, namespace: Ref, selector: dict[str, str]) -> list[Pod]:
         """The pods of a namespace that a map selector chooses."""
         return [pod for pod in self.pods.by_index("namespace", namespace) if selects(selector, pod.metadata.labels)]
+
+    def pods_in(self, namespace: Ref) -> list[Pod]:
+        """The pods of a namespace."""
+        return self.pods.by_index("namespace", namespace)
+
+    def bootstrap_tokens_of(self, tenant: str) -> list[Secret]:
+        """The bootstrap tokens of a tenant."""
+        found = self.bootstrap_tokens.by_index("tenant", tenant)
+        return [secret for secret in found if secret.metadata.namespace == bootstrap_tokens.NAMESPACE]
 
     def router_ports(self, tenant: TenantName) -> list[Ref]:
         """The Ports that a tenant's router has in root."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from polder.client.client import Client
 from polder.controllers.caches import Caches
+from polder.controllers.certificates import Signer
 from polder.controllers.event_expiry import EventExpiry
 from polder.controllers.gc_feed import GarbageFeed
 from polder.controllers.runners import Runners
@@ -22,10 +23,10 @@ async def _every(period: float, work: Callable[[], None]) -> None:
         work()
 
 
-async def run_controllers(client: Client, settings: ControllerSettings) -> None:
-    """Runs until cancelled. The client's identity is a component's."""
+async def run_controllers(client: Client, settings: ControllerSettings, signer: Signer | None = None) -> None:
+    """Runs until cancelled. The client's identity is a component's. Without a signer no certificate is signed."""
     caches = Caches(client)
-    runners = Runners(client, settings, caches)
+    runners = Runners(client, settings, caches, signer)
     wiring = Wiring(caches, runners, settings.root_ca)
     async with asyncio.TaskGroup() as group:
         for informer in caches.all():

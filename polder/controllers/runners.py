@@ -7,7 +7,12 @@ from typing import Any
 
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.controllers.account_tokens import AccountTokenController
+from polder.controllers.aggregation import AggregationController
+from polder.controllers.bootstrap_tokens import BootstrapTokenController
 from polder.controllers.caches import Caches
+from polder.controllers.certificates import CertificateController, Signer
+from polder.controllers.disruption import DisruptionController
 from polder.controllers.endpoints import EndpointsController
 from polder.controllers.gc import GarbageCollector
 from polder.controllers.internal import Item
@@ -28,7 +33,9 @@ from polder.loop.runner import Runner
 class Runners:
     """One queue for each reconciler, over all tenants; queues take turns between tenants."""
 
-    def __init__(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
+    def __init__(
+        self, client: Client, settings: ControllerSettings, caches: Caches, signer: Signer | None = None
+    ) -> None:
         clock = settings.clock
         missing = MissingNodes(client, clock, settings.missing_node_grace)
         ports = PortSweeper(client, missing, clock, settings.orphan_grace)
@@ -50,6 +57,15 @@ class Runners:
         behind = EndpointsController(client, caches.pods_with)
         self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 4)
         self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 2)
+        budgets = DisruptionController(client, clock, caches.pods_in)
+        self.budgets: Runner[Ref] = Runner("disruption budgets", budgets.reconcile, 2)
+        self.roles: Runner[Ref] = Runner("cluster roles", AggregationController(client).reconcile, 1)
+        signing = CertificateController(client, clock, signer)
+        self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 1)
+        filling = AccountTokenController(client, settings.root_ca)
+        self.account_tokens: Runner[Ref] = Runner("account tokens", filling.reconcile, 1)
+        bootstrap = BootstrapTokenController(client, clock, caches.bootstrap_tokens_of)
+        self.bootstrap_tokens: Runner[Ref] = Runner("bootstrap tokens", bootstrap.reconcile, 1)
         self.collector = GarbageCollector(client, clock, self._collect, settings.recheck)
         self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 4)
 

@@ -93,7 +93,7 @@ class Wiring:
                 self._runners.contents.add(ref)
 
     def _account(self, ref: Ref, _old: ServiceAccount | None, new: ServiceAccount | None) -> None:
-        if new is None:
+        if new is None and ref.name == ACCOUNT:
             self._runners.contents.add(Ref(ref.tenant, "", ref.namespace))
 
     def _certificate(self, ref: Ref, _old: ConfigMap | None, new: ConfigMap | None) -> None:
