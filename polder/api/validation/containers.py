@@ -186,6 +186,7 @@ def _mounts(mounts: list[Raw], volumes: set[Any], at: Field) -> Iterator[FieldEr
 
 
 def validate_resources(resources: Raw, at: Field) -> Iterator[FieldError]:
+    """Requests and limits of a container."""
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for group, amounts in (("limits", limits), ("requests", requests)):
         for name, amount in amounts.items():

@@ -48,6 +48,8 @@ NAME_RULES: Final[dict[str, Callable[[str], list[str]]]] = {
     "services": names.dns_label_1035,
     "statefulsets.apps": names.dns_label,
     "ipaddresses.networking.k8s.io": ip_address,
+    "certificatesigningrequests.certificates.k8s.io": path_segment,
+    "apiservices.apiregistration.k8s.io": path_segment,
     "tenants.polder.dev": tenant_name,
     "networks.polder.dev": names.dns_label,
     "routers.polder.dev": names.dns_label,

@@ -57,7 +57,7 @@ def validate_pod_spec(spec: Raw, at: Field) -> Iterator[FieldError]:
     if grace < 0:
         yield (at / "terminationGracePeriodSeconds").invalid(grace, "must be greater than or equal to 0")
     for number, toleration in enumerate(spec.get("tolerations") or ()):
-        yield from _toleration(toleration, (at / "tolerations")[number])
+        yield from validate_toleration(toleration, (at / "tolerations")[number])
     yield from validate_labels(spec.get("nodeSelector") or {}, at / "nodeSelector")
     yield from validate_ids(spec.get("securityContext") or {}, at / "securityContext")
     yield from validate_affinity(spec.get("affinity") or {}, at / "affinity")
@@ -100,7 +100,8 @@ def _names(spec: Raw, at: Field) -> Iterator[FieldError]:
             yield from ((where / "hostnames").invalid(name, said) for said in names.dns_subdomain(name))
 
 
-def _toleration(toleration: Raw, at: Field) -> Iterator[FieldError]:
+def validate_toleration(toleration: Raw, at: Field) -> Iterator[FieldError]:
+    """core/v1 Toleration."""
     key, operator = toleration.get("key", ""), toleration.get("operator", "Equal")
     value, effect = toleration.get("value", ""), toleration.get("effect", "")
     if key:
