@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -10,40 +11,38 @@ import yaml
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How one identity reaches one API. Certificates and key are PEM."""
+    """Who somebody is, and whom they trust: certificates and key are PEM."""
 
-    name: str
-    server: str
+    user: str
     authority: bytes
     certificate: bytes
     key: bytes
 
 
-def render(access: Access) -> str:
-    """The document with everything inline, so that the file can be moved."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One API that somebody reaches: the name of its context, and the URL."""
+
+    name: str
+    server: str
+
+
+def render(access: Access, places: Sequence[Place]) -> str:
+    """The document with everything inline, so that the file can be moved; the first place is the current one."""
 
     def b64(data: bytes) -> str:
         return base64.b64encode(data).decode()
 
+    def cluster(place: Place) -> dict[str, str]:
+        return {"server": place.server, "certificate-authority-data": b64(access.authority)}
+
+    user = {"client-certificate-data": b64(access.certificate), "client-key-data": b64(access.key)}
     document = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {
-                "name": access.name,
-                "cluster": {"server": access.server, "certificate-authority-data": b64(access.authority)},
-            }
-        ],
-        "users": [
-            {
-                "name": f"{access.name}-admin",
-                "user": {
-                    "client-certificate-data": b64(access.certificate),
-                    "client-key-data": b64(access.key),
-                },
-            }
-        ],
-        "contexts": [{"name": access.name, "context": {"cluster": access.name, "user": f"{access.name}-admin"}}],
-        "current-context": access.name,
+        "clusters": [{"name": place.name, "cluster": cluster(place)} for place in places],
+        "users": [{"name": access.user, "user": user}],
+        "contexts": [{"name": place.name, "context": {"cluster": place.name, "user": access.user}} for place in places],
+        "current-context": places[0].name,
     }
     return yaml.safe_dump(document, sort_keys=False)

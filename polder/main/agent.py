@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import socket
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 from polder.api.core import Pod
 from polder.base.clock import SystemClock
+from polder.base.errors import PermanentError
 from polder.base.ids import EVERY_TENANT, NodeName
 from polder.client.client import Client, ClientSettings
 from polder.client.informer import Informer
@@ -18,6 +21,7 @@ from polder.cni.server import CniServer
 from polder.main.cni import CniAttachments
 from polder.main.config import AgentConfig, load
 from polder.main.daemon import run
+from polder.main.join import Joining, ensure_joined, link_with, own_name
 from polder.main.logs import set_up
 from polder.node.admin import AdminServer, Inspection
 from polder.node.agent import Agent, AgentSettings
@@ -25,11 +29,13 @@ from polder.node.dial import Dials, is_address
 from polder.node.entry import Entries
 from polder.node.names import Names
 from polder.node.network import NetworkSettings, NodeNetwork
+from polder.node.renewal import Files, Renewal
 from polder.node.stream import ServerStreams
 from polder.sdn.apply.linux.kernel import Kernel
 from polder.sdn.apply.linux.spaces import KernelSettings
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.system.net.device import link_mtu
+from polder.system.pki import settle_pair
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -80,6 +86,8 @@ class NodeAgent:
             config.server, config.authority, config.certificate, config.key, others=tuple(config.other_servers)
         )
         self._client = Client(where)
+        files = Files(Path(config.authority), Path(config.certificate), Path(config.key))
+        self._renewal = Renewal(config.node, config.address, files, self._client)
         self._pods: Informer[Pod] = Informer(self._client, Pod, EVERY_TENANT, fields=f"spec.nodeName={config.node}")
         self._kernel = Kernel(KernelSettings(state / "netns", config.prefix))
         self._network = NodeNetwork(
@@ -118,6 +126,7 @@ class NodeAgent:
                 group.create_task(self._network.run(self._entries.set, self._sandboxes))
                 group.create_task(self._stream.run())
                 group.create_task(self._agent.run())
+                group.create_task(self._renewal.run())
         finally:
             await self._admin.stop()
             await self._cni.close()
@@ -131,9 +140,25 @@ async def serve(config: AgentConfig) -> None:
     await NodeAgent(config).run()
 
 
+def _become_joined(args: argparse.Namespace) -> None:
+    """Joins, then goes on as the agent of the configuration that this wrote: as a program whose arguments hold no token."""
+    if not args.address:
+        raise PermanentError("--address is missing: this machine's address on the nodes' network")
+    joining = Joining(args.server, args.node or own_name(), args.address, args.state, link_with(args.address))
+    config = joining.config
+    if not config.exists():
+        if not (args.token or args.token_file):
+            raise PermanentError("--token-file is missing: it holds what `polder token create` printed")
+        config = ensure_joined(joining, args.token or args.token_file.read_text())
+    os.execv(sys.executable, [sys.executable, "-m", "polder.main", "agent", "--config", str(config)])  # noqa: S606
+
+
 def command(args: argparse.Namespace) -> int:
     """Runs `polder agent`."""
+    if args.server:
+        _become_joined(args)
     config = load(args.config, AgentConfig)
+    settle_pair(Path(config.certificate), Path(config.key))
     set_up(config.log_format)
     run(lambda: serve(config))
     return 0

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from polder.api.polder import Tenant
-from polder.apiserver.authn import NODES, PLATFORM_ADMINS, ROOT_URN, TENANT_ADMINS, tenant_urn
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
-from polder.cli.kubeconfig import Access, render
+from polder.cli.kubeconfig import Access, Place, render
 from polder.client.client import Client, ClientSettings
 from polder.main.cluster import Cluster, NodePlan
 from polder.main.config import AgentConfig, ServerConfig, dump
 from polder.main.config_authz import AuditConfig
 from polder.main.config_storage import SealingConfig
-from polder.system.pki import Leaf, Pki, ensure_pki, write_private
+from polder.system.pki import (
+    AGENTS,
+    CLIENTS,
+    NODE_PREFIX,
+    PLATFORM_ADMINS,
+    ROOT_URN,
+    TENANT_ADMINS,
+    Leaf,
+    Pki,
+    ensure_pki,
+    new_request,
+    settle_pair,
+    tenant_urn,
+    write_private,
+)
 from polder.system.pki.sealing import ensure_keyring
 
 
@@ -31,19 +46,24 @@ class Credentials:
         """With the cluster's authorities, made if missing."""
         return cls(cluster, ensure_pki(cluster.pki))
 
-    def _ensure(self, name: str, common_name: str, group: str, uri: str = "") -> tuple[Path, Path]:
-        certificate, key = self.cluster.pki / f"{name}.crt", self.cluster.pki / f"{name}.key"
-        if not (certificate.exists() and key.exists()):
-            self.pki.issue_client(common_name, [group], uri).write(certificate, key)
-        return certificate, key
-
     def node(self, node: NodePlan) -> tuple[Path, Path]:
-        """Certificate and key of a node's agent."""
-        return self._ensure(node.name, f"system:node:{node.name}", NODES)
+        """Certificate and key of a node's agent, which renews them itself from then on. A key that is there stays: it may
+        be the one that the server knows the node by.
+        """
+        certificate, key = self.cluster.pki / f"{node.name}.crt", self.cluster.pki / f"{node.name}.key"
+        settle_pair(certificate, key)
+        if not key.exists() or self.pki.due(AGENTS, certificate, datetime.now(UTC)):
+            known = key.read_bytes() if key.exists() else b""
+            self.pki.issue_agent(f"{NODE_PREFIX}{node.name}", (node.address,), known).replace(certificate, key)
+        return certificate, key
 
     def admin(self) -> tuple[Path, Path]:
         """Certificate and key of the platform's administrator."""
-        return self._ensure("admin", "admin", PLATFORM_ADMINS, ROOT_URN)
+        certificate, key = self.cluster.pki / "admin.crt", self.cluster.pki / "admin.key"
+        settle_pair(certificate, key)
+        if not key.exists() or self.pki.due(CLIENTS, certificate, datetime.now(UTC)):
+            self.pki.issue_client("admin", [PLATFORM_ADMINS], ROOT_URN).replace(certificate, key)
+        return certificate, key
 
     def admin_client(self) -> Client:
         """The platform administrator's client."""
@@ -66,10 +86,21 @@ class Credentials:
         found = await platform.get(Tenant, Ref(ROOT, "", tenant))
         return self.pki.issue_client("admin", [TENANT_ADMINS], tenant_urn(tenant, found.metadata.uid))
 
+    def user(self, name: str, groups: Sequence[str]) -> Leaf:
+        """A fresh certificate of a user of the platform, who has no rights but those given to the name and the groups: by
+        bindings in root, by tenants' members. Raises PkiError.
+        """
+        request = new_request(name, groups)
+        return Leaf(self.pki.sign_tenant_client(request.certificate, ROOT, ROOT), request.key)
+
     def kubeconfig(self, tenant: TenantName, leaf: Leaf) -> str:
         """The kubeconfig of a tenant's administrator."""
-        server = self.cluster.local_server + ("" if tenant == ROOT else f"/tenants/{tenant}")
-        return render(Access(tenant, server, self.pki.serving_ca.read_bytes(), leaf.certificate, leaf.key))
+        return self.contexts(f"{tenant}-admin", [tenant], leaf)
+
+    def contexts(self, user: str, tenants: Sequence[TenantName], leaf: Leaf) -> str:
+        """A kubeconfig with a context for each tenant, the first one current."""
+        places = [Place(t, self.cluster.local_server + ("" if t == ROOT else f"/tenants/{t}")) for t in tenants]
+        return render(Access(user, self.pki.trust.encode(), leaf.certificate, leaf.key), places)
 
     def write_admin_kubeconfig(self) -> None:
         """The platform administrator's, in the state directory."""

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     _cluster_commands(commands)
     _tenant_commands(commands)
     _storage_commands(commands)
+    _credential_commands(commands)
     _daemons(commands)
     return top
 
@@ -70,8 +71,12 @@ def _cluster_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
 
 
 def _tenant_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
-    kubeconfig = commands.add_parser("kubeconfig", help="write the kubeconfig of a tenant's administrator")
-    kubeconfig.add_argument("tenant", help="the tenant's name, or root for the platform")
+    kubeconfig = commands.add_parser("kubeconfig", help="write the kubeconfig of an administrator or a user")
+    kubeconfig.add_argument("tenant", nargs="?", default="", help="the tenant's name, or root for the platform")
+    kubeconfig.add_argument(
+        "--user", default="", help="a user of the platform instead: a context for each of its tenants"
+    )
+    kubeconfig.add_argument("--group", action="append", default=[], help="a group of that user; may be repeated")
     kubeconfig.add_argument("--file", type=Path, default=None, help="where to write it (default: standard output)")
     kubeconfig.set_defaults(module="polder.main.kubeconfig")
     audit = commands.add_parser("audit", help="who did what in a tenant")
@@ -110,11 +115,49 @@ def _storage_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
         secrets.add_parser(action, help=text).set_defaults(module="polder.main.secrets", action=action)
 
 
+def _credential_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
+    tokens = commands.add_parser("token", help="tokens that machines join with").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    create = tokens.add_parser("create", help="print a new one, with the pin of the server's authority")
+    create.add_argument("--ttl", default="24h", help="how long it is good: 30m, 24h, 7d (default: %(default)s)")
+    create.add_argument("--node", default="", help="the only node that may join with it")
+    listing = tokens.add_parser("list", help="those that there are, without their secrets")
+    _output(listing)
+    delete = tokens.add_parser("delete", help="take one back")
+    delete.add_argument("id")
+    for action, parser_ in (("create", create), ("list", listing), ("delete", delete)):
+        parser_.set_defaults(module="polder.main.token", action=action)
+    certificates = commands.add_parser("certificates", help="the cluster's authorities").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    certificates.add_parser("list", help="how they stand").set_defaults(
+        module="polder.main.certificates", action="list"
+    )
+    rotate = certificates.add_parser("rotate", help="the next step of replacing one while everything runs")
+    rotate.add_argument("name", help="serving, clients, agents or front-proxy")
+    rotate.set_defaults(module="polder.main.certificates", action="rotate")
+    revoke = certificates.add_parser("revoke", help="take a node's certificates back")
+    revoke.add_argument("node")
+    revoke.set_defaults(module="polder.main.certificates", action="revoke")
+
+
 def _daemons(commands: argparse._SubParsersAction[_WithState]) -> None:
-    for name, text in (("server", "API server, controllers, scheduler"), ("agent", "the agent of one node")):
-        daemon = commands.add_parser(name, help=f"run {text} in the foreground")
-        daemon.add_argument("--config", type=Path, required=True, metavar="FILE")
-        daemon.set_defaults(module=f"polder.main.{name}")
+    server = commands.add_parser("server", help="run API server, controllers, scheduler in the foreground")
+    server.add_argument("--config", type=Path, required=True, metavar="FILE")
+    server.set_defaults(module="polder.main.server")
+    agent = commands.add_parser(
+        "agent", help="run the agent of one node in the foreground; join a cluster with --server"
+    )
+    which = agent.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config", type=Path, metavar="FILE")
+    which.add_argument("--server", default="", metavar="URL", help="join the cluster of this server first")
+    token = agent.add_mutually_exclusive_group()
+    token.add_argument("--token-file", type=Path, metavar="FILE", help="holds what `polder token create` printed")
+    token.add_argument("--token", default="", help="the same in the clear: other users of this machine may see it")
+    agent.add_argument("--node", default="", help="the node's name (default: the machine's)")
+    agent.add_argument("--address", default="", help="this machine's address on the nodes' network")
+    agent.set_defaults(module="polder.main.agent")
 
 
 def main(argv: list[str] | None = None) -> int:
