@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from polder.api import fieldsets
-from polder.api.apply_compare import Difference, compare, same_json
+from polder.api.apply_compare import Difference, compare, same
 from polder.api.apply_typed import TypedError, check, fields_of, merge, reconciled, remove, with_named
 from polder.api.apply_types import Type
 from polder.api.fieldsets import EMPTY, Fields, Path
@@ -34,6 +34,11 @@ class UnknownVersionError(Exception):
 
 class Versions(Protocol):
     """The versions of one kind."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the types change with the software alone, so that updates need not look whether they did."""
+        ...
 
     def type_in(self, version: str) -> Type:
         """The type of objects in an ``apiVersion``. Raises UnknownVersionError."""
@@ -175,8 +180,12 @@ async def update(scope: Scope, old: Raw, new: Raw, managed: Managed, by: tuple[s
     """
     name, time = by
     pair = _Pair(scope, old, new)
-    found = await _settle(pair, await _reconciled(scope, managed), None, force=True)
     difference = await pair.difference(scope.version)
+    if not difference.written and not difference.removed:
+        return capped(managed)
+    if not scope.versions.fixed:
+        managed = await _reconciled(scope, managed)
+    found = await _settle(pair, managed, None, force=True)
     written = fieldsets.difference(scope.counted(difference.written), STRIPPED)
     if written:
         manager = Manager.updater(name, scope.version, scope.subresource)
@@ -209,16 +218,13 @@ async def apply(
     merged: Raw = merge(kind, live, config)
     owned = scope.counted(fields_of(kind, config))
     managed.owners[manager] = Owned(owned, scope.version, last.time if last else "")
-    if last is not None and last.fields:
+    mine = fieldsets.difference(owned, STRIPPED)
+    if last is not None and (last.fields != mine or last.version != scope.version):
         merged = await _pruned(scope, merged, managed, manager, last)
     found = await _settle(_Pair(scope, live, merged), managed, manager, force=force)
-    changed = _differs(merged, live)
-    found.put(manager, fieldsets.difference(owned, STRIPPED), scope.version, time if changed else "")
+    changed = not same(kind, merged, live)
+    found.put(manager, mine, scope.version, time if changed else "")
     return Applied(merged if changed else live, found)
-
-
-def _differs(left: Raw, right: Raw) -> bool:
-    return left is not right and not same_json(left, right)
 
 
 def _empty(obj: Raw) -> Raw:

@@ -55,19 +55,19 @@ def _everything(kind: Type, value: Any) -> Fields:
     return node(found, member=True)
 
 
-def _same(kind: Type, old: Any, new: Any) -> bool:
+def same(kind: Type, old: Any, new: Any) -> bool:
+    """Whether two values are the same JSON, where 1.0 is 1 and true is not."""
+    if old is new:
+        return True
     if old != new or isinstance(old, bool) is not isinstance(new, bool):
         return False
-    return not (isinstance(old, dict | list) and kind.is_open) or same_json(old, new)
-
-
-def same_json(old: Any, new: Any) -> bool:
-    """Whether two values are the same JSON, where true is not 1."""
-    return bool(old == new) and _sorted(old) == _sorted(new)
+    if not isinstance(old, dict | list) or not kind.is_open:
+        return True
+    return _sorted(old) == _sorted(new) or _sorted(_whole(old)) == _sorted(_whole(new))
 
 
 def _sorted(value: Any) -> bytes:
-    return orjson.dumps(_whole(value), option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _whole(value: Any) -> Any:
@@ -81,7 +81,7 @@ def _whole(value: Any) -> Any:
 
 def _compare(kind: Type, old: Any, new: Any, found: Difference) -> bool:
     """Adds the fields below this place to ``found``; tells whether the value itself was written, as a whole."""
-    if old is new or _same(kind, old, new):
+    if same(kind, old, new):
         return False
     before, after = _kind(old), _kind(new)
     if after == "map" or (before == "map" and not after):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
+from polder.api.apply_compare import same
 from polder.api.apply_items import ABSENT, ItemError, element_of, elements_of, is_associative, is_granular
 from polder.api.apply_types import DEDUCED, UNTYPED, Type
 from polder.api.fieldsets import EMPTY, SELF, Fields, children, is_member, node, path_text, shown_value
@@ -18,29 +19,46 @@ from polder.api.meta import Raw
 class TypedError(Exception):
     """A value does not have its type; the message names the place, as upstream does."""
 
+    def __init__(self, why: str, path: str = "") -> None:
+        super().__init__(f"{path}: {why}" if path else why)
+        self.why = why
+        self.path = path
+
+    def below(self, path: str) -> TypedError:
+        """The same, seen from further up."""
+        return TypedError(self.why, path + self.path)
+
 
 # --- checking ----------------------------------------------------------------------------------------------------------
 
 
-def check(kind: Type, value: Any, path: str = "", *, duplicates: bool = False) -> None:
+def check(kind: Type, value: Any, *, duplicates: bool = False) -> None:
     """Raises TypedError at the first place where the value does not have its type. ``duplicates`` allows equal items."""
     if value is None:
         return
     if isinstance(value, dict):
         if not kind.is_map:
-            raise _mistyped(kind, value, path)
-        for key, inner in value.items():
-            part = kind.fields.get(key) or kind.element
-            if part is None:
-                raise TypedError(f"{path}.{key}: field not declared in schema")
-            if inner is not None and part is not UNTYPED and part is not DEDUCED:
-                check(part, inner, f"{path}.{key}", duplicates=duplicates)
+            raise _mistyped(kind, value)
+        _check_map(kind, value, duplicates=duplicates)
     elif isinstance(value, list):
         if not kind.is_list:
-            raise _mistyped(kind, value, path)
-        _check_list(kind, value, path, duplicates=duplicates)
+            raise _mistyped(kind, value)
+        _check_list(kind, value, duplicates=duplicates)
     elif not _is_scalar(kind.scalar, value):
-        raise _mistyped(kind, value, path)
+        raise _mistyped(kind, value)
+
+
+def _check_map(kind: Type, value: Raw, *, duplicates: bool) -> None:
+    fields = kind.fields
+    for key, inner in value.items():
+        part = fields.get(key) or kind.element
+        if part is None:
+            raise TypedError("field not declared in schema", f".{key}")
+        if inner is not None and part is not UNTYPED and part is not DEDUCED:
+            try:
+                check(part, inner, duplicates=duplicates)
+            except TypedError as problem:
+                raise problem.below(f".{key}") from None
 
 
 def _is_scalar(scalar: str, value: Any) -> bool:
@@ -57,37 +75,38 @@ def _is_scalar(scalar: str, value: Any) -> bool:
 _GO_TYPES: Final = {str: "string", bool: "bool", int: "int64", float: "float64"}
 
 
-def _mistyped(kind: Type, value: Any, path: str) -> TypedError:
+def _mistyped(kind: Type, value: Any) -> TypedError:
     shown = shown_value(value) if not isinstance(value, dict | list) else f"&{{{value}}}"
-    where = f"{path}: " if path else ""
     if kind.is_map:
-        return TypedError(f"{where}expected map, got {shown}")
+        return TypedError(f"expected map, got {shown}")
     if kind.is_list:
-        return TypedError(f"{where}expected list, got {shown}")
+        return TypedError(f"expected list, got {shown}")
     if kind.scalar == "numeric":
         got = _GO_TYPES.get(type(value), "map[string]interface {}" if isinstance(value, dict) else "[]interface {}")
-        return TypedError(f"{where}expected numeric (int or float), got {got}")
+        return TypedError(f"expected numeric (int or float), got {got}")
     wanted = "any scalar" if kind.scalar == "untyped" else kind.scalar
-    return TypedError(f"{where}expected {wanted}, got {shown}")
+    return TypedError(f"expected {wanted}, got {shown}")
 
 
-def _check_list(kind: Type, value: list[Any], path: str, *, duplicates: bool) -> None:
+def _check_list(kind: Type, value: list[Any], *, duplicates: bool) -> None:
     items = kind.items
     assert items is not None
     seen: set[str] = set()
     for number, item in enumerate(value):
-        where = f"{path}[{number}]"
+        element = f"i:{number}"
         if kind.relation != "atomic":
             try:
                 element = element_of(kind, item)
             except ItemError as problem:
-                raise TypedError(f"{path}: element {number}: {problem}") from problem
+                raise TypedError(f"element {number}: {problem}") from problem
             if element in seen and not duplicates:
-                raise TypedError(f"{path}: duplicate entries for key {path_text((element,))}")
+                raise TypedError(f"duplicate entries for key {path_text((element,))}")
             seen.add(element)
-            where = path + path_text((element,))
         if items is not UNTYPED and items is not DEDUCED:
-            check(items, item, where, duplicates=duplicates)
+            try:
+                check(items, item, duplicates=duplicates)
+            except TypedError as problem:
+                raise problem.below(path_text((element,))) from None
 
 
 # --- the fields of a value ---------------------------------------------------------------------------------------------
@@ -146,6 +165,8 @@ def merge(kind: Type, live: Any, config: Any) -> Any:
         return live
     if live is ABSENT:
         return config
+    if live == config and same(kind, live, config):
+        return live
     if (isinstance(config, dict) or config is None) and isinstance(live, dict) and is_granular(kind):
         return _merge_maps(kind, live, config or EMPTY)
     if (isinstance(config, list) or config is None) and isinstance(live, list) and is_associative(kind):

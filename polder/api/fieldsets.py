@@ -8,6 +8,7 @@ Source: structured-merge-diff, fieldpath (sets and their serialisation).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ Path = tuple[str, ...]
 SELF: Final = "."
 EMPTY: Final[Fields] = {}
 _ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_MARKS: Final = re.compile("[<>&\u2028\u2029]")
 _DEPTH_LIMIT: Final = 100
 
 
@@ -33,9 +35,7 @@ class FieldsError(Exception):
 def _json(value: Any) -> str:
     """A value as Go writes it into an element."""
     text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    if any(mark in text for mark in _ESCAPES):
-        text = "".join(_ESCAPES.get(letter, letter) for letter in text)
-    return text
+    return _MARKS.sub(lambda found: _ESCAPES[found[0]], text) if _MARKS.search(text) else text
 
 
 def key_element(keys: dict[str, Any]) -> str:

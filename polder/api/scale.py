@@ -136,6 +136,11 @@ def validate_scale(scale: Raw) -> Iterator[FieldError]:
 class ScaleVersions:
     """There is one version of Scale."""
 
+    @property
+    def fixed(self) -> bool:
+        """It does not change."""
+        return True
+
     def type_in(self, version: str) -> Type:
         """Raises UnknownVersionError."""
         if version != VERSION:

@@ -56,6 +56,11 @@ class BuiltInVersions:
 
     kind: Kind
 
+    @property
+    def fixed(self) -> bool:
+        """They change with the software."""
+        return True
+
     def _form(self, version: str) -> Kind:
         found = _forms().get((self.kind.resource, version))
         if found is None:
@@ -99,6 +104,11 @@ class CustomVersions:
     """The versions of a custom kind."""
 
     resource: Resource
+
+    @property
+    def fixed(self) -> bool:
+        """A tenant may change its definition."""
+        return False
 
     def type_in(self, version: str) -> Type:
         """Raises UnknownVersionError."""

@@ -56,6 +56,8 @@ VERSION = "test.io/v1"
 class OneVersion:
     """``SCHEMA`` as the only version."""
 
+    fixed: bool = False
+
     def type_in(self, version: str) -> Type:
         if version != VERSION:
             raise UnknownVersionError(version)
