@@ -15,8 +15,11 @@ JSON: Final = "application/json"
 ANSWERS: Final = (JSON, "application/yaml")
 STREAMS: Final = (*ANSWERS, "application/json;stream=watch")
 PATCHES: Final = (
-    "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
+    "application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml",
+    "application/strategic-merge-patch+json",
 )  # fmt: skip
+_VERBS: Final = {"post": "create", "put": "update"}
+"""Verbs that an operation's action calls otherwise."""
 _PATCH: Final = f"{META}.Patch"
 _DELETE: Final = f"{META}.DeleteOptions"
 _STATUS: Final = f"{META}.Status"
@@ -25,7 +28,7 @@ EXTRA_DEFINITIONS: Final = (_PATCH, _DELETE, _STATUS)
 _WRITE: Final = ("dryRun", "fieldManager", "fieldValidation", "pretty")
 _LIST: Final = (
     "allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "pretty", "resourceVersion",
-    "resourceVersionMatch", "timeoutSeconds", "watch",
+    "resourceVersionMatch", "sendInitialEvents", "timeoutSeconds", "watch",
 )  # fmt: skip
 _DELETES: Final = ("dryRun", "gracePeriodSeconds", "orphanDependents", "pretty", "propagationPolicy")
 _LOG: Final = (
@@ -34,12 +37,18 @@ _LOG: Final = (
 _INTEGERS: Final = frozenset(
     {"gracePeriodSeconds", "limit", "limitBytes", "sinceSeconds", "tailLines", "timeoutSeconds"}
 )
-_BOOLEANS: Final = frozenset({"allowWatchBookmarks", "follow", "orphanDependents", "previous", "timestamps", "watch"})
+_BOOLEANS: Final = frozenset(
+    {"allowWatchBookmarks", "follow", "force", "ignoreStoreReadErrorWithClusterBreakingPotential", "orphanDependents"}
+    | {"previous", "sendInitialEvents", "timestamps", "watch"}
+)
 _SUBRESOURCES: Final = {
     "binding": ("io.k8s.api.core.v1.Binding", ("", "v1", "Binding")),
+    "eviction": ("io.k8s.api.policy.v1.Eviction", ("policy", "v1", "Eviction")),
     "token": ("io.k8s.api.authentication.v1.TokenRequest", ("authentication.k8s.io", "v1", "TokenRequest")),
 }
 """Subresources that are created: the body's definition and kind."""
+_SCALE: Final = ("io.k8s.api.autoscaling.v1.Scale", ("autoscaling", "v1", "Scale"))
+_APPLIED: Final = ("dryRun", "fieldManager", "fieldValidation", "force", "pretty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class Operation:
     def consumes(self) -> tuple[str, ...]:
         """The media types of the body."""
         if self.method == "patch":
-            return PATCHES[:2] if self.custom else PATCHES
+            return PATCHES[:3] if self.custom else PATCHES
         return (JSON, "application/yaml")
 
     @property
@@ -78,8 +87,9 @@ def operations(kind: Kind, name: str, *, custom: bool) -> Iterator[Operation]:
 
     one = kind.kind
     item = f"{base}/{{name}}"
-    yield Operation("get", base, "list", gvk, f"list{stem}{scope}{one}", _LIST, f"{name}List", custom=custom)
-    if kind.namespaced:
+    if "list" in kind.verbs:
+        yield Operation("get", base, "list", gvk, f"list{stem}{scope}{one}", _LIST, f"{name}List", custom=custom)
+    if kind.namespaced and "list" in kind.verbs:
         every = f"{kind.path}/{kind.plural}"
         yield Operation(
             "get", every, "list", gvk, f"list{stem}{one}ForAllNamespaces", _LIST, f"{name}List", custom=custom
@@ -89,9 +99,11 @@ def operations(kind: Kind, name: str, *, custom: bool) -> Iterator[Operation]:
         ("delete", base, "deletecollection", "deleteCollection", (*_DELETES, *_LIST[1:5]), _STATUS, _DELETE),
         ("get", item, "get", "read", ("pretty",), name, ""),
         ("put", item, "put", "replace", _WRITE, name, name),
-        ("patch", item, "patch", "patch", _WRITE, name, _PATCH),
+        ("patch", item, "patch", "patch", _APPLIED, name, _PATCH),
         ("delete", item, "delete", "delete", _DELETES, _STATUS, _DELETE),
     ):
+        if _VERBS.get(action, action) not in kind.verbs:
+            continue
         yield Operation(method, path, action, gvk, f"{verb}{stem}{scope}{one}", query, answer, body, custom)
     for sub in kind.subresources:
         yield from _subresource(kind, name, f"{item}/{sub}", f"{stem}{scope}{one}{sub.title()}", custom=custom)
@@ -111,10 +123,12 @@ def _subresource(kind: Kind, name: str, path: str, stem: str, *, custom: bool) -
         yield Operation("get", path, "get", gvk, f"read{stem}", _LOG, "")
     elif sub == "finalize":
         yield Operation("put", path, "put", gvk, f"replace{stem}", _WRITE, name, name)
-    elif sub == "status":
+    else:
+        if sub == "scale":
+            name, gvk = _SCALE
         yield Operation("get", path, "get", gvk, f"read{stem}", ("pretty",), name, custom=custom)
         yield Operation("put", path, "put", gvk, f"replace{stem}", _WRITE, name, name, custom)
-        yield Operation("patch", path, "patch", gvk, f"patch{stem}", _WRITE, name, _PATCH, custom)
+        yield Operation("patch", path, "patch", gvk, f"patch{stem}", _APPLIED, name, _PATCH, custom)
 
 
 def _query_type(name: str) -> str:

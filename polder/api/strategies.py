@@ -69,6 +69,8 @@ def _job(new: Raw, old: Raw | None) -> None:
     chosen = spec.setdefault("selector", {})
     chosen["matchLabels"] = {**(chosen.get("matchLabels") or {})}
     chosen["matchLabels"].setdefault("batch.kubernetes.io/controller-uid", new["metadata"]["uid"])
+    if not new["metadata"].get("labels"):
+        new["metadata"]["labels"] = dict(labels)
 
 
 def _secret(new: Raw, old: Raw | None) -> None:

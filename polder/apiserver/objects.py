@@ -61,6 +61,11 @@ def encode(obj: Raw) -> bytes:
     return orjson.dumps(ordered)
 
 
+def same(value: bytes, other: bytes) -> bool:
+    """Whether two stored values say the same, in whatever order."""
+    return value == other or (len(value) == len(other) and orjson.loads(value) == orjson.loads(other))
+
+
 def terms(obj: Raw) -> tuple[str, ...]:
     """The index terms of an object, for garbage collection: ``owner/UID`` of each of its owners, whether it has any, and
     whether its own dependents must be seen to before it goes.
