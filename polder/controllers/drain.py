@@ -16,9 +16,10 @@ from polder.api.kinds import kind_of
 from polder.api.meta import Condition, Object
 from polder.api.polder import Address
 from polder.base.ids import TenantName
+from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.internal import contents
-from polder.controllers.resources import Discovery, Resource, delete_collection, list_objects, serves
+from polder.controllers.resources import Discovery, Resource, delete_collection, delete_object, list_objects, serves
 
 PODS = kind_of(Pod).resource
 FREED_ELSEWHERE = frozenset({kind_of(Address).resource})
@@ -75,7 +76,11 @@ async def _empty(client: Client, tenant: TenantName, namespace: str, resource: R
     if resource.name in FREED_ELSEWHERE or all(o.metadata.deletion_timestamp for o in found):
         return found
     await delete_collection(client, tenant, resource, namespace)
-    return await list_objects(client, tenant, resource, namespace)
+    left = await list_objects(client, tenant, resource, namespace)
+    spared = [o for o in left if o.metadata.deletion_timestamp is None]
+    for obj in spared:  # a collection's deletion leaves out what lasts as long as its tenant
+        await delete_object(client, resource, Ref(tenant, namespace, obj.metadata.name), obj)
+    return await list_objects(client, tenant, resource, namespace) if spared else left
 
 
 _WORDS = (
