@@ -137,6 +137,8 @@ class ApiError(PolderError):
         self.reason = reason
         self.message = message
         self.details: Raw = details or {}
+        self.token = ""
+        """What continues a list whose own token is too old, from the present state."""
 
     @property
     def is_not_found(self) -> bool:
@@ -173,7 +175,7 @@ class ApiError(PolderError):
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.token} if self.token else {},
             "status": "Failure",
             "message": self.message,
         }

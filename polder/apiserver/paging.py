@@ -19,6 +19,8 @@ from polder.store.protocol import Key, Prefix
 _EXACT = "Exact"
 _NOT_OLDER = "NotOlderThan"
 _INT64 = 2**63 - 1
+PRESENT = -1
+"""The revision in a token that goes on with what stands now, where the first page's is forgotten."""
 
 
 class _Token(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,7 +82,7 @@ def window_of(call: Call, prefix: Prefix) -> Window:
         if revision:
             raise bad_request("specifying resource version is not allowed when using continue")
         after, pinned = _read_token(token, prefix)
-        return Window(limit, after, pinned)
+        return Window(limit, after, None if pinned == PRESENT else pinned)
     if revision and (match == _EXACT or (limit and not match)):
         return Window(limit, None, revision)
     return Window(limit, None, None, revision)

@@ -95,6 +95,33 @@ class Renderer:
         items = b",".join([splice(e.value, e.revision, e.key, view) for e in entries])
         return b"".join((orjson.dumps(head)[:-1], b',"items":[', items, b"]}"))
 
+    def opening(self) -> bytes:
+        """A list's beginning, up to its items, for one that is written as it is read; its metadata comes last."""
+        kind = self.resource.kind
+        if self.accepted.form is Form.OBJECT:
+            head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version}
+        elif self.accepted.form is Form.METADATA:
+            head = {"kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{self.accepted.meta_version}"}
+        else:
+            return orjson.dumps(tables.heading(self.resource, self._options))[:-1] + b',"rows":['
+        return orjson.dumps(head)[:-1] + b',"items":['
+
+    def items(self, entries: Sequence[Entry], now: datetime) -> bytes:
+        """What stands between an opening and an ending, without commas around it."""
+        if self.accepted.form is Form.OBJECT:
+            return b",".join([splice(e.value, e.revision, e.key, self.view) for e in entries])
+        objs = [self.decode(e.key, e.value, e.revision) for e in entries]
+        if self.accepted.form is Form.METADATA:
+            shown = [tables.partial(o, self.accepted.meta_version) for o in objs]
+        else:
+            shown = tables.rows(self.resource, objs, now, self._options)
+        return orjson.dumps(shown)[1:-1]
+
+    @staticmethod
+    def ending(meta: ListMeta) -> bytes:
+        """A list's end, with its metadata."""
+        return b'],"metadata":' + orjson.dumps(meta.raw()) + b"}"
+
     def bookmark(self, revision: int, initial_end: bool = False) -> bytes:
         """A bookmark's object: nothing but the revision."""
         meta: Raw = {"resourceVersion": str(revision), "creationTimestamp": None}

@@ -11,7 +11,7 @@ from polder.api.meta import Raw
 from polder.api.tables import cells, columns_of, definition
 from polder.apiserver.catalog import Resource
 
-__all__ = ["Options", "bookmark", "partial", "table"]
+__all__ = ["Options", "bookmark", "heading", "partial", "rows", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,28 @@ def partial(obj: Raw, version: str = "v1") -> Raw:
 
 def table(resource: Resource, objs: Sequence[Raw], meta: Raw, now: datetime, options: Options) -> Raw:
     """A Table of objects."""
-    declared = resource.custom.columns if resource.custom is not None else None
-    columns = columns_of(resource.kind, declared, tenants=options.tenants)
+    return {**heading(resource, options), "metadata": meta, "rows": rows(resource, objs, now, options)}
+
+
+def heading(resource: Resource, options: Options) -> Raw:
+    """A Table without metadata and rows."""
+    columns = _columns(resource, options)
     return {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{options.version}",
-        "metadata": meta,
         "columnDefinitions": [definition(c) for c in columns],
-        "rows": [_row(columns, obj, now, options) for obj in objs],
     }
+
+
+def rows(resource: Resource, objs: Sequence[Raw], now: datetime, options: Options) -> list[Raw]:
+    """The rows of objects."""
+    columns = _columns(resource, options)
+    return [_row(columns, obj, now, options) for obj in objs]
+
+
+def _columns(resource: Resource, options: Options) -> Sequence[Column]:
+    declared = resource.custom.columns if resource.custom is not None else None
+    return columns_of(resource.kind, declared, tenants=options.tenants)
 
 
 def bookmark(obj: Raw, revision: str, version: str) -> Raw:

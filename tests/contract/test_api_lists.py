@@ -130,7 +130,7 @@ async def test_forms(admin: Any) -> None:
     assert text.headers["Content-Type"] == "application/yaml" and b"n: m000" in text.body
     proto = await admin.get(f"{MAPS}/m000", Accept="application/vnd.kubernetes.protobuf,application/json")
     assert proto.json["data"] == {"n": "m000"}
-    refused = await admin.get(MAPS, Accept="application/vnd.kubernetes.protobuf")
+    refused = await admin.get(MAPS, Accept="application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io")
     assert (refused.status, refused.json["reason"]) == (406, "NotAcceptable")
 
 
