@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -16,14 +16,15 @@ import orjson
 
 from polder.api import structural
 from polder.api.bytecache import ByteCache
-from polder.api.cel.program import Budget
+from polder.api.cel.program import FOREVER, Budget
 from polder.api.correlation import Pair
 from polder.api.embedded import validate_embedded
 from polder.api.errors import Field, FieldError, FieldErrorType
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.api.rules import Checking, Node, plan, rule_texts
-from polder.api.schema_validate import WORK_LIMIT, validate, validate_lists
+from polder.api.scale import ScalePaths, declared_scale
+from polder.api.schema_validate import TURN_LIMIT, WORK_LIMIT, validate, validate_lists
 from polder.api.structural import Work
 from polder.api.validation.meta import validate_meta, validate_meta_update
 
@@ -33,6 +34,11 @@ SCHEMAS: Final[ByteCache[bytes, CompiledSchema]] = ByteCache(48 << 20, 16 << 20)
 """Equal schemas of different tenants are one object in memory."""
 WEIGHT: Final = 8
 """Bytes of memory that a byte of a schema's JSON takes as Python objects."""
+RULE_LIMIT: Final = 400
+"""Characters of an expression that compiles within a turn of the event loop."""
+RULES_LIMIT: Final = 30_000
+SCHEMA_LIMIT: Final = 256 * 1024
+"""Bytes of a schema with rules up to which their types are found within a turn."""
 RULE_WEIGHT: Final = 400
 """Bytes of memory that a character of a rule takes as a program."""
 _BLOCKING: Final = frozenset(
@@ -57,13 +63,27 @@ class CompiledSchema:
         self.schema = found
         self.has_defaults = structural.has_defaults(found)
         self.size = len(text)
-        self.longest_rule = max(map(len, rule_texts(found)), default=0)
         self.rule_size = sum(map(len, rule_texts(found)))
+        self._prepared = False
+        self._longest = max(map(len, rule_texts(found)), default=0)
 
     @property
     def weight(self) -> int:
         """Bytes of memory, roughly."""
         return self.size * WEIGHT + self.rule_size * RULE_WEIGHT
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its rules are too many or too long to be compiled between the turns of an event loop."""
+        if not self.rule_size:
+            return False
+        return self._longest > RULE_LIMIT or self.rule_size > RULES_LIMIT or self.size > SCHEMA_LIMIT
+
+    def prepare(self) -> Iterator[int]:
+        """Compiles the rules one by one; yields the length of each, so that others may have a turn."""
+        if not self._prepared and self.rules is not None:
+            yield from self.rules.compile()
+        self._prepared = True
 
     @cached_property
     def rules(self) -> Node | None:
@@ -98,7 +118,7 @@ class CustomVersion:
     columns: tuple[Mapping[str, Any], ...] = ()
     selectable: tuple[str, ...] = ()
     """Fields by which its objects can be selected: ``spec.color``."""
-    scale: Mapping[str, str] | None = None
+    scale: ScalePaths | None = None
     warning: str = ""
     """What a client of a deprecated version is told."""
     storage: str = ""
@@ -130,9 +150,11 @@ class CustomVersion:
             found = list(validate_meta(self.kind, meta))
         else:
             found = list(validate_meta_update(self.kind, meta, old.get("metadata") or {}))
-        work = Work(WORK_LIMIT, "steps to check")
+        in_turn = budget is not None and budget.turn < FOREVER
+        work = Work(TURN_LIMIT if in_turn else WORK_LIMIT, "steps to check", in_turn)
         found += itertools.islice(self._schema_problems(obj, old, subresource, work), PROBLEMS_SHOWN)
-        found += _scale_problems(self.scale or {}, obj, subresource)
+        if self.scale is not None:
+            found += _scale_problems(self.scale, obj, subresource)
         found += itertools.islice(validate_embedded(self.schema, obj, Field(), is_root=True), PROBLEMS_SHOWN)
         if old is None or not any(validate_lists(self.schema, old, Field(), work)):
             found += itertools.islice(validate_lists(self.schema, obj, Field(), work), PROBLEMS_SHOWN)
@@ -158,32 +180,28 @@ class CustomVersion:
         return list(validate(self.schema, body, Field(), work, pair))
 
 
-def _scale_problems(scale: Mapping[str, str], obj: Raw, subresource: str) -> list[FieldError]:
+def _scale_problems(scale: ScalePaths, obj: Raw, subresource: str) -> list[FieldError]:
     """Numbers of replicas where the scale subresource reads them."""
     found = []
-    for key in ("specReplicasPath", "statusReplicasPath"):
-        path = scale.get(key)
-        if not path or (subresource == "status" and key == "specReplicasPath"):
-            continue
-        value = dig(obj, path)
-        at = Field(path)
-        if value is None:
+    for path in (scale.status,) if subresource == "status" else (scale.spec, scale.status):
+        value, at = dig(obj, path), Field("." + ".".join(path))
+        if value is None or not path:
             continue
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value % 1:
-            found.append(at.invalid(0, f"{path} accessor error: {value} is not a whole number"))
+            found.append(at.invalid(0, f"{at.path} accessor error: {value} is not a whole number"))
         elif value < 0:
             found.append(at.invalid(value, "should be a non-negative integer"))
         elif value > _REPLICAS_MOST:
             found.append(at.invalid(value, f"should be less than or equal to {_REPLICAS_MOST}"))
-    path = scale.get("labelSelectorPath")
-    if path and not isinstance(dig(obj, path) or "", str):
-        found.append(Field(path).invalid("", f"{path} accessor error: it is not a string"))
+    if scale.selector and not isinstance(dig(obj, scale.selector) or "", str):
+        at = Field("." + ".".join(scale.selector))
+        found.append(at.invalid("", f"{at.path} accessor error: it is not a string"))
     return found
 
 
-def dig(obj: Any, path: str) -> Any:
-    """The value at a path of plain fields (``.spec.replicas``); None where there is none."""
-    for name in path.removeprefix(".").split("."):
+def dig(obj: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path of plain fields; None where there is none."""
+    for name in path:
         obj = obj.get(name) if isinstance(obj, dict) else None
     return obj
 
@@ -212,7 +230,7 @@ def _version(crd: Raw, version: Raw, storage: str, more: tuple[Mapping[str, Any]
         orjson.dumps(version["schema"]["openAPIV3Schema"], option=orjson.OPT_SORT_KEYS),
         tuple(version.get("additionalPrinterColumns") or ()),
         tuple((each.get("jsonPath") or "").removeprefix(".") for each in version.get("selectableFields") or ()),
-        subresources.get("scale"),
+        declared_scale(subresources),
         warning,
         storage,
         *more,

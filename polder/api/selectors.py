@@ -6,6 +6,7 @@ A selector that cannot be parsed, or a field that a kind does not offer, is an A
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -253,6 +254,8 @@ def _read(obj: Raw, field: str) -> str:
         return str(found or 0)
     if field in _BOOLEANS:
         return "true" if found else "false"
+    if isinstance(found, bool):
+        return "true" if found else "false"
     return "" if found is None else str(found)
 
 
@@ -273,17 +276,20 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([\\,=])", r"\1", text)
 
 
-def parse_fields(kind: Kind, text: str) -> FieldMatcher:
-    """The selector of a list's or watch's ``fieldSelector``. Raises ApiError 400."""
+def parse_fields(kind: Kind, text: str, declared: Iterable[str] | None = None) -> FieldMatcher:
+    """The selector of a list's or watch's ``fieldSelector``. ``declared`` are the fields by which objects of a custom kind
+    can be selected. Raises ApiError 400.
+    """
     found = []
-    offered = (*_COMMON, *_FIELDS.get(kind.qualified, ()))
+    offered = (*_COMMON, *_FIELDS.get(kind.qualified, ()), *(declared or ()))
     for term in _split_terms(text):
         split = re.match(r"((?:[^\\=!]|\\.)*)(==|!=|=)(.*)", term, re.DOTALL)
         if split is None:
             raise errors.bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
         field, operator, value = split[1], split[2], _unescape(split[3])
         if field not in offered:
-            raise errors.bad_request(_unknown_field(kind, field))
+            custom = f"field label not supported: {field}"
+            raise errors.bad_request(_unknown_field(kind, field) if declared is None else custom)
         found.append(FieldRequirement(field, value, operator == "!="))
     return FieldMatcher(tuple(found))
 

@@ -110,7 +110,8 @@ def forms_of(custom: CustomKinds) -> Forms:
         return [r for r in await custom.all(tenant) if (r.kind.group, r.kind.plural) == (own.group, own.plural)]
 
     async def convert_custom(tenant: TenantName, obj: Raw, old: Resource, new: Resource) -> Raw:
-        del tenant, old
-        return {**obj, "apiVersion": new.kind.api_version}
+        del tenant
+        assert old.custom is not None
+        return await old.custom.convert(obj, new.kind.version)
 
     return Forms(siblings, convert_custom)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polder.api.core import Namespace, Service
-from polder.api.crd import accepted_status
 from polder.api.discovery import EndpointSlice
-from polder.api.errors import ApiError, forbidden, not_found
+from polder.api.endpoints import Endpoints
+from polder.api.errors import forbidden, not_found
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import DEFAULT_NETWORK, SYSTEM_NAMESPACE, Network, Tenant
-from polder.api.validation import validate_create
 from polder.apiserver.admission import AdmissionContext, Chain, Hook, Registered
+from polder.apiserver.admit_certificates import Requesters, SignerRights
 from polder.apiserver.admit_networks import Overlap, PortNetworks, References
 from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
-from polder.apiserver.crdregistry import DEFINITIONS
+from polder.apiserver.admit_priority import OneDefault, Priorities
+from polder.apiserver.crdadmission import Definitions
 from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
 from polder.apiserver.limits import LimitChecks, LimitDefaults
 from polder.apiserver.objects import decode_entry
@@ -23,14 +24,14 @@ from polder.apiserver.quota import Quotas
 from polder.apiserver.quota_recount import Recount
 from polder.apiserver.quota_tenant import TenantQuotas
 from polder.apiserver.service_claims import HeldAddresses, ServiceClaims
-from polder.base.clock import Clock, stamp
+from polder.base.clock import Clock
 from polder.base.ids import TenantName
-from polder.store.protocol import Check, Entry, Key, Prefix, Store
+from polder.store.protocol import Check, Entry, Key, Store
 
 NAMESPACES = kind_of(Namespace)
 TENANTS = kind_of(Tenant)
 POD_NETWORK = (kind_of(Network).resource, SYSTEM_NAMESPACE, DEFAULT_NETWORK)
-KEPT = frozenset({(kind_of(t).resource, "default", "kubernetes") for t in (Service, EndpointSlice)})
+KEPT = frozenset({(kind_of(t).resource, "default", "kubernetes") for t in (Service, EndpointSlice, Endpoints)})
 PROTECTED = frozenset({"default", SYSTEM_NAMESPACE, "kube-public", "kube-node-lease"})
 
 
@@ -131,34 +132,15 @@ class FirstObjects:
                     context.along.append(op)
 
 
-@dataclass(frozen=True, slots=True)
-class Definitions:
-    """A CustomResourceDefinition is accepted or not at the moment in which it is written. Held by the writer's lock."""
-
-    store: Store
-    clock: Clock
-
-    async def admit(self, context: AdmissionContext) -> None:
-        """Sets the status; refuses new objects of a definition that ends. Raises ApiError 405."""
-        if context.resource.terminating and context.verb == "create":
-            message = "create not allowed while custom resource definition is terminating"
-            raise ApiError(405, "MethodNotAllowed", message)
-        if not context.concerns(DEFINITIONS.resource, "create", "update") or context.obj is None:
-            return
-        if validate_create(DEFINITIONS, context.obj):
-            return  # validation, which comes after this, refuses it
-        page = await self.store.list(Prefix(DEFINITIONS.resource, context.tenant))
-        others = [decode_entry(e) for e in page.entries if e.key.name != context.name]
-        context.obj["status"] = accepted_status(context.obj, others, stamp(self.clock.now()))
-
-
 def standard_chain(store: Store, parts: Parts, clock: Clock, registered: Registered | None = None) -> Chain:
     """The hooks of every server."""
     changing: tuple[Hook, ...] = (
         Lifecycle(store, parts.tenancy),
         PodAccounts(store),
         PodTolerations(),
+        Priorities(store),
         LimitDefaults(store),
+        Requesters(),
         Definitions(store, clock),
     )
     checking: tuple[Hook, ...] = (
@@ -170,6 +152,8 @@ def standard_chain(store: Store, parts: Parts, clock: Clock, registered: Registe
         References(store),
         PortNetworks(store),
         LimitChecks(store),
+        OneDefault(store),
+        SignerRights(parts.authorizer),
         *parts.checking,
     )
     claims = ServiceClaims(store, clock)

@@ -28,8 +28,13 @@ def json_answer(body: bytes, status: int = 200, *, media: str = JSON, warnings: 
         body=body, status=status, headers={"Content-Type": media, "Cache-Control": "no-cache, private"}
     )
     for warning in warnings:
-        response.headers.add("Warning", f"299 - {_quoted(warning)}")
+        add_warning(response, warning)
     return response
+
+
+def add_warning(response: web.StreamResponse, warning: str) -> None:
+    """What clients show to their users beside the answer."""
+    response.headers.add("Warning", f"299 - {_quoted(warning)}")
 
 
 def _quoted(text: str) -> str:

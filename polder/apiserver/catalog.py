@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from polder.api.convert import is_stored_form
-from polder.api.errors import FieldError, no_such_path
+from polder.api.crd import Verdict
+from polder.api.errors import no_such_path
 from polder.api.kinds import BUILT_IN, PLATFORM_ONLY, Kind
 from polder.api.meta import Raw
 from polder.api.scale import ScalePaths
 from polder.apiserver.objects import PLAIN, View
 from polder.base.ids import EVERY_TENANT, ROOT, TenantName
+from polder.store.protocol import Change, Entry
 
 
 class CustomSchema(Protocol):
@@ -37,8 +39,38 @@ class CustomSchema(Protocol):
         """The object without fields that the schema does not know, with its defaults; and the paths of these fields."""
         ...
 
-    def validate(self, obj: Raw, old: Raw | None) -> list[FieldError]:
-        """What breaks the schema."""
+    @property
+    def selectable(self) -> tuple[str, ...]:
+        """Fields by which its objects can be selected, beside those of metadata."""
+        ...
+
+    @property
+    def warning(self) -> str:
+        """What a client of a deprecated version is told; empty for others."""
+        ...
+
+    async def check(self, obj: Raw, old: Raw | None, subresource: str = "") -> Verdict:
+        """What breaks the schema. Raises ApiError 422."""
+        ...
+
+    async def convert(self, obj: Raw, version: str) -> Raw:
+        """An object of any version of the kind in another one. Raises ApiError 500."""
+        ...
+
+    async def stored(self, obj: Raw) -> Raw:
+        """An object in the version in which rows are written. Raises ApiError 500."""
+        ...
+
+    def is_ready(self, value: bytes, revision: int) -> bool:
+        """Whether a row is what a client of this version sees."""
+        ...
+
+    async def served(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Rows in the form of this version. Raises ApiError 500."""
+        ...
+
+    async def served_change(self, change: Change) -> Change:
+        """A change of a row in the form of this version. Raises ApiError 500."""
         ...
 
 
@@ -50,6 +82,16 @@ class Resource:
     custom: CustomSchema | None = None
     read_only: bool = False
     terminating: bool = False
+
+    async def served(self, entry: Entry) -> Entry:
+        """A row as the resource serves it. Raises ApiError 500."""
+        if self.custom is None or self.custom.is_ready(entry.value, entry.revision):
+            return entry
+        return (await self.custom.served([entry]))[0]
+
+    async def stored(self, obj: Raw) -> Raw:
+        """An object as its row is written. Raises ApiError 500."""
+        return obj if self.custom is None else await self.custom.stored(obj)
 
     @property
     def has_status(self) -> bool:

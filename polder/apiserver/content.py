@@ -72,7 +72,7 @@ def prepare(context: AdmissionContext) -> None:
         strategies.prepare(context.resource.kind, context.obj, context.old)
 
 
-def validate(context: AdmissionContext) -> None:
+async def validate(context: AdmissionContext) -> None:
     """Raises ApiError 422 naming every field that breaks a rule."""
     kind, obj, old = context.resource.kind, context.obj, context.old
     assert obj is not None
@@ -80,7 +80,9 @@ def validate(context: AdmissionContext) -> None:
     if part is not None and old is not None:
         problems = [*validate_meta_update(kind, obj["metadata"], old["metadata"]), *part.check(obj, old)]
     elif context.resource.custom is not None:
-        problems = context.resource.custom.validate(obj, old)
+        verdict = await context.resource.custom.check(obj, old, context.subresource)
+        problems = verdict.problems
+        context.warnings += verdict.warnings
     elif old is None:
         problems = validate_create(kind, obj)
     else:

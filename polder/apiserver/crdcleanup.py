@@ -1,17 +1,20 @@
-"""Removes the objects of a custom kind whose definition is being deleted, then lets the definition go.
+"""Follows CustomResourceDefinitions: removes the objects of those that end, gives names that became free to those that wait
+for them, and ends the watches of kinds that changed.
 
-Runs from the store's watch, over all tenants at once; a definition waits only for its own objects' finalizers.
+Runs from the store's watch, over all tenants at once; a definition that ends waits only for its own objects' finalizers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
 
+from polder.api.crd_status import CLEANUP, is_established, is_true, next_status, set_condition
 from polder.api.errors import ApiError
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
@@ -19,25 +22,31 @@ from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.catalog import Resource
 from polder.apiserver.crdregistry import DEFINITIONS
 from polder.apiserver.delete_options import DeleteOptions
-from polder.apiserver.deletes import CRD_CLEANUP, By, Deleter
-from polder.apiserver.objects import decode
+from polder.apiserver.deletes import By, Deleter
+from polder.apiserver.objects import decode, decode_entry
 from polder.apiserver.types import Identity, Role
 from polder.base.clock import stamp
 from polder.base.ids import TenantName
-from polder.store.protocol import ChangeType, CompactedError, ConflictError, Key, Prefix, StoreError
+from polder.store.protocol import Change, ChangeType, CompactedError, ConflictError, Entry, Key, Prefix, StoreError
 
 log = logging.getLogger(__name__)
 
 SELF: Final = Identity("system:polder:apiserver", Role.COMPONENT)
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 5.0
 _RESOURCE: Final = Resource(DEFINITIONS)
+_PAGE: Final = 200
+Step = Callable[[Key], Coroutine[None, None, bool]]
+"""One try of a piece of work: whether it is done."""
+EndWatches = Callable[[str, str], None]
+"""(tenant, resource): ends the watches of a kind."""
 
 
 @dataclass(slots=True)
 class CrdCleanup:
-    """One task for each definition that ends."""
+    """One task for each definition that ends or waits for a name."""
 
     deleter: Deleter
+    end_watches: EndWatches = field(default=lambda _tenant, _resource: None)
     _tasks: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -62,43 +71,78 @@ class CrdCleanup:
         try:
             async for batch in changes:
                 for change in batch.changes:
-                    if change.type is ChangeType.PUT:
-                        self._look(change.key, change.value)
+                    self._changed(change)
         finally:
             await changes.aclose()
 
-    def _look(self, key: Key, value: bytes) -> None:
-        if b'"deletionTimestamp"' not in value or key in self._tasks:
-            return
-        meta = orjson.loads(value)["metadata"]
-        if meta.get("deletionTimestamp") and CRD_CLEANUP in (meta.get("finalizers") or []):
-            task = asyncio.ensure_future(self._clean(key))
-            self._tasks[key] = task
-            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+    def _changed(self, change: Change) -> None:
+        before = _spec_of(change.previous) if change.previous else None
+        after = _spec_of(change.value) if change.type is ChangeType.PUT and change.value else None
+        if before is not None and before != after:
+            self.end_watches(change.key.tenant, change.key.name)
+            self._start(Key(change.key.resource, change.key.tenant, "", "*"), self._rename)
+        if after is not None:
+            self._look(change.key, change.value)
 
-    async def _clean(self, key: Key) -> None:
-        """Deletes, and looks again until nothing is left."""
+    def _look(self, key: Key, value: bytes) -> None:
+        if b'"deletionTimestamp"' in value:
+            meta = orjson.loads(value)["metadata"]
+            if meta.get("deletionTimestamp") and CLEANUP in (meta.get("finalizers") or []):
+                self._start(key, self._step)
+        elif b'"NamesAccepted","status":"False"' in value:
+            self._start(Key(key.resource, key.tenant, "", "*"), self._rename)
+
+    def _start(self, key: Key, step: Step) -> None:
+        """Begins a piece of work unless it is under way: it looks at what stands when it comes to it."""
+        if key in self._tasks:
+            return
+        task = asyncio.ensure_future(self._repeat(key, step))
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _repeat(self, key: Key, step: Step) -> None:
+        """Tries, and looks again until nothing is left to do."""
         wait = SHORTEST_WAIT
         while True:
             try:
-                if await self._step(key):
+                if await step(key):
                     return
             except (StoreError, ApiError) as problem:
-                log.warning("the objects of %s cannot be removed yet: %s", key, problem)
+                log.warning("the definition %s of tenant %s waits: %s", key.name, key.tenant, problem)
+            except Exception:  # a definition must not be left half deleted for ever because of a defect
+                log.exception("the definition %s of tenant %s waits for a defect", key.name, key.tenant)
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)
 
+    # --- ending -------------------------------------------------------------------------------------------------------
+
     async def _step(self, key: Key) -> bool:
         """Whether the definition has gone."""
-        store = self.deleter.writer.store
-        current = await store.get(key)
+        current = await self.deleter.writer.store.get(key)
         if current is None:
             return True
         old = decode(current.value, current.revision)
-        if await self._remaining(old["spec"], key.tenant):
+        if CLEANUP not in (old["metadata"].get("finalizers") or []):
+            return True
+        now = stamp(self.deleter.writer.clock.now())
+        status: Raw = old.get("status") or {}
+        if not is_established(old):
+            end = ("Terminating", False, "NeverEstablished", "resource was never established")
+        elif not is_true(old, "Terminating"):
+            busy = ("Terminating", True, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
+            await self._write(key, current, old, {**old, "status": set_condition(status, busy, now)})
             return False
-        meta = {**old["metadata"], "finalizers": [f for f in old["metadata"].get("finalizers", []) if f != CRD_CLEANUP]}
-        obj = {**old, "metadata": meta, "status": _terminating(old, stamp(self.deleter.writer.clock.now()))}
+        elif await self._remaining(old, key.tenant):
+            return False
+        else:
+            end = ("Terminating", False, "InstanceDeletionCompleted", "removed all instances")
+        meta = {**old["metadata"], "finalizers": [f for f in old["metadata"]["finalizers"] if f != CLEANUP]}
+        return await self._write(
+            key, current, old, {**old, "metadata": meta, "status": set_condition(status, end, now)}
+        )
+
+    async def _write(self, key: Key, current: Entry, old: Raw, obj: Raw) -> bool:
+        """Whether nobody was faster."""
         context = AdmissionContext(SELF, TenantName(key.tenant), "update", _RESOURCE, "", key.name, obj=obj, old=old)
         try:
             await self.deleter.writer.replace(context, current)
@@ -106,29 +150,49 @@ class CrdCleanup:
             return False
         return True
 
-    async def _remaining(self, spec: Raw, tenant: str) -> bool:
+    async def _remaining(self, crd: Raw, tenant: str) -> bool:
         """Asks every object to go; whether any is still there after that."""
+        spec, store = crd["spec"], self.deleter.writer.store
         names = spec["names"]
         scoped = spec["scope"] == "Namespaced"
         kind = Kind(spec["group"], spec["versions"][0]["name"], names["kind"], names["plural"], names["plural"], scoped)
-        page = await self.deleter.writer.store.list(Prefix(kind.resource, tenant))
-        for entry in page.entries:
-            try:
-                await self.deleter.remove(By(SELF, TenantName(tenant)), Resource(kind), entry, DeleteOptions())
-            except ApiError as refused:
-                if not refused.is_not_found:
-                    raise
-        return bool((await self.deleter.writer.store.list(Prefix(kind.resource, tenant), limit=1)).entries)
+        prefix, after = Prefix(kind.resource, tenant), None
+        while True:
+            page = await store.list(prefix, limit=_PAGE, after=after)
+            for entry in page.entries:
+                try:
+                    await self.deleter.remove(By(SELF, TenantName(tenant)), Resource(kind), entry, DeleteOptions())
+                except ApiError as refused:
+                    if not refused.is_not_found:
+                        raise
+            after = page.after
+            if after is None:
+                break
+        return bool((await store.list(prefix, limit=1)).entries)
+
+    # --- names --------------------------------------------------------------------------------------------------------
+
+    async def _rename(self, key: Key) -> bool:
+        """Gives the tenant's waiting definitions the names that are free now."""
+        writer = self.deleter.writer
+        async with writer.serial(_RESOURCE, key.tenant):
+            page = await writer.store.list(Prefix(DEFINITIONS.resource, key.tenant))
+            all_of_them = [decode_entry(entry) for entry in page.entries]
+            done = True
+            for entry, old in zip(page.entries, all_of_them, strict=True):
+                if is_true(old, "NamesAccepted") or old["metadata"].get("deletionTimestamp"):
+                    continue
+                others = [other for other in all_of_them if other is not old]
+                status = next_status(old, others, stamp(writer.clock.now()))
+                if status != old.get("status"):
+                    done = await self._write(entry.key, entry, old, {**old, "status": status}) and done
+                    old["status"] = status
+        return done
 
 
-def _terminating(crd: Raw, now: str) -> Raw:
-    status = dict(crd.get("status") or {})
-    others = [c for c in status.get("conditions") or [] if c.get("type") != "Terminating"]
-    condition = {
-        "type": "Terminating",
-        "status": "False",
-        "lastTransitionTime": now,
-        "reason": "InstanceDeletionCompleted",
-        "message": "removed all instances",
-    }
-    return {**status, "conditions": [*others, condition]}
+def _spec_of(value: bytes) -> tuple[object, object, object]:
+    """What of a definition decides what is served."""
+    found = orjson.loads(value)
+    meta = found["metadata"]
+    accepted = (found.get("status") or {}).get("acceptedNames")
+    return meta.get("uid"), meta.get("generation"), accepted

@@ -1,34 +1,41 @@
 """The custom kinds of each tenant, read from the store when they are asked for.
 
-Nothing is kept per tenant: a definition is found by its key, and what was compiled from it is remembered by revision in a
-bounded table. Equal schemas of different tenants are one object in memory.
+Nothing is kept per tenant: a definition is found by its key, and what was made of it is remembered by revision in a table that
+is bounded in bytes, each tenant having its share. Equal schemas of different tenants are one object in memory.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
 import orjson
 
-from polder.api.crd import CustomVersion, is_established, to_versions
+from polder.api.bytecache import ByteCache
+from polder.api.crd import CustomVersion, to_versions
+from polder.api.crd_status import is_established
 from polder.api.extensions import CustomResourceDefinition
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.apiserver.catalog import Resource
+from polder.apiserver.crdconvert import Converter, breathe
+from polder.apiserver.custom import Custom, Services
+from polder.apiserver.workshop import Workshop
 from polder.base.ids import TenantName
 from polder.store.protocol import Entry, Key, Prefix, Store
 
 DEFINITIONS = kind_of(CustomResourceDefinition)
-_REMEMBERED = 512
+_REMEMBERED = 32 * 1024 * 1024
+"""Bytes of schemas' JSON that are kept with the kinds."""
+_SHARE = 8 * 1024 * 1024
 
 
 class CrdRegistry:
     """Knows which CustomResourceDefinitions each tenant has."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, services: Services | None = None) -> None:
         self._store = store
-        self._compiled: OrderedDict[Key, tuple[int, tuple[Resource, ...]]] = OrderedDict()
+        self._services = services or Services(Workshop(), Converter())
+        self._made: ByteCache[Key, tuple[int, tuple[Resource, ...]]] = ByteCache(_REMEMBERED, _SHARE)
 
     async def find(self, tenant: TenantName, group: str, version: str, plural: str) -> Resource | None:
         """One that is established and served, or None."""
@@ -40,21 +47,28 @@ class CrdRegistry:
     async def all(self, tenant: TenantName) -> Iterable[Resource]:
         """Every served version of every established one."""
         page = await self._store.list(Prefix(DEFINITIONS.resource, tenant))
-        return [resource for entry in page.entries for resource in self.compile(entry)]
+        found: list[Resource] = []
+        size = 0
+        for entry in page.entries:
+            held = self._made.get(entry.key)
+            size = await breathe(size + (len(entry.value) if held is None else 0))
+            found += self.compile(entry)
+        return found
 
     def compile(self, entry: Entry) -> tuple[Resource, ...]:
         """What a stored definition makes; nothing if its names are not accepted."""
-        known = self._compiled.get(entry.key)
+        known = self._made.get(entry.key)
         if known is not None and known[0] == entry.revision:
-            self._compiled.move_to_end(entry.key)
             return known[1]
         raw: Raw = orjson.loads(entry.value)
-        found = tuple(_resource(version, raw) for version in to_versions(raw)) if is_established(raw) else ()
-        self._compiled[entry.key] = (entry.revision, found)
-        if len(self._compiled) > _REMEMBERED:
-            self._compiled.popitem(last=False)
+        versions = to_versions(raw, entry.key.tenant) if is_established(raw) else []
+        found = tuple(self._resource(version, raw, entry) for version in versions)
+        self._made.put(entry.key, (entry.revision, found), 2048 + len(entry.value), entry.key.tenant)
         return found
 
-
-def _resource(version: CustomVersion, raw: Raw) -> Resource:
-    return Resource(version.kind, version, terminating=bool(raw["metadata"].get("deletionTimestamp")))
+    def _resource(self, version: CustomVersion, raw: Raw, entry: Entry) -> Resource:
+        custom = Custom(
+            version.kind, version.text, version.columns, version.selectable, version.scale, version.warning,
+            version.storage, version.webhook, version.owner, TenantName(entry.key.tenant), entry.revision, self._services,
+        )  # fmt: skip
+        return Resource(version.kind, custom, terminating=bool(raw["metadata"].get("deletionTimestamp")))

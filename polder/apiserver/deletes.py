@@ -73,6 +73,7 @@ class Deleter:
         entry, gone = await self.remove(By.of(call), resource, current, options)
         if gone and resource.kind.resource != "pods":
             return json_answer(orjson.dumps(success(_details(resource, decode(entry.value, 0)))))
+        entry = await resource.served(entry)
         return json_answer(renderer.one(entry, self.writer.clock.now()), media=renderer.accepted.media)
 
     async def delete_collection(self, call: Call, resource: Resource) -> web.StreamResponse:
@@ -90,7 +91,8 @@ class Deleter:
             if (entry.key.resource, entry.key.namespace, entry.key.name) in KEPT:
                 continue  # upstream makes it anew at once
             try:
-                removed.append((await self.remove(By.of(call), resource, entry, options))[0])
+                gone, _ = await self.remove(By.of(call), resource, entry, options)
+                removed.append(await resource.served(gone))
             except ApiError as refused:
                 if not refused.is_not_found:
                     refusals.append(refused)
@@ -120,14 +122,20 @@ class Deleter:
     ) -> tuple[Entry, bool]:
         """Raises ConflictError when the object changed meanwhile."""
         key = current.key
-        old = decode(current.value, current.revision)
+        if resource.custom is not None:  # what was listed may have another form than the row
+            row = await self.writer.store.get(key)
+            if row is None:
+                raise not_found(resource.kind, key.name)
+            current = row
+        shown = await resource.served(current)
+        old = decode(shown.value, shown.revision)
         _check_preconditions(resource, old, options)
         context = AdmissionContext(
             by.who, by.tenant, "delete", resource, key.namespace, key.name, "", None, old, bool(options.dry_run),
             options=options.shown(),
         )  # fmt: skip
         await self.writer.chain.check(context)
-        marked = self._marked(resource, old, options)
+        marked = self._marked(resource, decode(current.value, current.revision), options)
         if marked is None:
             return current, False
         value = encode(marked)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from polder.api.errors import ApiError, internal, method_not_allowed, no_such_path
-from polder.apiserver.answers import SOFTWARE, error_answer
+from polder.apiserver.answers import SOFTWARE, add_warning, error_answer
 from polder.apiserver.audit_trail import Trail
 from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.deletes import Deleter
@@ -145,7 +145,10 @@ class Dispatcher:
         _check_scope(resource, info)
         if resource.read_only and info.verb not in {"get", "list", "watch"}:
             raise method_not_allowed(resource.kind, info.verb)
-        return await self.verbs.serve(call, resource)
+        response = await self.verbs.serve(call, resource)
+        if resource.custom is not None and resource.custom.warning and not response.prepared:
+            add_warning(response, resource.custom.warning)
+        return response
 
     async def _path(self, call: Call) -> web.StreamResponse:
         path = call.info.path.rstrip("/") or "/"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from polder.api import openapi
-from polder.api.crd import CustomVersion
 from polder.api.errors import no_such_path, not_acceptable
 from polder.apiserver.catalog import Catalog
+from polder.apiserver.custom import Custom
 from polder.apiserver.hooks import Call
 from polder.apiserver.negotiate import JSON, OPENAPI_V2_PROTO, clauses
 
@@ -61,7 +61,7 @@ class OpenApi:
     async def _served(self, call: Call) -> openapi.Served:
         found = await self.catalog.all(call.info.tenant)
         kinds = [r.kind for r in found if r.custom is None]
-        return openapi.served(kinds, [r.custom for r in found if isinstance(r.custom, CustomVersion)])
+        return openapi.served(kinds, [r.custom for r in found if isinstance(r.custom, Custom)])
 
     async def _build(self, build: Callable[[], bytes]) -> bytes:
         async with self._building:

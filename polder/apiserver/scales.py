@@ -91,6 +91,7 @@ class Scales:
         entry = await self.writer.store.get(key_of(call, resource))
         if entry is None:
             raise not_found(resource.kind, call.info.name)
+        entry = await resource.served(entry)
         return _answer(call, scale_of(decode(entry.value, entry.revision), paths))
 
     async def _patch(self, call: Call) -> _Change:

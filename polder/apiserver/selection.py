@@ -39,7 +39,11 @@ class Selection:
 def selection_of(call: Call, resource: Resource, share: Share | None) -> Selection:
     """The selectors of a request. Raises ApiError 400."""
     labels = parse_labels(call.query.get("labelSelector", ""))
-    fields = parse_fields(resource.kind, call.query.get("fieldSelector", ""))
+    fields = parse_fields(
+        resource.kind,
+        call.query.get("fieldSelector", ""),
+        None if resource.custom is None else resource.custom.selectable,
+    )
     if call.info.name:  # the older form of a watch, of one object by its path
         fields = FieldMatcher((*fields.requirements, FieldRequirement("metadata.name", call.info.name)))
     if call.who.role is Role.NODE and call.info.tenant == EVERY_TENANT and share is not None:

@@ -13,7 +13,9 @@ from polder.apiserver.admit import standard_chain
 from polder.apiserver.catalog import Catalog
 from polder.apiserver.compaction import Compaction
 from polder.apiserver.crdcleanup import CrdCleanup
+from polder.apiserver.crdconvert import Converter
 from polder.apiserver.crdregistry import CrdRegistry
+from polder.apiserver.custom import Services
 from polder.apiserver.deletes import Deleter
 from polder.apiserver.discovery import Discovery
 from polder.apiserver.dispatch import Dispatcher, Verbs
@@ -34,6 +36,7 @@ from polder.apiserver.settings import ServerSettings
 from polder.apiserver.subresources import Subresources
 from polder.apiserver.system_paths import SystemPaths
 from polder.apiserver.watches import Watches
+from polder.apiserver.workshop import Workshop
 from polder.apiserver.writes import Writer
 from polder.base.clock import Clock
 from polder.base.ids import TenantName
@@ -48,17 +51,18 @@ class ApiServer:
     def __init__(self, settings: ServerSettings, store: Store, parts: Parts, clock: Clock) -> None:
         store = Projected(store, parts.layers.wrote, parts.layers.root_service_cidr)
         self._settings = settings
-        crds = CrdRegistry(store)
+        self._workshop = Workshop()
+        crds = CrdRegistry(store, Services(self._workshop, Converter(parts.outcalls)))
         catalog = Catalog(crds)
         metrics = Metrics()
         reader = Reader(store, clock, parts.share)
         self._registered = registered_admission(store, parts, crds, clock)
         writer = Writer(store, clock, standard_chain(store, parts, clock, self._registered), settings, parts.authorizer)
         deleter = Deleter(writer, reader)
-        self._cleanup = CrdCleanup(deleter)
         self._compaction = Compaction(store, clock, settings.history, settings.compact_interval)
         self._chores: list[asyncio.Task[None]] = []
         self._watches = Watches(store, reader, clock, settings.bookmark_interval)
+        self._cleanup = CrdCleanup(deleter, self._watches.end_of)
         patcher = Patcher(writer)
         below = (Scales(writer), Evictions(deleter))
         subresources = Subresources(writer, reader, patcher, *below, parts.subresources)
@@ -126,6 +130,7 @@ class ApiServer:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self._listener.stop(self._settings.stop_timeout)
+        await self._workshop.close()
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -21,7 +22,7 @@ from aiohttp import web
 from polder.api.errors import ApiError, expired, too_large_resource_version, too_old
 from polder.api.meta import Raw
 from polder.apiserver.answers import SOFTWARE
-from polder.apiserver.catalog import Resource
+from polder.apiserver.catalog import CustomSchema, Resource
 from polder.apiserver.hooks import Call, Share
 from polder.apiserver.listener import on_lost
 from polder.apiserver.negotiate import JSON, PROTOBUF
@@ -114,6 +115,30 @@ class Frames:
         return found
 
 
+class Forms:
+    """Changes of custom objects in the forms in which they were last shown; watchers share what a conversion made."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[int, str], tuple[Change, asyncio.Future[Change]]] = OrderedDict()
+
+    async def of(self, changes: Sequence[Change], custom: CustomSchema, renderer: Renderer) -> list[Change]:
+        """The changes in the form of one version. Raises ApiError 500."""
+        found = []
+        for change in changes:
+            ready = custom.is_ready(change.value or change.previous or b"", change.revision)
+            found.append(change if ready else await self._one(change, custom, renderer.token))
+        return found
+
+    async def _one(self, change: Change, custom: CustomSchema, token: str) -> Change:
+        key = (id(change), token)
+        held = self._made.get(key)
+        if held is None or held[0] is not change:
+            held = self._made[key] = (change, asyncio.ensure_future(custom.served_change(change)))
+            while len(self._made) > _SHARED:
+                self._made.popitem(last=False)
+        return await asyncio.shield(held[1])
+
+
 @dataclass(slots=True)
 class _Stream:
     """One client's end of a watch."""
@@ -189,7 +214,8 @@ class Watches:
         self._reader = reader
         self._frames = Frames(clock)
         self._interval = bookmark_interval
-        self._ends: set[Callable[[], None]] = set()
+        self._ends: dict[Callable[[], None], Prefix] = {}
+        self._forms = Forms()
 
     @property
     def count(self) -> int:
@@ -200,6 +226,12 @@ class Watches:
         """Ends every watch, as if its time were over."""
         for end in tuple(self._ends):
             end()
+
+    def end_of(self, tenant: str, resource: str) -> None:
+        """Ends the watches of a tenant's resource: what is served under its name is another thing now."""
+        for end, prefix in tuple(self._ends.items()):
+            if prefix.tenant == tenant and prefix.resource == resource:
+                end()
 
     async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """Streams events until the time is over, the client leaves or the history is lost. Raises ApiError 4xx, 504."""
@@ -215,7 +247,7 @@ class Watches:
             if not scope.expired():
                 scope.reschedule(loop.time())
 
-        self._ends.add(end)
+        self._ends[end] = plan.prefix
         forget = on_lost(call.request, end)
         moved = None
         try:
@@ -229,7 +261,7 @@ class Watches:
             log.debug("watch of %s ended", plan.prefix.resource)
         finally:
             stream.end()
-            self._ends.discard(end)
+            self._ends.pop(end, None)
             forget()
             if moved is not None:
                 moved.cancel()
@@ -259,6 +291,8 @@ class Watches:
             stream.fail(too_old(stream.position, lost.oldest))
         except FutureRevisionError:
             stream.fail(too_large_resource_version(stream.position, await self._store.revision()))
+        except ApiError as failed:
+            stream.fail(failed)
 
     async def _send_initial(self, plan: _Plan, stream: _Stream) -> None:
         """Everything that is there, as ADDED events."""
@@ -283,8 +317,10 @@ class Watches:
 
         timers = [loop.call_later(self._interval, tick)]
         try:
+            custom = stream.renderer.resource.custom
             async for batch in changes:
-                chunks = [made for c in batch.changes if (made := self._frames.event(c, selection, stream.renderer))]
+                seen = batch.changes if custom is None else await self._forms.of(batch.changes, custom, stream.renderer)
+                chunks = [made for c in seen if (made := self._frames.event(c, selection, stream.renderer))]
                 if chunks:
                     stream.send(chunks[0] if len(chunks) == 1 else b"".join(chunks))
                     await stream.drain()

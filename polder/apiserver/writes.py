@@ -31,7 +31,7 @@ from polder.apiserver.catalog import Resource
 from polder.apiserver.commits import Commits
 from polder.apiserver.hooks import Authorizer, Call
 from polder.apiserver.managers import Author
-from polder.apiserver.objects import decode, encode, terms
+from polder.apiserver.objects import decode, encode, same, terms
 from polder.apiserver.options import WriteOptions, write_options
 from polder.apiserver.parts import PARTS
 from polder.apiserver.reads import key_of, renderer_of
@@ -166,11 +166,13 @@ class Writer:
         async with self.serial(resource, info.tenant):
             await self._admit(context, None if owned else self.author(options), sent)
             assert context.obj is not None
-            value = _stored(context.obj, owned=owned)
+            row = await resource.stored(context.obj)
+            value = _stored(row, owned=owned)
             standing = await self.store.get(key)
             if standing is not None:
                 raise already_exists(resource.kind, name)
-            return await self._commit_new(context, key, value), tuple(context.warnings)
+            entry = await self._commit_new(context, key, value)
+            return _shown(context, entry, row), tuple(context.warnings)
 
     async def _commit_new(self, context: AdmissionContext, key: Key, value: bytes) -> Entry:
         """Commits a new object with what accompanies it; what was given away to somebody faster is assigned anew."""
@@ -186,7 +188,7 @@ class Writer:
                     other = f"{lost.key.resource} {lost.key.name}"
                     raise conflict(kind, key.name, f"{other}, which is made along with it, is there") from lost
                 context.along[:] = beside
-                value = encode(context.obj)
+                value = encode(await context.resource.stored(context.obj))
             else:
                 return Entry(key, value, revision)
         raise conflict(kind, key.name)
@@ -201,7 +203,7 @@ class Writer:
             content.begin_status(context.resource, context.obj)
         await self.chain.change(context)
         content.prepare(context)
-        content.validate(context)
+        await content.validate(context)
         await self.chain.check(context)
 
     async def update(self, call: Call, resource: Resource) -> web.StreamResponse:
@@ -276,8 +278,9 @@ class Writer:
             if wish.creates:
                 return None
             raise not_found(resource.kind, key.name)
-        old = decode(current.value, current.revision)
-        wanted = await wish.make(content.shown(resource, decode(current.value, current.revision)))
+        shown = await resource.served(current)
+        old = decode(shown.value, shown.revision)
+        wanted = await wish.make(content.shown(resource, decode(shown.value, shown.revision)))
         sent = wanted["metadata"].get(MANAGED)
         taken = content.take(resource, wanted, wish.options.validation)
         objectmeta.check_same(resource, taken.obj["metadata"], old, key.name)
@@ -311,20 +314,27 @@ class Writer:
         assert context.obj is not None
         if context.old is not None:
             managers.settle_times(context.obj, context.old)
-        value = encode(context.obj)
+        row = await context.resource.stored(context.obj)
+        value = encode(row)
         if len(value) > max(OBJECT_LIMIT, len(current.value)):
             raise _too_long(value)
-        if value == current.value:
-            return current
+        if same(value, current.value):
+            return _shown(context, current, row)
         op: Put | Delete = Put(current.key, value, current.revision, terms(context.obj))
         if objectmeta.is_done(context.obj):
             op = Delete(current.key, current.revision)
         revision = await self.commits.commit(context, op) or current.revision
-        return Entry(current.key, value, revision)
+        return _shown(context, Entry(current.key, value, revision), row)
 
 
 _Done = tuple[Entry, tuple[str, ...]]
 """What was committed, and what to warn of."""
+
+
+def _shown(context: AdmissionContext, entry: Entry, row: Raw) -> Entry:
+    """A row that was written, in the form of the request."""
+    assert context.obj is not None
+    return entry if row is context.obj else replace(entry, value=encode(context.obj))
 
 
 def _own(meta: Raw, entries: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from polder.api.cel import (
@@ -70,9 +70,13 @@ class Program:
     text: str
     result: CelType
     uses: frozenset[str]
-    tree: Node
-    checked: Checked
+    tree: Node | None
+    checked: Checked | None
     _run: Run
+
+    def lean(self) -> Program:
+        """The same program without what only estimates need, for keeping."""
+        return replace(self, tree=None, checked=None)
 
     def run(self, values: Mapping[str, Any], budget: Budget) -> Any:
         """The value. Raises CelError; OutOfBudgetError when it costs too much; TooLongError when it must run elsewhere;
