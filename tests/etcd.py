@@ -46,6 +46,7 @@ class Etcd:
 
     flags: tuple[str, ...] = ()
     port: int = 0
+    scheme: str = "http"
     folder: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="etcd", dir="/dev/shm"))
     process: subprocess.Popen[bytes] | None = None
 
@@ -57,7 +58,7 @@ class Etcd:
         return EtcdSettings((self.endpoint,), **more)
 
     def start(self) -> Etcd:
-        client = f"http://127.0.0.1:{self.port}" if self.port else "unix://client:1"
+        client = f"{self.scheme}://127.0.0.1:{self.port}" if self.port else "unix://client:1"
         argv = [
             binary(), "--data-dir", "data", "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", "unix://peer:1", "--initial-advertise-peer-urls", "http://127.0.0.1:1",

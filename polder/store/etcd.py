@@ -105,6 +105,7 @@ class EtcdStore:
         self._hub.assigned = revision
         self._seen: OrderedDict[Key, tuple[int, tuple[str, ...]]] = OrderedDict()
         self._feed = asyncio.create_task(self._changes.feed(self._hub), name="etcd-feed")
+        self._line = asyncio.Lock()
         self._closed = False
 
     async def revision(self) -> int:
@@ -187,16 +188,20 @@ class EtcdStore:
             raise DuplicateKeyError("two ops of one commit name the same key")
         if not ops:
             return await self.revision()
-        for _ in range(ATTEMPTS):
-            steps = [await self._step(op) for op in ops]
-            revision = await self._try(steps)
-            if revision is not None:
-                break
-        else:
-            raise StoreFailedError("the store could not write: others write the same keys all the time")
+        revision = await self._attempt(ops)
+        if revision is None:
+            async with self._line:  # those who lost a race queue, so that each loses to newcomers only
+                for _ in range(ATTEMPTS):
+                    if (revision := await self._attempt(ops)) is not None:
+                        break
+                else:
+                    raise StoreFailedError("the store could not write: others write the same keys all the time")
         if any(not isinstance(op, Check) for op in ops):
             await self._published(revision)
         return revision
+
+    async def _attempt(self, ops: Sequence[Op]) -> int | None:
+        return await self._try([await self._step(op) for op in ops])
 
     async def _published(self, revision: int) -> None:
         if self._hub.published < revision:
