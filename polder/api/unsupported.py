@@ -20,7 +20,7 @@ _POD: Final = frozenset(
     | {"terminationGracePeriodSeconds", "activeDeadlineSeconds", "serviceAccountName", "serviceAccount"}
     | {"automountServiceAccountToken", "hostNetwork", "hostPID", "hostIPC", "hostname", "subdomain", "hostAliases"}
     | {"dnsPolicy", "enableServiceLinks", "schedulerName", "securityContext", "shareProcessNamespace", "priority"}
-    | {"preemptionPolicy"}
+    | {"preemptionPolicy", "priorityClassName"}
 )
 _POD_SECURITY: Final = frozenset({"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups"})
 _CONTAINER: Final = frozenset(

@@ -212,3 +212,35 @@ async def test_limits_complete_and_bound_what_containers_ask(api: Api) -> None:
     for size, status in (("500Mi", 403), ("3Gi", 403), ("1Gi", 201)):
         claim["spec"]["resources"] = {"requests": {"storage": size}}  # type: ignore[index]
         assert (await api.post(f"{NS}/persistentvolumeclaims", claim)).status == status, size
+
+
+CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
+
+
+async def test_priority_comes_from_the_class(api: Api) -> None:
+    high = {"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"}
+    assert (await api.post(CLASSES, high)).status == 201
+    spec = (await api.post(f"{NS}/pods", pod("a", priorityClassName="high"))).json["spec"]
+    assert (spec["priority"], spec["preemptionPolicy"]) == (1000, "Never")
+    spec = (await api.post(f"{NS}/pods", pod("b"))).json["spec"]
+    assert (spec["priority"], spec["preemptionPolicy"]) == (0, "PreemptLowerPriority")
+    refused = await api.post(f"{NS}/pods", pod("c", priorityClassName="none"))
+    assert refused.status == 403 and "no PriorityClass with name none was found" in refused.json["message"]
+    refused = await api.post(f"{NS}/pods", pod("c", priorityClassName="high", priority=7))
+    assert refused.status == 403 and "the integer value of priority (7) must not be provided" in refused.json["message"]
+    usual = {"metadata": {"name": "usual"}, "value": 5, "globalDefault": True}
+    assert (await api.post(CLASSES, usual)).status == 201
+    second = await api.post(CLASSES, {**usual, "metadata": {"name": "second"}})
+    assert second.status == 403 and "PriorityClass usual is already marked as default" in second.json["message"]
+    spec = (await api.post(f"{NS}/pods", pod("c"))).json["spec"]
+    assert (spec["priority"], spec["priorityClassName"]) == (5, "usual")
+
+
+async def test_a_priority_class_scope_of_a_quota(api: Api) -> None:
+    await api.post(CLASSES, {"metadata": {"name": "high"}, "value": 1000})
+    of = {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}]}
+    assert (await api.post(f"{NS}/resourcequotas", quota(hard={"pods": "1"}, scopeSelector=of))).status == 201
+    assert (await api.post(f"{NS}/pods", pod("low"))).status == 201
+    assert (await api.post(f"{NS}/pods", pod("one", priorityClassName="high"))).status == 201
+    assert (await api.post(f"{NS}/pods", pod("two", priorityClassName="high"))).status == 403
+    assert await used(api) == {"pods": "1"}
