@@ -16,7 +16,7 @@ from polder.apiserver.admit_certificates import Requesters, SignerRights
 from polder.apiserver.admit_networks import Overlap, PortNetworks, References
 from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
 from polder.apiserver.admit_priority import OneDefault, Priorities
-from polder.apiserver.crdadmission import Definitions
+from polder.apiserver.crdadmission import DefinitionRules, Definitions
 from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
 from polder.apiserver.limits import LimitChecks, LimitDefaults
 from polder.apiserver.objects import decode_entry
@@ -24,6 +24,7 @@ from polder.apiserver.quota import Quotas
 from polder.apiserver.quota_recount import Recount
 from polder.apiserver.quota_tenant import TenantQuotas
 from polder.apiserver.service_claims import HeldAddresses, ServiceClaims
+from polder.apiserver.workshop import Workshop
 from polder.base.clock import Clock
 from polder.base.ids import TenantName
 from polder.store.protocol import Check, Entry, Key, Store
@@ -132,7 +133,9 @@ class FirstObjects:
                     context.along.append(op)
 
 
-def standard_chain(store: Store, parts: Parts, clock: Clock, registered: Registered | None = None) -> Chain:
+def standard_chain(
+    store: Store, parts: Parts, clock: Clock, registered: Registered | None = None, workshop: Workshop | None = None
+) -> Chain:
     """The hooks of every server."""
     changing: tuple[Hook, ...] = (
         Lifecycle(store, parts.tenancy),
@@ -144,6 +147,7 @@ def standard_chain(store: Store, parts: Parts, clock: Clock, registered: Registe
         Definitions(store, clock),
     )
     checking: tuple[Hook, ...] = (
+        DefinitionRules(workshop or Workshop()),
         FirstNamespaces(parts.tenancy),
         LastingObjects(parts.tenancy),
         UnsupportedPods(),

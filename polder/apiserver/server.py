@@ -57,7 +57,13 @@ class ApiServer:
         metrics = Metrics()
         reader = Reader(store, clock, parts.share)
         self._registered = registered_admission(store, parts, crds, clock)
-        writer = Writer(store, clock, standard_chain(store, parts, clock, self._registered), settings, parts.authorizer)
+        writer = Writer(
+            store,
+            clock,
+            standard_chain(store, parts, clock, self._registered, self._workshop),
+            settings,
+            parts.authorizer,
+        )
         deleter = Deleter(writer, reader)
         self._compaction = Compaction(store, clock, settings.history, settings.compact_interval)
         self._chores: list[asyncio.Task[None]] = []

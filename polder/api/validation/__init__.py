@@ -7,7 +7,7 @@ from typing import Final
 from polder.api.errors import FieldError
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
-from polder.api.validation import cluster, config, crds, discovery, networks, pods, services
+from polder.api.validation import cluster, config, discovery, networks, pods, services
 from polder.api.validation.jobs import JOBS
 from polder.api.validation.limits import LIMITS
 from polder.api.validation.meta import validate_meta, validate_meta_update
@@ -34,7 +34,6 @@ _RULES: Final[dict[str, Rules]] = {
     "configmaps": _of(config.validate_config_map, config.validate_config_map_update),
     "secrets": _of(config.validate_secret, config.validate_secret_update),
     "endpointslices.discovery.k8s.io": _of(discovery.validate_slice, discovery.validate_slice_update),
-    "customresourcedefinitions.apiextensions.k8s.io": _of(crds.validate_crd, crds.validate_crd_update),
     "tenants.polder.dev": _of(networks.validate_tenant, networks.validate_tenant_update),
     "networks.polder.dev": _of(networks.validate_network, networks.validate_network_update),
     "segments.polder.dev": _of(networks.validate_segment, networks.validate_fixed_spec),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from polder.api import jsonpath, names
+from polder.api import formats, jsonpath, names
 from polder.api.cel.urls import problem_of
 from polder.api.correlation import same
 from polder.api.crd_schema import Old, check_schema
@@ -24,6 +24,7 @@ OWN_GROUPS: Final = frozenset(kind.group for kind in BUILT_IN)
 APPROVAL: Final = "api-approved.kubernetes.io"
 _SEE: Final = "see https://github.com/kubernetes/enhancements/pull/1111"
 SELECTABLE_LIMIT: Final = 8
+_NUMBER_FORMATS: Final = frozenset({"int32", "int64", "float", "double", "password"})
 _REVIEWS: Final = ("v1", "v1beta1")
 
 
@@ -171,6 +172,26 @@ def _version(version: Raw, at: Field, before: Raw | None, old: Raw | None) -> It
     if fields:
         kept = fields == (before or {}).get("selectableFields")
         yield from _selectable(fields, schema, at / "selectableFields", kept=kept)
+
+
+def unknown_formats(crd: Raw, old: Raw | None) -> list[str]:
+    """Formats in a definition's schemas that are not checked, as far as they are new."""
+    known = set() if old is None else set(_formats(old))
+    return [name for name in dict.fromkeys(_formats(crd)) if name not in known]
+
+
+def _formats(crd: Raw) -> Iterator[str]:
+    todo = [_schema_of(version) for version in (crd.get("spec") or {}).get("versions") or ()]
+    while todo:
+        found = todo.pop()
+        if not isinstance(found, dict):
+            continue
+        name = found.get("format") or ""
+        if name and name not in formats.CHECKS and name not in _NUMBER_FORMATS:
+            yield name
+        todo += [found.get("items"), found.get("additionalProperties"), found.get("not")]
+        todo += (found.get("properties") or {}).values()
+        todo += [part for junctor in ("allOf", "anyOf", "oneOf") for part in found.get(junctor) or ()]
 
 
 def _deprecation(version: Raw, at: Field) -> Iterator[FieldError]:
