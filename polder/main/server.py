@@ -76,7 +76,9 @@ class Server:
         self._certificates = ServerCertificates(self._pki, config.names, addresses, clock)
         self._identity = IdentityLayer(self._identity_settings(clock), store, self._pki, clock)
         self._audit = make_audit(config.audit, clock)
-        parts = replace(self._identity.parts, auditor=self._audit.auditor if self._audit else None)
+        parts = self._identity.parts
+        paths = {**parts.paths, **Upkeep(store, clock, Path(config.pki).parent).paths}
+        parts = replace(parts, paths=paths, auditor=self._audit.auditor if self._audit else None)
         self._api = ApiServer(self._settings(), store, parts, clock)
         self._identity.attach(self._api.serve_socket)
         self._certificates.reload = self._api.reload_certificates
