@@ -126,6 +126,8 @@ class CustomVersion:
     webhook: Mapping[str, Any] | None = field(default=None, hash=False)
     """What converts between versions; None where only ``apiVersion`` changes."""
     owner: str = ""
+    uniform: bool = True
+    """Whether all versions have this schema: then a row is sound for each, whichever it was written in."""
 
     @property
     def compiled(self) -> CompiledSchema:
@@ -212,14 +214,15 @@ def to_versions(crd: Raw, owner: str = "") -> list[CustomVersion]:
     conversion = spec.get("conversion") or {}
     webhook = conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None
     storage = next((version["name"] for version in spec["versions"] if version.get("storage")), "")
+    uniform = all(version.get("schema") == spec["versions"][0].get("schema") for version in spec["versions"])
     return [
-        _version(crd, version, storage, (webhook, owner))
+        _version(crd, version, storage, (webhook, owner, uniform))
         for version in spec["versions"]
         if version.get("served") and isinstance((version.get("schema") or {}).get("openAPIV3Schema"), dict)
     ]
 
 
-def _version(crd: Raw, version: Raw, storage: str, more: tuple[Mapping[str, Any] | None, str]) -> CustomVersion:
+def _version(crd: Raw, version: Raw, storage: str, more: tuple[Mapping[str, Any] | None, str, bool]) -> CustomVersion:
     spec, subresources = crd["spec"], version.get("subresources") or {}
     kind = kind_of_version(crd, version["name"], tuple(key for key in ("status", "scale") if key in subresources))
     warning = ""

@@ -69,6 +69,6 @@ class CrdRegistry:
     def _resource(self, version: CustomVersion, raw: Raw, entry: Entry) -> Resource:
         custom = Custom(
             version.kind, version.text, version.columns, version.selectable, version.scale, version.warning,
-            version.storage, version.webhook, version.owner, TenantName(entry.key.tenant), entry.revision, self._services,
+            version.storage, version.webhook, version.owner, version.uniform, TenantName(entry.key.tenant), entry.revision, self._services,
         )  # fmt: skip
         return Resource(version.kind, custom, terminating=bool(raw["metadata"].get("deletionTimestamp")))

@@ -71,8 +71,10 @@ class Custom(CustomVersion):
         return await self.convert(obj, self.storage or self.kind.version)
 
     def is_ready(self, value: bytes, revision: int) -> bool:
-        """Whether a row shows what a client of this version sees: written in it, under the definition as it is."""
-        return revision > self.since and value.startswith(b'{"apiVersion":"%s"' % self.kind.api_version.encode())
+        """Whether a row shows what a client of this version sees: written in it, under the definition as it is, and by a
+        schema that keeps the same fields.
+        """
+        return self.uniform and revision > self.since and value.startswith(b'{"apiVersion":"%s"' % self.kind.api_version.encode())
 
     async def served(self, entries: Sequence[Entry]) -> list[Entry]:
         """Rows in the form of this version: converted, without unknown fields, with defaults. Raises ApiError 500."""
