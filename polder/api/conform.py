@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -210,9 +211,16 @@ def cannot_be_handled(kind: Kind, why: str) -> errors.ApiError:
     return errors.bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
 
 
-def strict_error(kind: Kind, unknown: tuple[str, ...]) -> errors.ApiError:
-    """400 of ``fieldValidation=Strict``."""
-    return cannot_be_handled(kind, f"strict decoding error: {', '.join(map(unknown_field, unknown))}")
+def strict_error(kind: Kind, sentences: Iterable[str]) -> errors.ApiError:
+    """400 of ``fieldValidation=Strict``; each sentence names a field that is unknown or stands twice."""
+    return cannot_be_handled(kind, f"strict decoding error: {', '.join(sentences)}")
+
+
+def strict_patch_error(patched: str, sentences: Iterable[str]) -> errors.ApiError:
+    """422 of ``fieldValidation=Strict`` for a patch; ``patched`` is what the patch made or was."""
+    problem = errors.Field("patch").invalid(patched, f"strict decoding error: {', '.join(sentences)}")
+    cause = {"reason": problem.type.reason, "message": problem.body, "field": problem.field}
+    return errors.ApiError(422, "Invalid", f' "" is invalid: {problem}', {"causes": [cause]})
 
 
 def unknown_field(path: str) -> str:

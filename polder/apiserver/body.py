@@ -6,6 +6,7 @@ import asyncio
 import math
 import re
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from aiohttp import web
 from polder.api.errors import ApiError, bad_request, too_large, unsupported_media_type
 from polder.api.meta import Raw
 from polder.apiserver import protobuf
+from polder.apiserver.repeated import repeated_fields
 
 DEPTH_LIMIT = 100
 """Nesting of objects and arrays in a body; the deepest built-in type is far below it."""
@@ -29,7 +31,13 @@ _YAML = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
 
 class _PlainLoader(yaml.CSafeLoader):
-    """YAML as JSON knows it: no dates, no merge keys, no aliases, keys that are text and stand once."""
+    """YAML as JSON knows it: no dates, no merge keys, no aliases, keys that are text. Of a key that stands twice the last
+    value counts; ``repeated`` has the lines.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.repeated: list[tuple[int, str]] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Makes each key text before it can meet an equal one of another type."""
@@ -39,7 +47,7 @@ class _PlainLoader(yaml.CSafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a scalar", key_node.start_mark)
             key = _json_key(self.construct_object(key_node, deep=deep))
             if key in found:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key} stands twice", key_node.start_mark)
+                self.repeated.append((key_node.start_mark.line + 1, key))
             found[key] = self.construct_object(value_node, deep=True)
         return found
 
@@ -88,31 +96,49 @@ def media_type(request: web.BaseRequest) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A decoded body, and sentences about keys that stand twice in it."""
+
+    value: Any
+    repeated: tuple[str, ...] = ()
+
+    @property
+    def obj(self) -> Raw:
+        """The body as an object. Raises ApiError 400 for anything else."""
+        if not isinstance(self.value, dict):
+            raise bad_request(f"the body must be a JSON object, not {_json_name(self.value)}")
+        return self.value
+
+
 def parse_body(body: bytes, media: str) -> Any:
     """Any JSON value. Raises ApiError 400 with the position of a mistake, 415 for other media types."""
+    return read_sent(body, media).value
+
+
+def read_sent(body: bytes, media: str) -> Sent:
+    """A body with what is odd about it. Raises ApiError as ``parse_body`` does."""
+    if not body.strip():
+        raise bad_request("the request has no body: an object is needed")
+    repeated: tuple[str, ...] = ()
     if media in _YAML:
         if len(body) > YAML_LIMIT:
             raise too_large(f"limit of a body in YAML is {YAML_LIMIT}; JSON may be longer")
-        found = _parse_yaml(body)
+        found, repeated = _parse_yaml(body)
     elif media in {"", _JSON} or media.endswith("+json"):
         found = _parse_json(body)
     elif media == protobuf.MEDIA:
-        return protobuf.decode_body(body)
+        return Sent(protobuf.decode_body(body))
     else:
         raise unsupported_media_type((_JSON, "application/yaml", protobuf.MEDIA))
     if body.count(b"{") + body.count(b"[") > DEPTH_LIMIT:
         check_depth(found)
-    return found
+    return Sent(found, repeated if media in _YAML else repeated_fields(body, found))
 
 
 def parse_object(body: bytes, media: str) -> Raw:
     """A JSON object. Raises ApiError as ``parse_body`` does, and 400 for anything else."""
-    if not body.strip():
-        raise bad_request("the request has no body: an object is needed")
-    found = parse_body(body, media)
-    if not isinstance(found, dict):
-        raise bad_request(f"the body must be a JSON object, not {_json_name(found)}")
-    return found
+    return read_sent(body, media).obj
 
 
 def _json_name(value: Any) -> str:
@@ -128,10 +154,17 @@ def _parse_json(body: bytes) -> Any:
         raise bad_request(message) from None
 
 
-def _parse_yaml(body: bytes) -> Any:
+def _parse_yaml(body: bytes) -> tuple[Any, tuple[str, ...]]:
+    """The value, and the sentence about keys that stand twice."""
     try:
         _scan_yaml(body)
-        return _plain(yaml.load(body, Loader=_PlainLoader))  # noqa: S506 - a subclass of the safe loader
+        loader = _PlainLoader(body)
+        try:
+            found = _plain(loader.get_single_data())
+        finally:
+            loader.dispose()
+        lines = "".join(f'\n  line {line}: key "{key}" already set in map' for line, key in loader.repeated)
+        return found, (f"yaml: unmarshal errors:{lines}",) if lines else ()
     except yaml.MarkedYAMLError as problem:
         where = ""
         if problem.problem_mark is not None:

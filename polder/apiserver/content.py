@@ -6,6 +6,7 @@ The rules are ``polder.api``'s for built-in kinds and the compiled schema's for 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from polder.api import conform, strategies
 from polder.api.convert import convert, is_stored_form, stored_form
@@ -28,21 +29,38 @@ class Content:
     warnings: tuple[str, ...] = ()
 
 
-def take(resource: Resource, obj: Raw, validation: FieldValidation) -> Content:
-    """The object in the form in which its kind is stored. Raises ApiError 400."""
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """What field validation is told of a body besides its fields: sentences about keys that stood twice, and the text of the
+    patch, where it was one.
+    """
+
+    repeated: tuple[str, ...] = ()
+    patch: str = ""
+
+
+NOTHING_ODD: Final = Odd()
+
+
+def take(resource: Resource, obj: Raw, validation: FieldValidation, odd: Odd = NOTHING_ODD) -> Content:
+    """The object in the form in which its kind is stored. Raises ApiError 400, 422."""
     if resource.custom is not None:
         obj, unknown = resource.custom.prune(obj)
+        sentences = (*odd.repeated, *map(conform.unknown_field, unknown))
     else:
         found = conform.conform(resource.kind, obj)
         obj, unknown = found.obj, found.unknown
+        sentences = (*map(conform.unknown_field, unknown), *odd.repeated)
         if not is_stored_form(resource.kind):
             form = stored_form(resource.kind)
             obj = conform.conform(form, convert(obj, form)).obj
-    if not unknown or validation is FieldValidation.IGNORE:
+    if not sentences or validation is FieldValidation.IGNORE:
         return Content(obj)
     if validation is FieldValidation.STRICT:
-        raise conform.strict_error(resource.kind, unknown)
-    return Content(obj, tuple(map(conform.unknown_field, unknown)))
+        if odd.patch:
+            raise conform.strict_patch_error(odd.patch, sentences)
+        raise conform.strict_error(resource.kind, sentences)
+    return Content(obj, sentences)
 
 
 def shown(resource: Resource, obj: Raw) -> Raw:

@@ -8,16 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 from aiohttp import web
 
-from polder.api.errors import bad_request, unsupported_media_type
+from polder.api.errors import ApiError, bad_request, unsupported_media_type
 from polder.api.meta import Raw
 from polder.api.patch import PatchType, apply_patch, patch_type
 from polder.api.schemas import schema_of
 from polder.apiserver import managers, objectmeta
-from polder.apiserver.body import media_type, parse_body, parse_object
+from polder.apiserver.body import media_type, read_sent
 from polder.apiserver.catalog import Resource
+from polder.apiserver.content import Odd
 from polder.apiserver.hooks import Call
+from polder.apiserver.options import FieldValidation
 from polder.apiserver.writes import Wish, Writer
 
 APPLY: Final = "application/apply-patch+yaml"
@@ -35,7 +38,8 @@ class Patcher:
             return await self._apply(call, resource)
         schema = None if resource.custom is not None else schema_of(resource.kind)
         how = _type(call, resource)
-        patch = parse_body(await self.writer.body(call), "application/json")
+        body = read_sent(await self.writer.body(call), "application/json")
+        patch = body.value
         options = self.writer.options(call, "PatchOptions")
 
         async def patched(old: Raw | None) -> Raw:
@@ -44,11 +48,16 @@ class Patcher:
             _check(call, resource, obj)
             return obj
 
-        return await self.writer.change(call, resource, Wish(patched, options, not names_version(patch)))
+        def odd(obj: Raw) -> Odd:
+            prefix = "json patch " if how is PatchType.JSON else ""
+            text = orjson.dumps(patch if how is PatchType.STRATEGIC else obj).decode()
+            return Odd(tuple(prefix + said for said in body.repeated), text)
+
+        return await self.writer.change(call, resource, Wish(patched, options, not names_version(patch), odd=odd))
 
     async def _apply(self, call: Call, resource: Resource) -> web.StreamResponse:
         options = self.writer.options(call, "PatchOptions", applies=True)
-        config = read_config(await self.writer.body(call))
+        config, repeated = read_config(await self.writer.body(call))
         check_form(resource, config)
         scope = managers.scope_of(resource, call.info.subresource)
 
@@ -56,16 +65,33 @@ class Patcher:
             author = self.writer.author(options)
             obj = await managers.applied(scope, live, config, author, force=options.force)
             _check(call, resource, obj)
+            if repeated and options.validation is FieldValidation.STRICT:
+                raise bad_request(f"error strict decoding YAML: {repeated}")
             return obj
 
         named = bool((config.get("metadata") or {}).get("resourceVersion"))
-        wish = Wish(merged, options, not named, creates=not call.info.subresource, owns=True)
+        wish = Wish(
+            merged, options, not named, creates=not call.info.subresource, owns=True,
+            odd=lambda _: Odd((repeated,) if repeated else ()),
+        )  # fmt: skip
         return await self.writer.change(call, resource, wish)
 
 
-def read_config(body: bytes) -> Raw:
-    """The configuration of an apply, JSON for most clients, which is YAML too. Raises ApiError 400."""
-    return parse_object(body, "application/json" if body.lstrip().startswith(b"{") else "application/yaml")
+def read_config(body: bytes) -> tuple[Raw, str]:
+    """The configuration of an apply, which is JSON for most clients and therefore YAML too; and a sentence about keys that
+    stand twice. Raises ApiError 400.
+    """
+    if body.lstrip().startswith(b"{"):
+        try:
+            sent = read_sent(body, "application/json")
+        except ApiError as broken:
+            if broken.code != 400:
+                raise
+        else:
+            if not sent.repeated:
+                return sent.obj, ""
+    sent = read_sent(body, "application/yaml")
+    return sent.obj, "".join(f"error converting YAML to JSON: {said}" for said in sent.repeated)
 
 
 def check_form(resource: Resource, config: Raw) -> None:

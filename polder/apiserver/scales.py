@@ -97,7 +97,7 @@ class Scales:
     async def _patch(self, call: Call) -> _Change:
         how, body = media_type(call.request), await self.writer.body(call)
         if how == APPLY:
-            return _Change(read_config(body), how, self.writer.options(call, "PatchOptions", applies=True))
+            return _Change(read_config(body)[0], how, self.writer.options(call, "PatchOptions", applies=True))
         patch_type(how, named(_SCHEMA))
         return _Change(parse_body(body, "application/json"), how, self.writer.options(call, "PatchOptions"))
 
@@ -166,7 +166,7 @@ def _conformed(scale: Raw, options: WriteOptions, warnings: list[str]) -> Raw:
     """Raises ApiError 400, 422."""
     found = conform_to(named(_SCHEMA), SCALE, scale)
     if found.unknown and options.validation is FieldValidation.STRICT:
-        raise strict_error(SCALE, found.unknown)
+        raise strict_error(SCALE, map(unknown_field, found.unknown))
     if options.validation is FieldValidation.WARN:
         warnings += map(unknown_field, found.unknown)
     return found.obj

@@ -26,7 +26,7 @@ from polder.api.strategies import strategy_of
 from polder.apiserver import content, managers, objectmeta
 from polder.apiserver.admission import AdmissionContext, Chain, Subject
 from polder.apiserver.answers import json_answer
-from polder.apiserver.body import media_type, parse_object, read_body
+from polder.apiserver.body import media_type, read_body, read_sent
 from polder.apiserver.catalog import Resource
 from polder.apiserver.commits import Commits
 from polder.apiserver.hooks import Authorizer, Call
@@ -53,7 +53,8 @@ _SERIAL = frozenset({"networks.polder.dev", "customresourcedefinitions.apiextens
 class Wish:
     """What a change wants. ``make`` gets what stands, in the form that the request speaks (None where nothing stands), leaves
     it as it is and tells what is wanted. ``retry`` runs a lost race again; ``creates`` makes what is missing; ``owns`` says
-    that ``make`` sets managedFields itself; ``subject`` shows admission another object than the one that is written.
+    that ``make`` sets managedFields itself; ``subject`` shows admission another object than the one that is written;
+    ``odd`` tells what was odd about the body, given what ``make`` made.
     """
 
     make: Callable[[Raw | None], Awaitable[Raw]]
@@ -62,6 +63,7 @@ class Wish:
     creates: bool = False
     owns: bool = False
     subject: Callable[[Raw], Subject] | None = None
+    odd: Callable[[Raw], content.Odd] = lambda _: content.NOTHING_ODD
 
 
 @dataclass(slots=True)
@@ -117,18 +119,19 @@ class Writer:
         renderer = renderer_of(call, resource)
         if call.info.tenant == EVERY_TENANT:
             raise method_not_allowed(resource.kind, "create over all tenants")
-        obj = parse_object(await self.body(call), media_type(call.request))
+        body = read_sent(await self.body(call), media_type(call.request))
+        obj = body.obj
         if resource.kind.namespaced and not call.info.namespace:
             raise method_not_allowed(resource.kind, "create without a namespace in the path")
         options = self.options(call, "CreateOptions")
         objectmeta.check_kind(resource, obj)
         objectmeta.check_place(resource, objectmeta.check_metadata(obj), call.info.namespace)
         sent = obj["metadata"].get(MANAGED)
-        taken = content.take(resource, obj, options.validation)
+        taken = content.take(resource, obj, options.validation, content.Odd(body.repeated))
         objectmeta.begin(resource, taken.obj, self.clock.now())
         entry, warnings = await self._create_named(call, resource, (taken, sent), options)
-        body = renderer.one(entry, self.clock.now())
-        return json_answer(body, 201, media=renderer.accepted.media, warnings=warnings)
+        shown = renderer.one(entry, self.clock.now())
+        return json_answer(shown, 201, media=renderer.accepted.media, warnings=warnings)
 
     async def _create_named(
         self, call: Call, resource: Resource, new: tuple[content.Content, Any], options: WriteOptions
@@ -208,8 +211,8 @@ class Writer:
 
     async def update(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PUT of an object or of its status. Raises ApiError."""
-        sent = parse_object(await self.body(call), media_type(call.request))
-        options = self.options(call, "UpdateOptions")
+        body = read_sent(await self.body(call), media_type(call.request))
+        sent, options = body.obj, self.options(call, "UpdateOptions")
         objectmeta.check_kind(resource, sent)
         objectmeta.check_place(resource, objectmeta.check_metadata(sent), call.info.namespace)
         named = sent["metadata"].get("resourceVersion")
@@ -218,7 +221,8 @@ class Writer:
             return sent
 
         creates = resource.custom is None and strategy_of(resource.kind).puts and not call.info.subresource
-        return await self.change(call, resource, Wish(wanted, options, not named, creates))
+        wish = Wish(wanted, options, not named, creates, odd=lambda _: content.Odd(body.repeated))
+        return await self.change(call, resource, wish)
 
     async def change(self, call: Call, resource: Resource, wish: Wish) -> web.StreamResponse:
         """Replaces an object by what is wished, and answers with it. Raises ApiError."""
@@ -265,7 +269,7 @@ class Writer:
         objectmeta.check_name(meta, key.name)
         meta.pop("resourceVersion", None)
         sent = meta.get(MANAGED)
-        taken = content.take(resource, obj, wish.options.validation)
+        taken = content.take(resource, obj, wish.options.validation, wish.odd(obj))
         objectmeta.begin(resource, taken.obj, self.clock.now())
         if wish.owns and sent:
             taken.obj["metadata"][MANAGED] = sent
@@ -282,7 +286,7 @@ class Writer:
         old = decode(shown.value, shown.revision)
         wanted = await wish.make(content.shown(resource, decode(shown.value, shown.revision)))
         sent = wanted["metadata"].get(MANAGED)
-        taken = content.take(resource, wanted, wish.options.validation)
+        taken = content.take(resource, wanted, wish.options.validation, wish.odd(wanted))
         objectmeta.check_same(resource, taken.obj["metadata"], old, key.name)
         obj = self._merge(call, resource, taken.obj, old)
         context = AdmissionContext(

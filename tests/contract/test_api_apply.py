@@ -243,7 +243,9 @@ async def test_an_update_creates_where_the_kind_allows_it(admin: Any) -> None:
 
 
 def widget_crd() -> Any:
-    item = {"type": "object", "properties": {"name": {"type": "string"}, "on": {"type": "boolean"}}}
+    item = {
+        "type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "on": {"type": "boolean"}}
+    }  # fmt: skip
     part = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "type": "array", "items": item}
     spec = {
         "type": "object",

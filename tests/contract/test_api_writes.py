@@ -147,6 +147,29 @@ async def test_field_validation(admin: Any) -> None:
     assert (await admin.post(MAPS, {"metadata": {"name": "z"}, "data": ["a"]})).status == 400
 
 
+async def test_keys_that_stand_twice_are_named(admin: Any) -> None:
+    twice = b'{"metadata": {"name": "x"}, "dada": 1, "data": {"a": "1", "a": "2"}, "data": {"b": "1", "b": "2"}}'
+    strict = await admin.post(f"{MAPS}?fieldValidation=Strict", twice)
+    said = 'strict decoding error: unknown field "dada", duplicate field "data", duplicate field "data.b"'
+    assert strict.status == 400 and strict.json["message"].endswith(said)
+    warned = await admin.post(MAPS, twice)
+    assert warned.json["data"] == {"b": "2"} and len(warned.headers.getall("Warning")) == 3
+    text = b"metadata:\n  name: y\ndata:\n  a: '1'\n  a: '2'\n"
+    as_yaml = await admin.call("POST", f"{MAPS}?fieldValidation=Strict", text, Content_Type="application/yaml")
+    assert 'yaml: unmarshal errors:\n  line 5: key "a" already set in map' in as_yaml.json["message"]
+    loose = await admin.call("POST", f"{MAPS}?fieldValidation=Ignore", text, Content_Type="application/yaml")
+    assert loose.status == 201 and loose.json["data"] == {"a": "2"}
+    patch = b'{"data": {"c": "1", "c": "2"}}'
+    refused = await admin.call(
+        "PATCH", f"{MAPS}/x?fieldValidation=Strict", patch, Content_Type="application/merge-patch+json"
+    )
+    assert refused.status == 422 and refused.json["message"].endswith('strict decoding error: duplicate field "data.c"')
+    config = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: z\ndata:\n  a: '1'\n  a: '2'\n"
+    path = f"{MAPS}/z?fieldManager=m&fieldValidation=Strict"
+    applied = await admin.call("PATCH", path, config, Content_Type="application/apply-patch+yaml")
+    assert applied.status == 400 and 'line 7: key "a" already set in map' in applied.json["message"]
+
+
 async def test_dry_runs_change_nothing(admin: Any, running: Any) -> None:
     await made(admin, MAPS, {"metadata": {"name": "x"}})
     before = await running.store.revision()
@@ -241,7 +264,7 @@ async def test_generated_names(admin: Any) -> None:
 
 async def test_unsupported_subresources_say_so(admin: Any) -> None:
     await made(admin, PODS, pod())
-    for name in ("exec", "attach", "portforward", "eviction", "proxy/x"):
+    for name in ("exec", "attach", "portforward", "proxy/x"):
         found = await admin.post(f"{PODS}/p/{name}", {})
         assert found.status == 501 and "not supported" in found.json["message"], name
     assert (await admin.get(f"{PODS}/p/nonsense")).status == 404

@@ -39,7 +39,7 @@ def test_unknown_fields_are_cut_off_and_named_with_their_paths() -> None:
 
 
 def test_strict_validation_speaks_as_upstream_does() -> None:
-    error = strict_error(PODS, ("spec.foo", "spec.bar"))
+    error = strict_error(PODS, map(unknown_field, ("spec.foo", "spec.bar")))
     assert error.code == 400
     assert error.message == (
         'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.foo", '

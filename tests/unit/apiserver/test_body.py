@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polder.api.errors import ApiError
-from polder.apiserver.body import DEPTH_LIMIT, check_depth, parse_body, parse_object
+from polder.apiserver.body import DEPTH_LIMIT, check_depth, parse_body, parse_object, read_sent
 
 YAML = "application/yaml"
 
@@ -43,7 +43,13 @@ def test_yaml_is_read_as_json_would_be() -> None:
     assert found["d"] == {"<<": 1}
 
 
-@pytest.mark.parametrize("text", [b"a: 1\na: 2\n", b"1: x\n'1': y\n", b"a: .inf", b"a: .nan", b"? {a: b}\n: c"])
+def test_yaml_keys_that_stand_twice_are_told() -> None:
+    assert parse_object(b"a: 1\na: 2\n", YAML) == {"a": 2}
+    said = read_sent(b"b:\n  1: x\n  '1': y\n", YAML).repeated
+    assert said == ('yaml: unmarshal errors:\n  line 3: key "1" already set in map',)
+
+
+@pytest.mark.parametrize("text", [b"a: .inf", b"a: .nan", b"? {a: b}\n: c"])
 def test_yaml_that_json_cannot_say(text: bytes) -> None:
     with pytest.raises(ApiError) as refused:
         parse_body(text, YAML)
