@@ -19,6 +19,7 @@ from polder.api.meta import Raw
 from polder.apiserver.objects import decode_entry
 from polder.apiserver.outcalls import Outcalls, Place
 from polder.apiserver.outconn import Pair
+from polder.apiserver.proxytrust import PROXY_NAME
 from polder.apiserver.webhooks_index import Found, Registrations
 from polder.base.clock import Clock
 from polder.base.ids import TenantName
@@ -27,8 +28,6 @@ from polder.system.pki import LEAF_LIFE, Pki
 
 API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
 OWN_GROUPS: Final = frozenset(kind.group for kind in BUILT_IN)
-PROXY_NAME: Final = "system:polder:front-proxy:"
-"""With the tenant's name, the common name of the certificate that its extension servers see."""
 _RENEW: Final = LEAF_LIFE.total_seconds() * 2 / 3
 _PAIRS: Final = 256
 
@@ -39,17 +38,18 @@ class ProxyPairs:
     def __init__(self, pki: Pki, clock: Clock) -> None:
         self._pki = pki
         self._clock = clock
-        self._made: OrderedDict[TenantName, tuple[float, Pair]] = OrderedDict()
+        self._made: OrderedDict[tuple[TenantName, int], tuple[float, Pair]] = OrderedDict()
 
     def of(self, tenant: TenantName) -> Pair:
-        """The tenant's, made anew at two thirds of its life."""
-        now, known = self._clock.monotonic(), self._made.get(tenant)
+        """The tenant's, made anew at two thirds of its life, and by other authorities."""
+        key = (tenant, self._pki.generation)
+        now, known = self._clock.monotonic(), self._made.get(key)
         if known is None or now - known[0] > _RENEW:
             leaf = self._pki.issue_front_proxy(PROXY_NAME + tenant)
-            known = self._made[tenant] = now, Pair(leaf.certificate, leaf.key)
+            known = self._made[key] = now, Pair(leaf.certificate, leaf.key)
             while len(self._made) > _PAIRS:
                 self._made.popitem(last=False)
-        self._made.move_to_end(tenant)
+        self._made.move_to_end(key)
         return known[1]
 
 

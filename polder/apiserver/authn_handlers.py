@@ -12,7 +12,7 @@ from polder.api.meta import Raw
 from polder.apiserver.answers import raw_answer
 from polder.apiserver.authn import Authenticator
 from polder.apiserver.body import media_type, parse_object, read_body
-from polder.apiserver.hooks import Call
+from polder.apiserver.hooks import Call, Handler
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.token_claims import ACCOUNT_KIND, ALGORITHM, AUDIENCE, ISSUER, TokenError
 from polder.apiserver.token_requests import TokenRequests
@@ -39,6 +39,18 @@ class CredentialHandlers:
     requests: TokenRequests
     rules: NodeRules
     clock: Clock
+
+    def resources(self) -> dict[tuple[str, str], Handler]:
+        """By resource and subresource."""
+        return {
+            ("serviceaccounts", "token"): self.token,
+            (REVIEW.qualified, ""): self.token_review,
+            (SELF.qualified, ""): self.self_review,
+        }
+
+    def paths(self) -> dict[str, Handler]:
+        """By path."""
+        return {JWKS_PATH: self.key_set, OPENID_PATH: self.openid}
 
     async def token(self, call: Call) -> web.StreamResponse:
         """``serviceaccounts/token``."""

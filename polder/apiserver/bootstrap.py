@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from polder.api.core import ConfigMap, Namespace, Service, ServiceAccount
 from polder.api.discovery import EndpointSlice
+from polder.api.endpoints import Endpoints
 from polder.api.kinds import kind_of
 from polder.api.meta import Object, Raw
 from polder.api.polder import DEFAULT_NETWORK, DEFAULT_ROUTER, SYSTEM_NAMESPACE, Network, Router
 from polder.apiserver.objects import encode
 from polder.apiserver.projection import leftovers
+from polder.apiserver.proxytrust import CONFIG_MAP as PROXY_CONFIG_MAP
 from polder.apiserver.tenancy import TenantRecord, Tenants, record_of
 from polder.apiserver.tokens import signing_key_key, signing_key_put
 from polder.base.clock import Clock, stamp
@@ -45,6 +47,7 @@ class Bootstrap:
     clock: Clock
     ca: Callable[[], str]
     store: Store | None = None
+    proxies: Callable[[TenantName], dict[str, str]] | None = None
 
     def tenant(self, value: bytes) -> list[Op]:
         """What to commit beside a new Tenant, whose stored value is given."""
@@ -76,6 +79,11 @@ class Bootstrap:
             self._put(tenant, ConfigMap, name, ROOT_CA_MAP, {"data": {"ca.crt": self.ca()}}),
         )
 
+    def proxy_trust(self, tenant: TenantName) -> Put:
+        """By what the tenant's extension API servers believe our proxy."""
+        data = self.proxies(tenant) if self.proxies is not None else {}
+        return self._put(tenant, ConfigMap, SYSTEM_NAMESPACE, PROXY_CONFIG_MAP, {"data": data})
+
     def _common(self, record: TenantRecord, namespaces: Sequence[str]) -> list[Put]:
         tenant, puts = record.name, []
         for name in namespaces:
@@ -86,7 +94,7 @@ class Bootstrap:
         puts.append(self._put(tenant, Router, SYSTEM_NAMESPACE, DEFAULT_ROUTER, router))
         network = {"spec": {"cidr": record.pod_cidr, "router": DEFAULT_ROUTER}}
         puts.append(self._put(tenant, Network, SYSTEM_NAMESPACE, DEFAULT_NETWORK, network))
-        return puts + self._service(record)
+        return [*puts, self.proxy_trust(tenant), *self._service(record)]
 
     def _service(self, record: TenantRecord) -> list[Put]:
         """The API inside the tenant: the router's own namespace answers at this address, so it is its own endpoint."""
@@ -107,9 +115,11 @@ class Bootstrap:
             "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
             "ports": [port],
         }
+        subset: Raw = {"addresses": [{"ip": address}], "ports": [port]}
         return [
             self._put(record.name, Service, "default", SERVICE, {"spec": spec, "status": {"loadBalancer": {}}}),
             self._put(record.name, EndpointSlice, "default", SERVICE, slice_),
+            self._put(record.name, Endpoints, "default", SERVICE, {"subsets": [subset]}),
         ]
 
     def _put(self, tenant: TenantName, type_: type[Object], namespace: str, name: str, body: Raw) -> Put:
@@ -131,6 +141,8 @@ def _labels(type_: type[Object], name: str) -> dict[str, str]:
         return {"kubernetes.io/metadata.name": name}
     if type_ is Service:
         return {"component": "apiserver", "provider": "kubernetes"}
+    if type_ is Endpoints:
+        return {"endpointslice.kubernetes.io/skip-mirror": "true"}
     if type_ is EndpointSlice:
         return {"kubernetes.io/service-name": SERVICE}
     return {}

@@ -9,11 +9,12 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass, field
+from functools import partial
 
 from polder.api.meta import Raw
 from polder.apiserver.agentcerts import AgentCertificates
 from polder.apiserver.authn_build import AuthnSettings, Known
-from polder.apiserver.authn_handlers import JWKS_PATH, OPENID_PATH, REVIEW, SELF, CredentialHandlers
+from polder.apiserver.authn_handlers import CredentialHandlers
 from polder.apiserver.authz import CERTIFICATES_PATH, STREAM_PATH
 from polder.apiserver.authz_build import AuthzSettings, authorization
 from polder.apiserver.bootstrap import Bootstrap
@@ -21,10 +22,12 @@ from polder.apiserver.dial import Dialer
 from polder.apiserver.entry import Contexts, Entry, ServeSocket
 from polder.apiserver.hooks import Layers, Parts
 from polder.apiserver.impersonation import Impersonation
+from polder.apiserver.internal_tokens import ACCOUNT_TOKEN_PATH, AccountTokens
 from polder.apiserver.logs import Logs
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.outcalls import Outcalls
 from polder.apiserver.projection_guard import PlatformObjects
+from polder.apiserver.proxytrust import ProxyTrust, proxy_trust
 from polder.apiserver.rbac_guard import Escalation
 from polder.apiserver.reviews import AccessReviews
 from polder.apiserver.share import Share
@@ -58,7 +61,8 @@ class IdentityLayer:
         self.tenants = Tenants(store, settings.root_pod_cidr, settings.root_service_cidr)
         self.tokens = Tokens(store, self.tenants, clock)
         self.share = Share(store)
-        self.bootstrap = Bootstrap(clock, lambda: pki.trust, store)
+        self.bootstrap = Bootstrap(clock, lambda: pki.trust, store, partial(proxy_trust, pki))
+        self._proxies = ProxyTrust(store, pki, self.tenants, self.bootstrap.proxy_trust)
         self._rules = NodeRules(store, self.share)
         self._entry = Entry(Contexts(pki, clock), self.tenants, self.share, self._serve_socket)
         self.streams = NodeStreams({"api": self._enter})
@@ -79,17 +83,15 @@ class IdentityLayer:
             self.outcalls,
             (self._rules, Escalation(authorizer, self._authorization.rbac), PlatformObjects(store)),
             {
-                ("serviceaccounts", "token"): handlers.token,
-                (REVIEW.qualified, ""): handlers.token_review,
-                (SELF.qualified, ""): handlers.self_review,
+                **handlers.resources(),
                 **AccessReviews(authorizer).handlers(),
                 ("pods", "log"): Logs(store, self.streams).serve,
             },
             {
                 STREAM_PATH: self.streams.serve,
                 CERTIFICATES_PATH: certificates.serve,
-                JWKS_PATH: handlers.key_set,
-                OPENID_PATH: handlers.openid,
+                **handlers.paths(),
+                ACCOUNT_TOKEN_PATH: AccountTokens(store, self.tokens).serve,
             },
             Impersonation(authorizer),
             Layers(self._authorization.policies.wrote, settings.root_service_cidr),
@@ -102,7 +104,12 @@ class IdentityLayer:
     async def start(self) -> None:
         """Makes what root needs, and learns the nodes' shares. Call it before the server listens."""
         await self.bootstrap.ensure_root(self._store, self.tenants)
+        await self.publish()
         await self.share.load()
+
+    async def publish(self) -> None:
+        """Tells extension API servers by which authority our proxy is known: at the start, and when it is rolled over."""
+        await self._proxies.publish()
 
     async def run(self) -> None:
         """Follows the nodes' shares and the tenants' roles until cancelled. What it raises is a defect: the process should

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,8 +32,9 @@ class Changed:
 
 @dataclass
 class ServerCertificates:
-    """The files, and what is told when they change. ``reload`` makes the listeners read the serving certificate again;
-    ``clients`` are those of the server's own parts.
+    """The files, and what is told when they change. ``reload`` makes the listeners read the serving certificate again,
+    ``publish`` writes down for extension servers by which authority our proxy is known; ``clients`` are those of the
+    server's own parts.
     """
 
     pki: Pki
@@ -42,6 +43,7 @@ class ServerCertificates:
     clock: Clock
     clients: list[Client] = field(default_factory=list)
     reload: Callable[[], None] = lambda: None
+    publish: Callable[[], Awaitable[None]] | None = None
     trust_changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -94,3 +96,8 @@ class ServerCertificates:
                 group.create_task(client.refresh())
         if changed.authorities:
             self.trust_changed.set()
+            group.create_task(self._publish())
+
+    async def _publish(self) -> None:
+        if self.publish is not None:
+            await self.publish()

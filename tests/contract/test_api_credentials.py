@@ -103,7 +103,7 @@ async def test_nobody_leaves_a_tenant_in_anothers_name(running, admin, acme):
         for path in (
             "/tenants/globex" + PODS,
             "/tenants/*/api/v1/pods",
-            "/tenants/root/api/v1/nodes",
+            f"/tenants/{ROOT}/api/v1/nodes",
             "/tenants/nobody" + PODS,
         ):
             answer = await acme.get(path, Impersonate_User=name, Impersonate_Group=group)
@@ -126,7 +126,8 @@ async def test_impersonation_needs_the_right_to_it(running, acme):
                                   "resourceNames": ["bob"]}], "alice")  # fmt: skip
     assert (await whoami(alice, Impersonate_User="bob"))["username"] == "bob"
     for more in ({"Impersonate_User": "ben"}, {"Impersonate_User": "bob", "Impersonate_Group": "dev"},
-                 {"Impersonate_User": "bob", "Impersonate_Uid": "1"}, {"Impersonate_User": "bob", "Impersonate-Extra-a.b%2fc": "d"},
+                 {"Impersonate_User": "bob", "Impersonate_Uid": "1"},
+                 {"Impersonate_User": "bob", "Impersonate-Extra-a.b%2fc": "d"},
                  {"Impersonate_User": "system:serviceaccount:default:default"}):  # fmt: skip
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         assert (await alice.post(SELF, body, **more)).status == 403

@@ -213,6 +213,28 @@ async def test_an_agent_follows_the_roll_over_of_both_its_authorities(platform, 
     assert not await looked_after()
 
 
+async def test_extension_servers_learn_by_which_authority_our_proxy_is_known(platform):
+    pair = platform.write(platform.leaf())
+    tenant = {"apiVersion": "polder.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "acme"}}
+    trust, path = platform.pki.trust, "/apis/polder.dev/v1alpha1/tenants"
+    assert (await platform.ask(path, trust=trust, pair=pair, method="POST", body=tenant))[0] == 201
+    where = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+
+    async def known(prefix):
+        return (await platform.ask(prefix + where, trust=trust, pair=pair))[1]["data"]
+
+    async def is_known():
+        wanted = platform.pki.authority("front-proxy").bundle.decode()
+        found = [await known(prefix) for prefix in ("", "/tenants/acme")]
+        return all(data["requestheader-client-ca-file"] == wanted for data in found)
+
+    assert await is_known()
+    assert (await known("/tenants/acme"))["requestheader-allowed-names"] == '["system:polder:front-proxy:acme"]'
+    assert "client-ca-file" not in await known("/tenants/acme")
+    rotate(platform.pki, "front-proxy", Output())
+    await platform.until(is_known)
+
+
 async def test_a_running_server_renews_at_two_thirds(platform, monkeypatch):
     trust = platform.pki.trust
     directory = platform.pki.directory

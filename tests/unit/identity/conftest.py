@@ -80,7 +80,7 @@ class World:
     async def keys(self, tenant: str) -> list[Key]:
         found = []
         for resource in (
-            "namespaces", "serviceaccounts", "configmaps", "services", "endpointslices.discovery.k8s.io",
+            "namespaces", "serviceaccounts", "configmaps", "services", "endpointslices.discovery.k8s.io", "endpoints",
             "networks.polder.dev", "routers.polder.dev", "pods", "secrets",
         ):  # fmt: skip
             found += [e.key for e in (await self.store.list(Prefix(resource, tenant))).entries]

@@ -26,7 +26,8 @@ async def test_a_tenant_is_whole_from_its_first_revision(world):
     spaces = {"default", "kube-system", "kube-public"}
     assert await names(world, "namespaces", "initech") == {("", n) for n in spaces}
     assert await names(world, "serviceaccounts", "initech") == {(n, "default") for n in spaces}
-    assert await names(world, "configmaps", "initech") == {(n, "kube-root-ca.crt") for n in spaces}
+    trust = {("kube-system", "extension-apiserver-authentication")}
+    assert await names(world, "configmaps", "initech") == {(n, "kube-root-ca.crt") for n in spaces} | trust
     assert await names(world, "networks.polder.dev", "initech") == {("kube-system", "default")}
     assert await names(world, "routers.polder.dev", "initech") == {("kube-system", "default")}
     service = orjson.loads((await world.store.get(Key("services", "initech", "default", "kubernetes"))).value)
