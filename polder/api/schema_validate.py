@@ -5,6 +5,7 @@ What one object may cost is bounded: junctors over lists multiply. Patterns are 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -23,6 +24,8 @@ WORK_LIMIT: Final = 1_000_000
 TURN_LIMIT: Final = 1_500
 """Steps that an event loop's turn has time for."""
 _SHOWN: Final = 50
+_ALTERNATIVE: Final = 4
+"""Problems of an alternative that are shown."""
 _NOWHERE: Final = Field("<nil>")
 """Where upstream puts what junctors say."""
 
@@ -187,10 +190,15 @@ def _combined(schema: Raw, value: Any, at: Field, work: Work) -> Iterator[FieldE
         yield _NOWHERE.invalid("", f'"{at.path}" must not validate the schema (not)')
 
 
+def _few(schema: Raw, value: Any, at: Field, work: Work) -> list[FieldError]:
+    """The first problems of an alternative: more of them tell nobody more."""
+    return list(itertools.islice(validate(schema, value, at, work), _ALTERNATIVE))
+
+
 def _any_of(schema: Raw, value: Any, at: Field, work: Work) -> Iterator[FieldError]:
     first: list[FieldError] | None = None
     for part in schema.get("anyOf") or ():
-        problems = list(validate(part, value, at, work))
+        problems = _few(part, value, at, work)
         if not problems:
             return
         first = problems if first is None else first
@@ -201,7 +209,7 @@ def _any_of(schema: Raw, value: Any, at: Field, work: Work) -> Iterator[FieldErr
 
 def _one_of(schema: Raw, value: Any, at: Field, work: Work) -> Iterator[FieldError]:
     parts = schema.get("oneOf") or ()
-    results = [list(validate(part, value, at, work)) for part in parts]
+    results = [_few(part, value, at, work) for part in parts]
     fitting = sum(not problems for problems in results)
     if not parts or fitting == 1:
         return

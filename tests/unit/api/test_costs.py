@@ -11,9 +11,10 @@ import pytest
 
 from polder.api.errors import ApiError, Field
 from polder.api.patch import apply_json
+from polder.api.schema_validate import validate
 from polder.api.schemas import schema_of
 from polder.api.strategic import apply_strategic
-from polder.api.structural import apply_defaults, validate
+from polder.api.structural import apply_defaults
 from polder.api.validation.pods import validate_pod_update
 from polder.apiserver.body import YAML_LIMIT, parse_body
 from tests.unit.api.kit import KINDS
