@@ -13,7 +13,11 @@ from polder.api import jsonpath, podcolumns
 from polder.api.columns import AGE, NAME, NONE, TENANT, UNKNOWN, Column, count, integer, part, since, text
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
+from polder.api.tables_cluster import CLUSTER
+from polder.api.tables_workloads import WORKLOADS
 
+_PLAIN: Final = (NAME, Column("Created At", lambda obj, _: part(obj, "metadata.creationTimestamp"), "date"))
+"""A kind that has no columns of its own: roles, limit ranges, definitions of custom kinds."""
 _ROLE: Final = "node-role.kubernetes.io/"
 
 
@@ -23,7 +27,7 @@ def columns_of(
     """The columns of a kind; ``declared`` are a custom kind's ``additionalPrinterColumns``; ``tenants`` puts the tenant
     first.
     """
-    found = list(_BY_RESOURCE.get(kind.resource, (NAME, AGE)) if declared is None else custom_columns(declared))
+    found = list(_BY_RESOURCE.get(kind.resource, _PLAIN) if declared is None else custom_columns(declared))
     return [TENANT, *found] if tenants else found
 
 
@@ -77,6 +81,18 @@ def _service_ports(service: Raw, _: datetime) -> str:
         node = f":{port['nodePort']}" if port.get("nodePort") else ""
         shown.append(f"{port.get('port', 0)}{node}/{port.get('protocol', 'TCP')}")
     return ",".join(shown) or NONE
+
+
+def _external(service: Raw, _: datetime) -> str:
+    spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return str(spec.get("externalName", ""))
+    balanced: set[str] = set()
+    if spec.get("type") == "LoadBalancer":
+        points = part(service, "status.loadBalancer.ingress") or ()
+        balanced = {str(point.get("ip") or point.get("hostname") or "") for point in points} - {""}
+    shown = [*sorted(balanced), *(spec.get("externalIPs") or ())]
+    return ",".join(shown) or ("<pending>" if spec.get("type") == "LoadBalancer" else NONE)
 
 
 def _selector(obj: Raw, _: datetime) -> str:
@@ -154,7 +170,7 @@ _BY_RESOURCE: Final[dict[str, tuple[Column, ...]]] = {
         NAME,
         text("Type", "spec.type"),
         text("Cluster-IP", "spec.clusterIP", missing=NONE),
-        Column("External-IP", lambda service, _: ",".join(part(service, "spec.externalIPs") or ()) or NONE),
+        Column("External-IP", _external),
         Column("Port(s)", _service_ports),
         AGE,
         Column("Selector", _selector, priority=1),
@@ -170,10 +186,6 @@ _BY_RESOURCE: Final[dict[str, tuple[Column, ...]]] = {
         AGE,
     ),
     "leases.coordination.k8s.io": (NAME, text("Holder", "spec.holderIdentity"), AGE),
-    "customresourcedefinitions.apiextensions.k8s.io": (
-        NAME,
-        Column("Created At", lambda crd, _: part(crd, "metadata.creationTimestamp"), "date"),
-    ),
     "tenants.polder.dev": (
         NAME,
         text("Phase", "status.phase"),
@@ -216,6 +228,8 @@ _BY_RESOURCE: Final[dict[str, tuple[Column, ...]]] = {
         text("Node", "spec.node", priority=1),
         AGE,
     ),
+    **WORKLOADS,
+    **CLUSTER,
 }
 
 

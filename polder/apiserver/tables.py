@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from polder.api.columns import Column
+from polder.api.convert import convert, stored_form
 from polder.api.meta import Raw
 from polder.api.tables import cells, columns_of, definition
 from polder.apiserver.catalog import Resource
@@ -48,7 +50,8 @@ def heading(resource: Resource, options: Options) -> Raw:
 def rows(resource: Resource, objs: Sequence[Raw], now: datetime, options: Options) -> list[Raw]:
     """The rows of objects."""
     columns = _columns(resource, options)
-    return [_row(columns, obj, now, options) for obj in objs]
+    form = resource.kind if resource.custom is not None else stored_form(resource.kind)
+    return [_row(cells(columns, convert(obj, form), now), obj, options) for obj in objs]
 
 
 def _columns(resource: Resource, options: Options) -> Sequence[Column]:
@@ -67,8 +70,8 @@ def bookmark(obj: Raw, revision: str, version: str) -> Raw:
     }
 
 
-def _row(columns: Sequence[Column], obj: Raw, now: datetime, options: Options) -> Raw:
-    row: Raw = {"cells": cells(columns, obj, now)}
+def _row(shown: Sequence[Any], obj: Raw, options: Options) -> Raw:
+    row: Raw = {"cells": shown}
     if options.include == "Object":
         row["object"] = obj
     elif options.include != "None":
