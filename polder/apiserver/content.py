@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from polder.api import conform, strategies
 from polder.api.convert import convert, is_stored_form, stored_form
 from polder.api.defaults import default, initial_status
@@ -40,6 +42,10 @@ class Odd:
 
 
 NOTHING_ODD: Final = Odd()
+_OWNERS_WARNING: Final = (
+    ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject "
+    "such requests as early as 1.24; please fix your requests;"
+)
 
 
 def take(resource: Resource, obj: Raw, validation: FieldValidation, odd: Odd = NOTHING_ODD) -> Content:
@@ -54,13 +60,28 @@ def take(resource: Resource, obj: Raw, validation: FieldValidation, odd: Odd = N
         if not is_stored_form(resource.kind):
             form = stored_form(resource.kind)
             obj = conform.conform(form, convert(obj, form)).obj
+    warnings = _single_owners(obj)
     if not sentences or validation is FieldValidation.IGNORE:
-        return Content(obj)
+        return Content(obj, warnings)
     if validation is FieldValidation.STRICT:
         if odd.patch:
             raise conform.strict_patch_error(odd.patch, sentences)
         raise conform.strict_error(resource.kind, sentences)
-    return Content(obj, sentences)
+    return Content(obj, (*sentences, *warnings))
+
+
+def _single_owners(obj: Raw) -> tuple[str, ...]:
+    """Leaves out owners that are named twice, in place; what to warn of."""
+    owners = obj["metadata"].get("ownerReferences") or []
+    if len(owners) < 2:
+        return ()
+    kept = list({orjson.dumps(owner, option=orjson.OPT_SORT_KEYS): owner for owner in owners}.values())
+    if len(kept) == len(owners):
+        return ()
+    obj["metadata"]["ownerReferences"] = kept
+    uids = [str(owner.get("uid", "")) for owner in owners]
+    twice = " ".join(dict.fromkeys(uid for at, uid in enumerate(uids) if uid in uids[:at]))
+    return (f"{_OWNERS_WARNING} duplicate UID(s) observed: [{twice}]",)
 
 
 def shown(resource: Resource, obj: Raw) -> Raw:

@@ -40,6 +40,12 @@ CRD_CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
 DEFAULT_GRACE: Final = 30
 _ALWAYS: Final = {"customresourcedefinitions.apiextensions.k8s.io": CRD_CLEANUP}
 """Finalizers that every deletion of a kind gets."""
+_ORPHANING: Final = frozenset({"jobs.batch", "replicationcontrollers"})
+"""Kinds whose dependents stay unless a deletion says otherwise."""
+_JOBS_WARNING: Final = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +77,11 @@ class Deleter:
         if current is None:
             raise not_found(resource.kind, key.name)
         entry, gone = await self.remove(By.of(call), resource, current, options)
+        warnings = (_JOBS_WARNING,) if resource.kind.resource == "jobs.batch" and not options.policy else ()
         if gone and resource.kind.resource != "pods":
-            return json_answer(orjson.dumps(success(_details(resource, decode(entry.value, 0)))))
-        entry = await resource.served(entry)
-        return json_answer(renderer.one(entry, self.writer.clock.now()), media=renderer.accepted.media)
+            return json_answer(orjson.dumps(success(_details(resource, decode(entry.value, 0)))), warnings=warnings)
+        body = renderer.one(await resource.served(entry), self.writer.clock.now())
+        return json_answer(body, media=renderer.accepted.media, warnings=warnings)
 
     async def delete_collection(self, call: Call, resource: Resource) -> web.StreamResponse:
         """DELETE of a collection: the objects that were removed or marked. Raises ApiError."""
@@ -199,6 +206,8 @@ def _check_preconditions(resource: Resource, old: Raw, options: DeleteOptions) -
 def _finalizers(resource: Resource, present: list[str], policy: str, deleting: bool) -> list[str]:
     """What must be taken away before the object goes."""
     found = list(present)
+    if not policy and resource.kind.resource in _ORPHANING and not {FOREGROUND, ORPHAN} & set(present):
+        policy = "Orphan"
     if policy:
         found = [f for f in found if f not in {FOREGROUND, ORPHAN}]
         if policy != "Background":

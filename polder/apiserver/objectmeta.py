@@ -156,11 +156,11 @@ def _keep(resource: Resource, meta: Raw, before: Raw) -> None:
         raise invalid(resource.kind, meta["name"], problems)
 
 
-def with_status(resource: Resource, sent: Raw, old: Raw) -> Raw:
-    """What stands with the status that was sent, and with its metadata where such writes of the kind change it. Raises
-    ApiError 422.
+def with_status(resource: Resource, sent: Raw, old: Raw, *, by_node: bool) -> Raw:
+    """What stands with the status that was sent, and with its metadata where such writes of the kind change it: labels and
+    annotations are no node's to give. Raises ApiError 422.
     """
-    stays = metadata_stays(resource.kind, custom=resource.custom is not None)
+    stays = by_node or metadata_stays(resource.kind, custom=resource.custom is not None)
     meta = dict(old["metadata"]) if stays else with_metadata(resource, sent, old)
     obj = {**old, "metadata": meta}
     obj.pop("status", None)

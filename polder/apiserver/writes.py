@@ -36,6 +36,7 @@ from polder.apiserver.options import WriteOptions, write_options
 from polder.apiserver.parts import PARTS
 from polder.apiserver.reads import key_of, renderer_of
 from polder.apiserver.settings import ServerSettings
+from polder.apiserver.types import Role
 from polder.base.clock import Clock, stamp
 from polder.base.ids import EVERY_TENANT
 from polder.store.protocol import ConflictError, Delete, Entry, Key, Put, Store
@@ -309,7 +310,7 @@ class Writer:
             meta = objectmeta.with_metadata(resource, sent, old) if part.metadata else dict(old["metadata"])
             return {**part.merge(sent, old, stamp(self.clock.now())), "metadata": meta}
         if call.info.subresource == "status":
-            return objectmeta.with_status(resource, sent, old)
+            return objectmeta.with_status(resource, sent, old, by_node=call.who.role is Role.NODE)
         objectmeta.carry_over(resource, sent, old)
         return sent
 

@@ -180,6 +180,47 @@ async def test_dry_runs_change_nothing(admin: Any, running: Any) -> None:
     assert await running.store.revision() == before
 
 
+async def test_a_node_writes_a_pods_status_and_nothing_else(admin: Any, running: Any) -> None:
+    await bound(admin)
+    sent = {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}, "status": {"phase": "Running"}}
+    found = await running.node("n").patch(f"{PODS}/p/status", sent)
+    assert found.status == 200 and found.json["status"]["phase"] == "Running"
+    assert not {"labels", "annotations"} & set(found.json["metadata"])
+
+
+async def test_an_owner_that_is_named_twice_counts_once(admin: Any) -> None:
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u-1"}
+    found = await admin.post(MAPS, {"metadata": {"name": "x", "ownerReferences": [owner, owner]}})
+    assert found.json["metadata"]["ownerReferences"] == [owner]
+    assert "duplicate UID(s) observed: [u-1]" in found.headers["Warning"]
+
+
+async def test_jobs_leave_their_pods_behind_unless_told_otherwise(admin: Any) -> None:
+    path = "/apis/batch/v1/namespaces/default/jobs"
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}
+    for name in ("a", "b"):
+        await made(admin, path, {"metadata": {"name": name}, "spec": {"template": template}})
+    kept = await admin.delete(f"{path}/a")
+    assert kept.json["metadata"]["finalizers"] == ["orphan"] and "preserved by default" in kept.headers["Warning"]
+    gone = await admin.delete(f"{path}/b?propagationPolicy=Background")
+    assert gone.json["status"] == "Success" and "Warning" not in gone.headers
+
+
+async def test_deleting_a_collection_by_pages(admin: Any) -> None:
+    for number in range(5):
+        await made(admin, MAPS, {"metadata": {"name": f"m{number}", "labels": {"a": "b"}}})
+    some = await admin.delete(f"{MAPS}?labelSelector=a%3Db&limit=2")
+    assert len(some.json["items"]) == 2
+    assert len((await admin.get(f"{MAPS}?labelSelector=a%3Db")).json["items"]) == 3
+    services = "/api/v1/namespaces/default/services"
+    await made(admin, services, {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})
+    gone = await admin.delete(services)
+    assert gone.status == 200 and [o["metadata"]["name"] for o in gone.json["items"]] == ["s"]
+    assert (await admin.get(f"{services}/kubernetes")).status == 200
+    uid = {"preconditions": {"uid": "0"}}
+    assert (await admin.delete(MAPS, uid)).status == 409
+
+
 async def test_finalizers_hold_an_object(admin: Any) -> None:
     first = await made(admin, MAPS, {"metadata": {"name": "x", "finalizers": ["a.b/c"]}})
     held = (await admin.delete(f"{MAPS}/x")).json
