@@ -18,8 +18,8 @@ from polder.base.ids import TenantName
 from polder.client.errors import UnreachableError
 from polder.main.config import ServerConfig, load
 from polder.main.credentials import Credentials
-from polder.main.hostnet import cluster_of
-from polder.main.storage import open_raw
+from polder.main.hostnet import cluster_of, read_record
+from polder.main.storage import config_file, open_raw
 from polder.store.backup import Summary, check, read_store
 
 
@@ -65,10 +65,13 @@ async def from_store(args: argparse.Namespace, config: ServerConfig) -> Summary:
 
 
 async def _run(args: argparse.Namespace) -> Summary:
-    try:
-        return await from_server(args)
-    except UnreachableError:
-        return await from_store(args, load(cluster_of(args.state).server_folder / "server.yaml", ServerConfig))
+    record = read_record(args.state / "cluster.json")
+    if args.config is None and record is not None and record.running:
+        try:
+            return await from_server(args)
+        except UnreachableError:
+            pass  # it is down: its store is free
+    return await from_store(args, load(args.config or config_file(args.state), ServerConfig))
 
 
 def command(args: argparse.Namespace) -> int:
@@ -80,4 +83,6 @@ def command(args: argparse.Namespace) -> int:
     print(f"saved {what}: {summary.rows} rows at revision {summary.header.revision} in {args.file}")
     if summary.keys:
         print(f"its secrets stay sealed with {', '.join(summary.keys)}: keep the keyring, apart from the backup")
+    if not summary.header.tenant:
+        print("the authorities' certificates and keys are files, not objects: keep the folder pki as well")
     return 0

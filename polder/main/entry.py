@@ -98,11 +98,13 @@ def _storage_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
     backup.add_argument("file", type=Path)
     backup.add_argument("--tenant", default="", metavar="NAME")
     backup.add_argument("--force", action="store_true", help="replace the file")
+    backup.add_argument("--config", type=Path, metavar="FILE", help="a stopped server's configuration")
     backup.set_defaults(module="polder.main.backup")
     restore = commands.add_parser("restore", help="everything into a stopped server, or one tenant into a running one")
     restore.add_argument("file", type=Path)
     restore.add_argument("--tenant", default="", metavar="NAME[=NEWNAME]")
     restore.add_argument("--force", action="store_true", help="delete what a store that is not empty has")
+    restore.add_argument("--config", type=Path, metavar="FILE", help="the stopped server's configuration")
     restore.set_defaults(module="polder.main.restore")
     secrets = commands.add_parser("secrets", help="the keys that seal secrets at rest").add_subparsers(
         required=True, metavar="ACTION"

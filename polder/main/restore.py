@@ -15,7 +15,7 @@ from polder.base.errors import PermanentError
 from polder.main.config import ServerConfig, load
 from polder.main.credentials import Credentials
 from polder.main.hostnet import cluster_of
-from polder.main.storage import open_store, seals_of
+from polder.main.storage import config_file, open_store, seals_of
 from polder.store.backup import BackupError, Summary, check, rows_of
 from polder.store.protocol import Key, Store
 from polder.store.restore import check_empty, restore_all
@@ -82,7 +82,7 @@ def command(args: argparse.Namespace) -> int:
     if not args.tenant:
         if saved:
             raise PermanentError(f"{args.file} holds tenant {saved}; restore it with --tenant {saved}[=NEWNAME]")
-        config = load(cluster_of(args.state).server_folder / "server.yaml", ServerConfig)
+        config = load(args.config or config_file(args.state), ServerConfig)
         count = asyncio.run(everything(args.file, config, summary, force=args.force))
         print(f"restored everything: {count} rows, as they were at revision {summary.header.revision}")
         return 0

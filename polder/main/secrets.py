@@ -7,9 +7,11 @@ import asyncio
 import json
 from pathlib import Path
 
+from polder.base.errors import PermanentError
 from polder.main.config import ServerConfig, load
-from polder.main.credentials import Credentials, ensure_keyring_file
+from polder.main.credentials import Credentials
 from polder.main.hostnet import cluster_of
+from polder.main.storage import config_file
 from polder.system.pki.sealing import Keyring, read_keyring
 
 
@@ -29,9 +31,10 @@ def _next(ring: Keyring) -> Keyring:
 
 def command(args: argparse.Namespace) -> int:
     """Runs `polder secrets add-key`, `rotate` and `prune`."""
-    cluster = cluster_of(args.state)
-    config = load(cluster.server_folder / "server.yaml", ServerConfig)
-    path = Path(config.sealing.keyring) if config.sealing is not None else ensure_keyring_file(cluster)
+    config = load(config_file(args.state), ServerConfig)
+    if config.sealing is None:
+        raise PermanentError(f"{config_file(args.state)} names no keyring: this cluster's secrets are not sealed")
+    path = Path(config.sealing.keyring)
     ring = read_keyring(path)
     match args.action:
         case "add-key":

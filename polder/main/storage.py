@@ -18,6 +18,11 @@ from polder.store.sqlite import open_sqlite
 from polder.system.rpc import Tls
 
 
+def config_file(state: Path) -> Path:
+    """Where `polder up` writes the server's configuration, which stays when the cluster is down."""
+    return state / "server" / "server.yaml"
+
+
 def etcd_settings(config: EtcdConfig) -> EtcdSettings:
     """Raises PermanentError naming the field."""
     if not config.endpoints:
