@@ -19,6 +19,7 @@ from polder.apiserver.aggregation_proxy import proxy_headers
 from polder.apiserver.dial import DialError
 from polder.apiserver.objects import decode_entry, encode
 from polder.apiserver.outcalls import Exchange
+from polder.apiserver.outcalls import said as why
 from polder.apiserver.types import Identity, Role
 from polder.apiserver.webhooks_index import Found
 from polder.base.clock import Clock, stamp
@@ -112,7 +113,7 @@ class Checks:
         except TimeoutError:
             problem = "context deadline exceeded"
         except (DialError, aiohttp.ClientError, OSError) as error:
-            problem = str(error) or type(error).__name__
+            problem = why(error)
         if problem:
             url = f"https://{name}.{namespace}.svc:{port}{path}"
             message = f"failing or missing response from {url}: {problem}"

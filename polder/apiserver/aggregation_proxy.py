@@ -17,7 +17,7 @@ from polder.apiserver.aggregation import Aggregation, Remote
 from polder.apiserver.dial import DialError
 from polder.apiserver.hooks import Call
 from polder.apiserver.listener import on_lost
-from polder.apiserver.outcalls import Exchange
+from polder.apiserver.outcalls import Exchange, said
 from polder.apiserver.settings import BODY_LIMIT
 from polder.apiserver.types import Identity
 from polder.base.ids import TenantName
@@ -93,7 +93,7 @@ class Proxy:
             log.info("tenant %s: %s: %s", tenant, remote.found.key.name, error)
             raise unavailable(f"error trying to reach service: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise unavailable(f"error trying to reach service: {error}") from error
+            raise unavailable(f"error trying to reach service: {said(error)}") from error
         finally:
             self._open[tenant] -= 1
             if not self._open[tenant]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -211,4 +212,4 @@ def _plain(error: OSError) -> str:
     """The system's words without numbers: ``connect: connection refused``."""
     if isinstance(error, socket.gaierror):
         return "lookup: no such host"
-    return f"connect: {error.strerror.lower()}" if error.strerror else str(error)
+    return f"connect: {os.strerror(error.errno).lower()}" if error.errno else str(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -114,12 +115,8 @@ class Outcalls:
             except aiohttp.ServerDisconnectedError as error:
                 if attempt:
                     raise OutcallError(f'Post "{place.url}": EOF') from error
-            except aiohttp.ClientError as error:
-                raise OutcallError(f'Post "{place.url}": {_said(error)}') from error
-            except ssl.SSLError as error:
-                raise OutcallError(f'Post "{place.url}": {_tls(error)}') from error
-            except OSError as error:
-                raise OutcallError(f'Post "{place.url}": {error.strerror or error}') from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise OutcallError(f'Post "{place.url}": {said(error)}') from error
         raise AssertionError("unreachable")
 
     @asynccontextmanager
@@ -168,8 +165,9 @@ class Outcalls:
         service = client_config.get("service")
         if service:
             name, namespace = str(service.get("name", "")), str(service.get("namespace", ""))
-            target = await self.resolve(tenant, namespace, name, int(service.get("port") or HTTPS))
-            return Place(Peer(target, f"{name}.{namespace}.svc", bundle, pair), url, _path_of(url))
+            port = int(service.get("port") or HTTPS)
+            target = await self.resolve(tenant, namespace, name, port)
+            return Place(Peer(target, f"{name}.{namespace}.svc", bundle, pair, port=port), url, _path_of(url))
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname:
             raise DialError("the URL must be https://host[:port]/path")
@@ -179,7 +177,7 @@ class Outcalls:
             target = await self.resolve(tenant, *local, port)
         else:
             target = Target(tenant, host, port)
-        return Place(Peer(target, host, bundle, pair), url, _path_of(url))
+        return Place(Peer(target, host, bundle, pair, port=port), url, _path_of(url))
 
     async def resolve(self, tenant: TenantName, namespace: str, name: str, port: int) -> Target:
         """A ready endpoint behind a port of a service, chosen at random. Raises DialError in upstream's words."""
@@ -273,7 +271,7 @@ def _local_service(host: str) -> tuple[str, str] | None:
 
 
 def _host(peer: Peer) -> str:
-    return peer.name if peer.target.port == HTTPS else f"{peer.name}:{peer.target.port}"
+    return peer.name if peer.port == HTTPS else f"{peer.name}:{peer.port}"
 
 
 async def _whole(answer: aiohttp.ClientResponse, url: str) -> bytes:
@@ -304,14 +302,19 @@ def _refusal(status: int, body: bytes) -> str:
     return f"the server could not handle the request (status {status})"
 
 
-def _said(error: aiohttp.ClientError) -> str:
+def said(error: BaseException) -> str:
+    """What went wrong with a connection, in the field's words. aiohttp wraps the system's errors."""
+    cause = error.__cause__ if isinstance(error, aiohttp.ClientError) and error.__cause__ is not None else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"tls: failed to verify certificate: x509: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"tls: {cause.reason or cause}"
+    if isinstance(cause, DialError):
+        return str(cause)
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "EOF"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "unexpected EOF"
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno).lower()
     return str(error) or type(error).__name__
-
-
-def _tls(error: ssl.SSLError) -> str:
-    """OpenSSL's reason in words of the field."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"tls: failed to verify certificate: x509: {error.verify_message}"
-    return f"tls: {error.reason or error}"

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from socket import socket
+from socket import AF_UNIX, socket
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -54,7 +54,8 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Whom to talk to: how to get there, which name its certificate must have, by which authorities (PEM, empty for the
-    system's), and what certificate to show. ``plain`` is without TLS. ``insecure`` accepts any certificate.
+    system's), and what certificate to show. ``plain`` is without TLS. ``insecure`` accepts any certificate. ``port`` is the
+    one that the caller named, for the Host header.
     """
 
     target: Target
@@ -63,6 +64,7 @@ class Peer:
     pair: Pair | None = None
     plain: bool = False
     insecure: bool = False
+    port: int = 443
 
     def without_checks(self) -> Peer:
         """The same, taken with whatever certificate it shows."""
@@ -171,7 +173,7 @@ class DialConnector(aiohttp.BaseConnector):
         context = None if peer.plain else await self._contexts.of(peer)
         sock = await self._connect_peer(peer.target)
         loop = asyncio.get_running_loop()
-        how = loop.create_connection if peer.target.direct else loop.create_unix_connection
+        how = loop.create_unix_connection if sock.family == AF_UNIX else loop.create_connection
         try:
             _, made = await how(self._factory, sock=sock, ssl=context, server_hostname=peer.name if context else None)
         except BaseException:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -121,4 +122,4 @@ def plain(error: OSError | PolderError) -> str:
     if isinstance(error, PolderError):
         log.info("a dial failed: %s", error)
         return "the tenant's router on this node cannot be used now"
-    return f"connect: {error.strerror.lower()}" if error.strerror else str(error)
+    return f"connect: {os.strerror(error.errno).lower()}" if error.errno else str(error)

@@ -273,13 +273,21 @@ async def test_an_apply_configuration_is_merged(admin: Api) -> None:
 
 
 async def test_a_json_patch_is_applied_and_a_failed_test_changes_nothing(admin: Api) -> None:
-    await mutating(
-        admin,
-        json_patch("[JSONPatch{op: 'test', path: '/data/a', value: '1'}, JSONPatch{op: 'add', path: '/data/' + jsonpatch.escapeKey('x/y'), value: 'z'}]"),
-        variables=[],
-    )  # fmt: skip
-    assert (await admin.post(MAPS, config_map("m1", a="1"))).json["data"] == {"a": "1", "x/y": "z"}
-    assert (await admin.post(MAPS, config_map("m2", a="2"))).json["data"] == {"a": "2"}
+    expression = """[
+      JSONPatch{op: 'test', path: '/data/a', value: '1'},
+      JSONPatch{op: 'add', path: '/metadata/annotations', value: {'x': 'y'}},
+      JSONPatch{op: 'copy', from: '/data/a', path: '/metadata/annotations/' + jsonpatch.escapeKey('example.com/z~1')}]"""
+    await mutating(admin, json_patch(expression))
+    made = await admin.post(MAPS, config_map("m1", a="1"))
+    assert made.status == 422, "the key is none, and what a patch makes is validated"
+    assert "example.com/z~1" in made.json["message"]
+    await admin.patch(
+        f"{GROUP}/mutatingadmissionpolicies/p",
+        {"spec": {"mutations": [json_patch(expression.replace("z~1", "z"))]}},
+    )
+    made = await admin.post(MAPS, config_map("m1", a="1"))
+    assert made.json["metadata"]["annotations"] == {"x": "y", "example.com/z": "1"}
+    assert "annotations" not in (await admin.post(MAPS, config_map("m2", a="2"))).json["metadata"]
 
 
 async def test_mutations_see_each_other_and_policies_run_by_name(admin: Api) -> None:
