@@ -8,6 +8,19 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
     "TenantSpec": {
         "podCidr": "IPv4 prefix of the network kube-system/default. Never changes.",
         "serviceCidr": "IPv4 prefix of the addresses of services, apart from podCidr. Never changes.",
+        "members": "Who may enter the tenant besides its own identities.",
+        "quota": "What the tenant as a whole may use.",
+    },
+    "TenantMember": {
+        "kind": "User or Group of the platform, or ServiceAccount.",
+        "name": "The name of the user, group or service account.",
+        "role": "admin, edit or view, of everything in the tenant.",
+        "namespace": "The namespace of a service account.",
+        "tenant": "The tenant of a service account; this one when empty.",
+    },
+    "TenantQuota": {
+        "hard": "Limits over all namespaces: the names of a ResourceQuota, and objects, objects.bytes (each object rounded "
+        "up to 1 KiB), namespaces, customresourcedefinitions.",
     },
     "TenantStatus": {"phase": "Active, or Terminating while the contents go."},
     "NetworkSpec": {

@@ -1,10 +1,9 @@
 """OpenAPI documents of what is served: version 2 as JSON and protobuf, version 3 as an index and a document for each group
-version. Built on demand; the last few are kept, by content, so that tenants with the same kinds share them.
+version. Equal digests mean equal documents, so that tenants with the same kinds can share them.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,7 +26,6 @@ PROTO_ACCEPTED: Final = (
 """The names under which clients ask for version 2 as protobuf."""
 PROTO_CONTENT_TYPE: Final = PROTO_ACCEPTED[1]
 """The Content-Type of that answer, always: the first name is none that Go's MIME parser takes."""
-_KEPT: Final = 8
 _TITLE: Final = "Polder"
 _VERSION: Final = "v1.36.0"
 
@@ -92,13 +90,11 @@ def _document_v2(what: Served) -> Raw:
     }
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def v2_json(what: Served) -> bytes:
     """``/openapi/v2`` as JSON."""
     return orjson.dumps(_document_v2(what))
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def v2_proto(what: Served) -> bytes:
     """``/openapi/v2`` as protobuf, see PROTO_ACCEPTED and PROTO_CONTENT_TYPE."""
     return encode_document(_document_v2(what))
@@ -121,18 +117,12 @@ def v3_index(what: Served, prefix: str = "") -> bytes:
     return orjson.dumps({"paths": paths})
 
 
-def v3_json(what: Served, group: str, version: str) -> bytes | None:
-    """``/openapi/v3/api/VERSION`` or ``/openapi/v3/apis/GROUP/VERSION``; None for a group version that is not served."""
-    part = what.part(group, version)
-    return _v3_json(part) if part.kinds or part.custom else None
-
-
-@functools.lru_cache(maxsize=_KEPT)
-def _v3_json(what: Served) -> bytes:
+def v3_json(part: Served) -> bytes:
+    """``/openapi/v3/api/VERSION`` or ``/openapi/v3/apis/GROUP/VERSION``: the document of one group version's part."""
     document = {
         "openapi": "3.0.0",
         "info": {"title": _TITLE, "version": _VERSION},
-        "paths": paths_v3(iter(_operations(what))),
-        "components": {"schemas": _definitions(what, Dialect.V3)},
+        "paths": paths_v3(iter(_operations(part))),
+        "components": {"schemas": _definitions(part, Dialect.V3)},
     }
     return orjson.dumps(document)

@@ -178,7 +178,10 @@ def _tidy(part: Any, prefix: str) -> Any:
         choices = [choice for choice in part["anyOf"] if choice.get("type") != "null"]
         if len(choices) == 1:
             return _tidy(choices[0], prefix)
-        if {choice.get("type") for choice in choices} == {"integer", "string"}:
+        types = {choice.get("type") for choice in choices}
+        if types == {"integer", "number", "string"}:
+            return {"$ref": f"{REF}io.k8s.apimachinery.pkg.api.resource.Quantity"}
+        if types == {"integer", "string"}:
             return {"$ref": f"{REF}io.k8s.apimachinery.pkg.util.intstr.IntOrString"}
     found = {key: _tidy(value, prefix) for key, value in part.items() if key not in ("title", "default")}
     if found.get("$ref") == f"{REF}{prefix}ObjectMeta":

@@ -1,13 +1,10 @@
-"""/openapi/v2 and /openapi/v3 of each tenant. Documents are built in a thread, shared by content, and have an ETag.
+"""/openapi/v2 and /openapi/v3 of each tenant. Documents are shared by content and have an ETag.
 
 Source: Kubernetes documentation, "The Kubernetes API: OpenAPI interface definition".
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -18,6 +15,7 @@ from polder.apiserver.catalog import Catalog
 from polder.apiserver.custom import Custom
 from polder.apiserver.hooks import Call
 from polder.apiserver.negotiate import JSON, OPENAPI_V2_PROTO, clauses
+from polder.apiserver.openapi_documents import Document, Documents
 
 _PROTO = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """What is answered to a request for ``OPENAPI_V2_PROTO``, whose ``@`` no RFC 9110 media type may have."""
@@ -26,10 +24,10 @@ _OLD_PROTO = "application/com.github.googleapis.gnostic.openapiv2@68f4ded+protob
 
 @dataclass(slots=True)
 class OpenApi:
-    """Serves the documents. One is built at a time: building takes memory."""
+    """Serves the documents."""
 
     catalog: Catalog
-    _building: asyncio.Lock = field(default_factory=asyncio.Lock)
+    documents: Documents = field(default_factory=Documents)
 
     async def v2(self, call: Call) -> web.StreamResponse:
         """``/openapi/v2`` as JSON or protobuf. Raises ApiError 406."""
@@ -38,34 +36,38 @@ class OpenApi:
         media = _media_v2(call.request.headers.get("Accept", ""))
         what = await self._served(call)
         build = openapi.v2_json if media == JSON else openapi.v2_proto
-        return _answer(call, await self._build(lambda: build(what)), media)
+        return _answer(call, await self.documents.get((f"v2 {media}", what.digest), lambda: build(what)), media)
 
     async def v3(self, call: Call) -> web.StreamResponse:
-        """``/openapi/v3`` and the group versions below it. Raises ApiError 404."""
+        """``/openapi/v3`` and the group versions below it; with ``hash`` a document that never changes. Raises ApiError
+        404.
+        """
         what = await self._served(call)
         rest = call.info.path.removeprefix("/openapi/v3").strip("/").split("/")
+        prefix = call.request.rel_url.raw_path.partition("/openapi/v3")[0]
         if rest == [""]:
-            prefix = call.request.rel_url.raw_path.partition("/openapi/v3")[0]
-            return _answer(call, await self._build(lambda: openapi.v3_index(what, prefix)), JSON)
+            key = (f"index {prefix}", what.digest)
+            return _answer(call, await self.documents.get(key, lambda: openapi.v3_index(what, prefix)), JSON)
         if rest[0] == "api" and len(rest) == 2:
             group, version = "", rest[1]
         elif rest[0] == "apis" and len(rest) == 3:
             group, version = rest[1], rest[2]
         else:
             raise no_such_path()
-        body = await self._build(lambda: openapi.v3_json(what, group, version) or b"")
-        if not body:
+        part = what.part(group, version)
+        if not part.kinds and not part.custom:
             raise no_such_path()
-        return _answer(call, body, JSON)
+        wanted = call.query.get("hash", "")
+        if wanted and wanted != part.digest.upper():
+            where = f"{prefix}/openapi/v3/{'/'.join(rest)}?hash={part.digest.upper()}"
+            return web.Response(status=301, headers={"Location": where})
+        document = await self.documents.get(("v3", part.digest), lambda: openapi.v3_json(part))
+        return _answer(call, document, JSON, lasting=bool(wanted))
 
     async def _served(self, call: Call) -> openapi.Served:
         found = await self.catalog.all(call.info.tenant)
         kinds = [r.kind for r in found if r.custom is None]
         return openapi.served(kinds, [r.custom for r in found if isinstance(r.custom, Custom)])
-
-    async def _build(self, build: Callable[[], bytes]) -> bytes:
-        async with self._building:
-            return await asyncio.to_thread(build)
 
 
 def _media_v2(accept: str) -> str:
@@ -79,10 +81,10 @@ def _media_v2(accept: str) -> str:
     return JSON
 
 
-def _answer(call: Call, body: bytes, media: str) -> web.Response:
+def _answer(call: Call, document: Document, media: str, *, lasting: bool = False) -> web.Response:
     """The document, or 304 where the caller has it."""
-    tag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
-    headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "no-cache, private"}
-    if call.request.headers.get("If-None-Match") == tag:
+    keep = "public, immutable" if lasting else "no-cache, private"
+    headers = {"ETag": document.tag, "Vary": "Accept", "Cache-Control": keep}
+    if call.request.headers.get("If-None-Match") == document.tag:
         return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers={**headers, "Content-Type": media})
+    return web.Response(body=document.body, headers={**headers, "Content-Type": media})
