@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from polder.api import structural
+from polder.api.apply_types import Type, type_of_custom
 from polder.api.bytecache import ByteCache
 from polder.api.cel.program import FOREVER, Budget
 from polder.api.correlation import Pair
@@ -86,6 +87,11 @@ class CompiledSchema:
         self._prepared = True
 
     @cached_property
+    def merging(self) -> Type:
+        """How server-side apply merges objects of this schema."""
+        return type_of_custom(self.schema)
+
+    @cached_property
     def rules(self) -> Node | None:
         """The rules in CEL, their programs not yet compiled."""
         return plan(self.schema)
@@ -128,6 +134,13 @@ class CustomVersion:
     owner: str = ""
     uniform: bool = True
     """Whether all versions have this schema: then a row is sound for each, whichever it was written in."""
+    texts: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+    """The schemas of all served versions, by their names, as ``text`` is this one's."""
+
+    def type_in(self, version: str) -> Type | None:
+        """How server-side apply merges objects in a served version of the kind; None for another version."""
+        text = self.texts.get(version)
+        return None if text is None else compiled_schema(text, self.owner).merging
 
     @property
     def compiled(self) -> CompiledSchema:
@@ -215,14 +228,19 @@ def to_versions(crd: Raw, owner: str = "") -> list[CustomVersion]:
     webhook = conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None
     storage = next((version["name"] for version in spec["versions"] if version.get("storage")), "")
     uniform = all(version.get("schema") == spec["versions"][0].get("schema") for version in spec["versions"])
-    return [
-        _version(crd, version, storage, (webhook, owner, uniform))
+    served = [
+        version
         for version in spec["versions"]
         if version.get("served") and isinstance((version.get("schema") or {}).get("openAPIV3Schema"), dict)
     ]
+    texts = {v["name"]: orjson.dumps(v["schema"]["openAPIV3Schema"], option=orjson.OPT_SORT_KEYS) for v in served}
+    return [_version(crd, version, storage, (webhook, owner, uniform, texts)) for version in served]
 
 
-def _version(crd: Raw, version: Raw, storage: str, more: tuple[Mapping[str, Any] | None, str, bool]) -> CustomVersion:
+_More = tuple[Mapping[str, Any] | None, str, bool, Mapping[str, bytes]]
+
+
+def _version(crd: Raw, version: Raw, storage: str, more: _More) -> CustomVersion:
     spec, subresources = crd["spec"], version.get("subresources") or {}
     kind = kind_of_version(crd, version["name"], tuple(key for key in ("status", "scale") if key in subresources))
     warning = ""
@@ -230,7 +248,7 @@ def _version(crd: Raw, version: Raw, storage: str, more: tuple[Mapping[str, Any]
         warning = version.get("deprecationWarning") or f"{spec['group']}/{version['name']} {kind.kind} is deprecated"
     return CustomVersion(
         kind,
-        orjson.dumps(version["schema"]["openAPIV3Schema"], option=orjson.OPT_SORT_KEYS),
+        more[3][version["name"]],
         tuple(version.get("additionalPrinterColumns") or ()),
         tuple((each.get("jsonPath") or "").removeprefix(".") for each in version.get("selectableFields") or ()),
         declared_scale(subresources),

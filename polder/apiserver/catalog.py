@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from polder.api.apply_types import Type
 from polder.api.convert import is_stored_form
 from polder.api.crd import Verdict
 from polder.api.errors import no_such_path
@@ -33,6 +34,10 @@ class CustomSchema(Protocol):
     @property
     def scale(self) -> ScalePaths | None:
         """Where its scale stands; None for a kind that has none."""
+        ...
+
+    def type_in(self, version: str) -> Type | None:
+        """How server-side apply merges objects in a served version of the kind; None for another version."""
         ...
 
     def prune(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:

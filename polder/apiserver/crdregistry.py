@@ -69,6 +69,7 @@ class CrdRegistry:
     def _resource(self, version: CustomVersion, raw: Raw, entry: Entry) -> Resource:
         custom = Custom(
             version.kind, version.text, version.columns, version.selectable, version.scale, version.warning,
-            version.storage, version.webhook, version.owner, version.uniform, TenantName(entry.key.tenant), entry.revision, self._services,
+            version.storage, version.webhook, version.owner, version.uniform, version.texts,
+            TenantName(entry.key.tenant), entry.revision, self._services,
         )  # fmt: skip
         return Resource(version.kind, custom, terminating=bool(raw["metadata"].get("deletionTimestamp")))

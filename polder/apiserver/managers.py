@@ -6,7 +6,6 @@ Source: apiserver's handlers (create, update, patch) and apimachinery's managedf
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ import orjson
 from polder.api import ownership
 from polder.api.apply import Conflicts, Scope, UnknownVersionError, allowed_by_last_applied, apply, update
 from polder.api.apply_typed import TypedError
-from polder.api.apply_types import DEDUCED, Type, type_of_custom, type_of_schema
+from polder.api.apply_types import DEDUCED, Type, type_of_schema
 from polder.api.convert import convert
 from polder.api.errors import ApiError, bad_request
 from polder.api.fieldsets import path_text
@@ -31,7 +30,6 @@ from polder.apiserver.catalog import Resource
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 KUBECTL: Final = "kubectl"
 ANNOTATIONS_LIMIT: Final = 256 * 1024
-_TYPES_KEPT: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +75,6 @@ class BuiltInVersions:
         return convert(obj, self._form(version))
 
 
-class _CustomTypes:
-    """Types of custom schemas, by the identity of the schema, which equal definitions share."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[int, tuple[Raw, Type]] = OrderedDict()
-
-    def of(self, schema: Raw) -> Type:
-        """Made on first use."""
-        known = self._known.get(id(schema))
-        if known is not None:
-            self._known.move_to_end(id(schema))
-            return known[1]
-        found = type_of_custom(schema)
-        self._known[id(schema)] = (schema, found)
-        if len(self._known) > _TYPES_KEPT:
-            self._known.popitem(last=False)
-        return found
-
-
-_CUSTOM_TYPES: Final = _CustomTypes()
-
-
 @dataclass(frozen=True, slots=True)
 class CustomVersions:
     """The versions of a custom kind."""
@@ -112,13 +88,18 @@ class CustomVersions:
 
     def type_in(self, version: str) -> Type:
         """Raises UnknownVersionError."""
-        if version.partition("/")[0] != self.resource.kind.group or self.resource.custom is None:
+        group, _, name = version.partition("/")
+        custom = self.resource.custom
+        found = custom.type_in(name) if custom is not None and group == self.resource.kind.group else None
+        if found is None:
             raise UnknownVersionError(version)
-        return _CUSTOM_TYPES.of(self.resource.custom.schema)
+        return found
 
     async def convert(self, obj: Raw, version: str) -> Raw:
-        """Raises UnknownVersionError."""
-        return {**obj, "apiVersion": version}
+        """Raises UnknownVersionError, and ApiError 500 where the definition's webhook fails."""
+        self.type_in(version)
+        assert self.resource.custom is not None
+        return await self.resource.custom.convert(obj, version.partition("/")[2])
 
 
 def scope_of(resource: Resource, subresource: str) -> Scope:

@@ -334,3 +334,37 @@ async def test_kubectl_diff_shows_what_an_apply_would_change(kubectl: Any) -> No
     assert done.code == 1 and '+  a: "2"' in done.out, done
     same = await kubectl.run("diff", "-f", "-", stdin=json.dumps(config_map("one", a="1")))
     assert same.code == 0, same
+
+
+async def test_owners_speak_the_version_in_which_they_wrote(admin: Any) -> None:
+    """Two versions of a kind with different fields: what one owner says in the first is no conflict in the second."""
+    crd = widget_crd()
+    first = crd["spec"]["versions"][0]
+    properties = {
+        "spec": {"type": "object", "properties": {"tags": {"type": "array", "items": {"type": "string"}}}},
+        "extra": {"type": "string"},
+    }
+    second = {
+        **first, "name": "v2", "storage": False, "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}
+    }  # fmt: skip
+    crd["spec"]["versions"] = [first, second]
+    await made(admin, CRDS, crd)
+    path = "/apis/test.io/{}/namespaces/default/gadgets/g"
+    old = {"apiVersion": "test.io/v1", "kind": "Gadget", "metadata": {"name": "g"}, "spec": {"tags": ["a"]}}
+    assert (await apply(admin, path.format("v1"), old, "old")).status == 201
+    new = {**old, "apiVersion": "test.io/v2", "spec": {"tags": ["b"]}}
+    clash = await apply(admin, path.format("v2"), new, "new")
+    assert clash.status == 200, "a set in v1, where b joins a; but a whole in v2"
+    assert clash.json["spec"]["tags"] == ["b"]
+    entries = {e["manager"]: (e["apiVersion"], e["fieldsV1"]) for e in clash.json["metadata"]["managedFields"]}
+    assert entries["new"] == ("test.io/v2", {"f:spec": {"f:tags": {}}})
+    assert "old" not in entries, "its only tag is gone"
+    again = await apply(admin, path.format("v1"), old, "old")
+    assert again.status == 409 and again.json["details"]["causes"][0]["field"] == ".spec.tags"
+    crd = (await admin.get(f"{CRDS}/gadgets.test.io")).json
+    crd["spec"]["versions"][1]["served"] = False
+    assert (await admin.put(f"{CRDS}/gadgets.test.io", crd)).status == 200
+    later = await apply(admin, path.format("v1"), old, "old")
+    assert later.status == 200 and list(managers(later.json)) == [("old", "Apply")], (
+        "owners in a lost version are forgotten"
+    )
