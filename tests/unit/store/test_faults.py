@@ -151,6 +151,7 @@ def test_a_checkpoint_that_cannot_be_written_loses_nothing(tmp_path, faults, chi
         if mode in "ye":
             assert child.ask("checkpoint") == {"busy": 0}
     child.process.kill()
+    child.process.wait()
     found, _, _ = present(tmp_path / "db")
     assert {n: found.get(n) for n in acknowledged} == acknowledged
 
