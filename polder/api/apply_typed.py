@@ -7,6 +7,7 @@ Source: structured-merge-diff, typed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final
 
 from polder.api.apply_compare import same
@@ -186,44 +187,40 @@ def _merge_lists(kind: Type, live: list[Any], config: list[Any]) -> list[Any]:
     """Items of the configuration in its order, the others of the live list where they stood among them."""
     items = kind.items
     assert items is not None
-    left = list(elements_of(kind, live))
-    right = dict(elements_of(kind, config))
+    left, right = list(elements_of(kind, live)), dict(elements_of(kind, config))
     counts = Counter(element for element, _ in left)
     standing = {element: item if counts[element] == 1 else None for element, item in left}
-    wanted = list(right)
+    found: list[Any] = []
+    for element, item in _order(left, list(right), standing):
+        found.append(item if element is None else merge(items, standing.get(element, ABSENT), right[element]))
+    return found
+
+
+def _order(left: list[tuple[str, Any]], wanted: list[str], standing: Raw) -> Iterator[tuple[str | None, Any]]:
+    """What the merged list holds: elements of the configuration, and (None, item) for an item that only stands."""
+    chosen, merged = set(wanted), set[str]()
     shared = iter([element for element in wanted if element in standing])
     following = next(shared, None)
-    found: list[Any] = []
-    merged: set[str] = set()
-
-    def take(element: str) -> None:
-        nonlocal following
-        merged.add(element)
-        found.append(merge(items, standing.get(element, ABSENT), right[element]))
-        if following == element:
-            following = next(shared, None)
-
     at = done = 0
     while at < len(left) or done < len(wanted):
-        if at < len(left):
-            element, item = left[at]
-            if done < len(wanted) and element == wanted[done]:
-                take(element)
-                at, done = at + 1, done + 1
-                continue
-            if element not in right:
-                found.append(item)
-                at += 1
-                continue
-            if done < len(wanted) and following is not None and following != element:
-                at += 1  # it is merged where the configuration's order has it
-                continue
-            if element in merged:
-                at += 1
-        if done < len(wanted):
-            take(wanted[done])
+        element, item = left[at] if at < len(left) else ("", None)
+        more = done < len(wanted)
+        if at < len(left) and element not in chosen:
+            yield None, item
+            at += 1
+            continue
+        is_next = more and at < len(left) and element == wanted[done]
+        if more and at < len(left) and not is_next and following is not None and following != element:
+            at += 1  # it is merged where the configuration's order has it
+            continue
+        if at < len(left) and (is_next or element in merged):
+            at += 1
+        if more:
+            element = wanted[done]
+            merged.add(element)
+            yield element, None
             done += 1
-    return found
+            following = next(shared, None) if following == element else following
 
 
 # --- removing ----------------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def splice(value: bytes, revision: int, key: Key, view: View = PLAIN) -> bytes:
     head, body = value[:at], value[at + len(_METADATA) :]
     if view.api_version:
         head = _with_version(head, view.api_version)
-    extra = b'"resourceVersion":"%d",' % revision
+    extra = b'"resourceVersion":"%d",' % revision if revision else b""  # a dry run makes none
     if view.tenants:
         shown = b'"%s":%s' % (TENANT_ANNOTATION.encode(), orjson.dumps(key.tenant))
         if body.startswith(_ANNOTATIONS):
