@@ -23,7 +23,8 @@ class Kind:
 
     ``stored_as`` names the store's resource where several groups share rows; versions of one group share theirs anyway.
     The first row of the table with that ``resource`` is the form that is stored (see ``STORED_FORM``). Of a kind that
-    is not ``stored`` the store has nothing: it is computed, or answered and forgotten.
+    is not ``stored`` the store has nothing: it is computed, or answered and forgotten. ``warning`` is told with every
+    answer: what a deprecated kind's users should know.
     """
 
     group: str
@@ -39,6 +40,7 @@ class Kind:
     stored_as: str = ""
     stored: bool = True
     verbs: tuple[str, ...] = VERBS
+    warning: str = ""
 
     @property
     def api_version(self) -> str:
@@ -87,9 +89,11 @@ def _review(api_version: str, kind: str, plural: str, *, namespaced: bool = Fals
 
 _CORE: Final = (
     _review("v1", "Binding", "bindings", namespaced=True),
-    _wide("v1", "ComponentStatus", "componentstatuses", "cs", stored=False, verbs=("get", "list")),
+    _wide("v1", "ComponentStatus", "componentstatuses", "cs", stored=False, verbs=("get", "list"),
+          warning="v1 ComponentStatus is deprecated in v1.19+"),
     _kind("v1", "ConfigMap", "configmaps", "cm", type=core.ConfigMap),
-    _kind("v1", "Endpoints", "endpoints", "ep", type=endpoints.Endpoints),
+    _kind("v1", "Endpoints", "endpoints", "ep", type=endpoints.Endpoints,
+          warning="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     _kind("v1", "Event", "events", "ev", type=core.Event),
     _kind("v1", "LimitRange", "limitranges", "limits"),
     _wide("v1", "Namespace", "namespaces", "ns", sub=("finalize", "status"), type=core.Namespace,

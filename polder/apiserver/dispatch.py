@@ -146,8 +146,9 @@ class Dispatcher:
         if resource.read_only and info.verb not in {"get", "list", "watch"}:
             raise method_not_allowed(resource.kind, info.verb)
         response = await self.verbs.serve(call, resource)
-        if resource.custom is not None and resource.custom.warning and not response.prepared:
-            add_warning(response, resource.custom.warning)
+        warning = resource.kind.warning if resource.custom is None else resource.custom.warning
+        if warning and not response.prepared:
+            add_warning(response, warning)
         return response
 
     async def _path(self, call: Call) -> web.StreamResponse:

@@ -28,6 +28,7 @@ from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.answers import raw_answer, success
 from polder.apiserver.body import media_type, parse_object
 from polder.apiserver.catalog import Resource
+from polder.apiserver.components import Components
 from polder.apiserver.evictions import Evictions
 from polder.apiserver.hooks import Call, Handler
 from polder.apiserver.objects import decode
@@ -81,6 +82,8 @@ class Subresources:
         if where in {("pods", "binding"), ("bindings", "")}:
             _only(call, resource, "create")
             return await self._bind(call, resource)
+        if where == ("componentstatuses", ""):
+            return await Components(self.writer.store, self.writer.clock).serve(call, resource)
         if where == ("pods", "eviction"):
             _only(call, resource, "create")
             return await self.evictions.evict(call, resource)

@@ -128,3 +128,13 @@ async def test_discovery_and_openapi_name_exactly_what_is_served(admin: Any) -> 
         named = {path.rpartition("/{name}/")[0].rpartition("/")[2] + "/" + path.rpartition("/")[2]
                  if "/{name}/" in path else path.removesuffix("/{name}").rpartition("/")[2] for path in paths}  # fmt: skip
         assert named == {name for place, name in legacy if place == version}, version
+
+
+async def test_the_store_is_a_component_that_can_be_looked_at(admin: Any) -> None:
+    listed = await admin.get("/api/v1/componentstatuses")
+    assert [item["metadata"]["name"] for item in listed.json["items"]] == ["etcd-0"]
+    assert "deprecated in v1.19+" in listed.headers["Warning"]
+    one = (await admin.get("/api/v1/componentstatuses/etcd-0")).json
+    assert one["conditions"] == [{"type": "Healthy", "status": "True", "message": "ok"}]
+    assert (await admin.get("/api/v1/componentstatuses/none")).status == 404
+    assert (await admin.post("/api/v1/componentstatuses", {"metadata": {"name": "x"}})).status == 405
