@@ -44,7 +44,8 @@ class Discovery:
         if call.info.path.rstrip("/") == "/api":
             if aggregated := _aggregated_version(call):
                 return _aggregate([r for r in found if not r.kind.group], aggregated)
-            versions = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+            address = {"clientCIDR": "0.0.0.0/0", "serverAddress": call.request.headers.get("Host", "")}
+            versions = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [address]}
             return raw_answer(versions)
         return _resources(found, call.info.path.removeprefix("/api/"))
 
