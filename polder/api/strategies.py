@@ -156,10 +156,11 @@ def strategy_of(kind: Kind) -> Strategy:
     return _TABLE.get(kind.resource, _ANY)
 
 
-def prepare(kind: Kind, new: Raw, old: Raw | None) -> None:
+def prepare(kind: Kind, new: Raw, old: Raw | None, *, counts: bool = True) -> None:
     """Puts into an object of a built-in kind what the server decides, in place, and counts its generation.
 
     It runs when the object has its defaults and everybody who may change it has had their turn; before validation.
+    ``counts`` is false for a write of the status, which counts nothing, whatever of the metadata it changes.
     """
     found = strategy_of(kind)
     if found.prepare is not None:
@@ -168,7 +169,7 @@ def prepare(kind: Kind, new: Raw, old: Raw | None) -> None:
         new["metadata"].pop("generation", None)
         if found.first:
             new["metadata"]["generation"] = found.first
-    elif any(_part(new, name) != _part(old, name) for name in found.counted):
+    elif counts and any(_part(new, name) != _part(old, name) for name in found.counted):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 

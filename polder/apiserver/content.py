@@ -108,7 +108,7 @@ def prepare(context: AdmissionContext) -> None:
     """Puts in what the server decides, when everybody who may change the object has."""
     assert context.obj is not None
     if context.resource.custom is None:
-        strategies.prepare(context.resource.kind, context.obj, context.old)
+        strategies.prepare(context.resource.kind, context.obj, context.old, counts=context.subresource != "status")
 
 
 async def validate(context: AdmissionContext) -> None:

@@ -97,6 +97,11 @@ class Informer(Generic[T]):
         return list(self._objects.values())
 
     @property
+    def position(self) -> int:
+        """The revision up to which the cache shows everything; 0 while it knows nothing."""
+        return int(self._version) if self._version.isdigit() else 0
+
+    @property
     def synced(self) -> bool:
         """Whether the first list has come."""
         return self._synced.is_set()

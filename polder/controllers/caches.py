@@ -15,6 +15,7 @@ from polder.api.extensions import CustomResourceDefinition
 from polder.api.meta import Object, ref_of
 from polder.api.polder import Address, Network, Port, Router, Segment, Tenant
 from polder.api.policy import PodDisruptionBudget, ResourceQuota
+from polder.api.workloads import Deployment, ReplicaSet, ReplicationController
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
@@ -85,6 +86,9 @@ class Caches:
         self.slices = Informer(client, EndpointSlice)
         self.endpoints = Informer(client, Endpoints)
         self.quotas = Informer(client, ResourceQuota)
+        self.sets = Informer(client, ReplicaSet)
+        self.controllers = Informer(client, ReplicationController)
+        self.deployments = Informer(client, Deployment)
         self.budgets = Informer(client, PodDisruptionBudget)
         self.roles = Informer(client, ClusterRole)
         self.requests = Informer(client, CertificateSigningRequest)
@@ -92,6 +96,8 @@ class Caches:
         self.bootstrap_tokens = Informer(client, Secret, fields=f"type={bootstrap_tokens.TYPE}")
         self.cluster_infos = Informer(client, ConfigMap, fields=f"metadata.name={bootstrap_tokens.CLUSTER_INFO}")
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
+        for sets in (self.sets, self.controllers, self.deployments):
+            sets.add_index("namespace", lambda found: [namespace_of(found)])
         self.budgets.add_index("namespace", lambda budget: [namespace_of(budget)])
         self.roles.add_index("tenant", lambda role: [ref_of(role).tenant])
         self.account_tokens.add_index("account", lambda secret: [account_ref(secret)])

@@ -15,6 +15,7 @@ from polder.controllers.settings import ControllerSettings
 from polder.controllers.wiring import Wiring
 from polder.controllers.wiring_policy import PolicyWiring
 from polder.controllers.wiring_services import ServiceWiring
+from polder.controllers.wiring_workloads import WorkloadWiring
 
 
 async def _every(period: float, work: Callable[[], None]) -> None:
@@ -34,6 +35,7 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         await caches.wait_synced()
         wiring.attach()
         ServiceWiring(caches, runners).attach()
+        WorkloadWiring(caches, runners).attach()
         policy = PolicyWiring(caches, runners)
         policy.attach()
         for runner in runners.all():

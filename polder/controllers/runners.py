@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from polder.api.workloads import ReplicaSet, ReplicationController
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.account_tokens import AccountTokenController
@@ -12,6 +13,7 @@ from polder.controllers.aggregation import AggregationController
 from polder.controllers.bootstrap_tokens import BootstrapTokenController
 from polder.controllers.caches import Caches
 from polder.controllers.certificates import CertificateController, Signer
+from polder.controllers.deployments import DeploymentController
 from polder.controllers.disruption import DisruptionController
 from polder.controllers.endpoints import EndpointsController
 from polder.controllers.gc import GarbageCollector
@@ -24,6 +26,7 @@ from polder.controllers.node import NodeController
 from polder.controllers.pods import PodController
 from polder.controllers.ports import AddressSweeper, PortSweeper
 from polder.controllers.quotas import QuotaController
+from polder.controllers.replicas import ReplicaController
 from polder.controllers.router import RouterController
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.tenant import TenantController
@@ -57,6 +60,12 @@ class Runners:
         behind = EndpointsController(client, caches.pods_with)
         self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 4)
         self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 2)
+        sets = ReplicaController(client, ReplicaSet, caches.pods, clock)
+        self.sets: Runner[Ref] = Runner("replica sets", sets.reconcile, 4)
+        controllers = ReplicaController(client, ReplicationController, caches.pods, clock)
+        self.controllers: Runner[Ref] = Runner("replication controllers", controllers.reconcile, 2)
+        rolling = DeploymentController(client, caches.pods, clock)
+        self.deployments: Runner[Ref] = Runner("deployments", rolling.reconcile, 4)
         budgets = DisruptionController(client, clock, caches.pods_in)
         self.budgets: Runner[Ref] = Runner("disruption budgets", budgets.reconcile, 2)
         self.roles: Runner[Ref] = Runner("cluster roles", AggregationController(client).reconcile, 1)
