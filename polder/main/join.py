@@ -112,6 +112,7 @@ async def join(joining: Joining, token: JoinToken) -> None:
         signed = msgspec.json.decode(await _ask(joining.server, context, body, token.token), type=Signed)
     except (PkiError, msgspec.MsgspecError) as error:
         raise JoinError(f"{joining.server}: {error}") from error
+    joining.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     # What the server, now that it is known, names: several while an authority is rolled over.
     write_private(joining.authority, signed.authority.encode())
     Leaf(signed.certificate.encode(), asked.key).replace(*joining.pair)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
+import aiohttp
 import pytest
 
 from polder.base.ids import ROOT, TenantName
@@ -28,12 +29,20 @@ async def acme(running, admin):
     return await running.tenant_admin("acme")
 
 
-async def user(running, tenant, name, *groups):
+async def user(running, tenant, name, *groups, usages=("client auth",)):
     """A client with a certificate of a user of a tenant."""
     record = await running.identity.tenants.get(TenantName(tenant))
     request = new_request(name, groups)
-    pem = running.pki.sign_tenant_client(request.certificate, record.name, record.uid)
+    pem = running.pki.sign_tenant_client(request.certificate, record.name, record.uid, usages)
     return running.client(Leaf(pem, request.key))
+
+
+async def test_what_a_certificate_is_for_is_kept(running, admin, acme):
+    for usages in (["client auth"], ["digital signature", "key encipherment", "client auth"], []):
+        assert (await whoami(await user(running, "acme", "alice", usages=usages)))["username"] == "alice"
+    for usages in (["server auth"], ["key encipherment", "server auth"]):
+        with pytest.raises(aiohttp.ClientError):
+            await whoami(await user(running, "acme", "alice", usages=usages))
 
 
 async def whoami(api, **headers):

@@ -90,9 +90,10 @@ class Authority:
             .not_valid_before(now - SKEW)
             .not_valid_after(min(now + wanted.life, last))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
+        if usage is not None:
+            builder = builder.add_extension(usage, critical=True)
         if extended is not None:
             builder = builder.add_extension(extended, critical=False)
         if wanted.names:

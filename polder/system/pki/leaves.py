@@ -49,9 +49,10 @@ def needs_renewal(begin: datetime, end: datetime, now: datetime) -> bool:
     return now >= begin + (end - begin) * RENEW_AT
 
 
-def usages_of(names: Iterable[str]) -> tuple[x509.KeyUsage, x509.ExtendedKeyUsage | None]:
-    """The extensions that usages in the words of certificates.k8s.io/v1 mean. Raises PkiError for one that is not signed
-    for: nothing that Polder signs may sign further certificates.
+def usages_of(names: Iterable[str]) -> tuple[x509.KeyUsage | None, x509.ExtendedKeyUsage | None]:
+    """The extensions that usages in the words of certificates.k8s.io/v1 mean; None for one that would be empty, which
+    verifiers take for "no use at all". Raises PkiError for a usage that is not signed for: nothing that Polder signs may
+    sign further certificates.
     """
     wanted, extended = set(), []
     for name in names:
@@ -63,7 +64,10 @@ def usages_of(names: Iterable[str]) -> tuple[x509.KeyUsage, x509.ExtendedKeyUsag
             raise PkiError(f"certificates are not signed for the usage {name!r}")
     if "key_agreement" not in wanted and wanted & {"encipher_only", "decipher_only"}:
         raise PkiError("the usages encipher only and decipher only need the usage key agreement")
-    return key_usage(wanted), x509.ExtendedKeyUsage(list(dict.fromkeys(extended))) if extended else None
+    return (
+        key_usage(wanted) if wanted else None,
+        x509.ExtendedKeyUsage(list(dict.fromkeys(extended))) if extended else None,
+    )
 
 
 def key_usage(wanted: Iterable[str]) -> x509.KeyUsage:
