@@ -9,7 +9,6 @@ import resource
 import sys
 from typing import Any, BinaryIO, Final
 
-import msgspec
 import orjson
 
 from polder.api.crd import PROBLEMS_SHOWN, CustomVersion
@@ -28,9 +27,9 @@ def _row(problem: FieldError) -> list[Any]:
 
 
 def _object(job: Raw) -> Raw:
-    kind = msgspec.convert(job["kind"], Kind)
-    scale = msgspec.convert(job["scale"], ScalePaths) if job["scale"] is not None else None
-    version = CustomVersion(kind, job["text"].encode(), scale=scale)
+    paths = [tuple(path) for path in job["scale"] or ()]
+    scale = ScalePaths(paths[0], paths[1], paths[2], textual=True) if paths else None
+    version = CustomVersion(Kind(*job["kind"]), job["text"].encode(), scale=scale)
     verdict = version.validate(job["obj"], job["old"], job["subresource"])
     return {"problems": [_row(p) for p in verdict.problems], "warnings": list(verdict.warnings)}
 
@@ -49,6 +48,9 @@ def answer(body: bytes) -> bytes:
     except ApiError as refused:
         said = {"code": refused.code, "reason": refused.reason, "message": refused.message, "details": refused.details}
         made = {"error": said}
+    except MemoryError:
+        why = "checking the object against its definition takes too much memory"
+        made = {"error": {"code": 422, "reason": "Invalid", "message": why, "details": {}}}
     return orjson.dumps(made, default=str)
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-import msgspec
 import orjson
 
 from polder.api.crd import CustomVersion, Verdict
@@ -77,8 +76,10 @@ class Workshop:
 
     async def check_object(self, version: CustomVersion, obj: Raw, old: Raw | None, subresource: str) -> Verdict:
         """``CustomVersion.validate`` without a bound on its turn. Raises ApiError 422."""
-        kind = msgspec.to_builtins(version.kind)
-        scale = msgspec.to_builtins(version.scale) if version.scale is not None else None
+        of = version.kind
+        kind = [of.group, of.version, of.kind, of.plural, of.singular, of.namespaced]
+        paths = version.scale
+        scale = [paths.spec, paths.status, paths.selector] if paths is not None else None
         job = {"obj": obj, "old": old, "subresource": subresource, "kind": kind, "scale": scale}
         found = await self._run(version.owner, "object", {**job, "text": version.text.decode()})
         return Verdict([problem_of(row) for row in found["problems"]], tuple(found["warnings"]))

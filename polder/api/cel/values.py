@@ -37,7 +37,7 @@ class Meter:
 
     __slots__ = ("cost", "extra", "limit", "low", "per_call", "turn")
 
-    EXTRA_LIMIT: Final = 20_000_000
+    EXTRA_LIMIT: Final = 2_000_000
 
     def __init__(self, limit: int, turn: int, *, per_call: bool = True) -> None:
         self.cost = 0
