@@ -161,6 +161,9 @@ async def _ask(server: str, context: ssl.SSLContext, body: bytes | None = None, 
                 found += chunk
                 if len(found) > ANSWER_LIMIT:
                     raise JoinError(f"{server}: the answer is too long")
+    except aiohttp.ClientConnectorCertificateError as error:
+        why = "its certificate is not by the authority that the token's pin names"
+        raise JoinError(f"{server}: {why}; if that was rolled over, make a new token") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise RetryableError(f"{server} does not answer: {error or type(error).__name__}") from error
     if answer.status >= 400:

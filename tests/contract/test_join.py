@@ -138,7 +138,7 @@ async def test_whom_the_pin_does_not_name_gets_no_token(running, platform, tmp_p
     context.load_cert_chain(tmp_path / "x.crt", tmp_path / "x.key")
     impostor = await asyncio.start_server(eavesdrop, "127.0.0.1", 0, ssl=context)
     port = impostor.sockets[0].getsockname()[1]
-    with pytest.raises(Exception, match="does not answer"):
+    with pytest.raises(JoinError, match="not by the authority that the token's pin names"):
         await join(replace(where, server=f"https://127.0.0.1:{port}"), good)
     impostor.close()
     assert len(seen) == 1, "an impostor that shows the right authority is left before anything is said"
