@@ -26,7 +26,10 @@ ENTRY_PORT = 443
 
 
 def space_rules(router: Router, address: str) -> str:
-    """inet table of a router's space. ``address`` is its transit address on this node."""
+    """inet table of a router's space. ``address`` is its transit address on this node. To the tenant's routers on other nodes go
+    no TCP connections, only what belongs to one of theirs (a dial of the server's): that came over the network's bridge, where
+    nothing is tracked, so the flags have to tell. The other router takes nothing else (``input``).
+    """
     services = f'  iifname "br-*" ip daddr {router.service_cidr} drop\n' if router.service_cidr else ""
     entry = f'  iifname "br-*" ip daddr {router.entry} tcp dport {ENTRY_PORT} accept\n' if router.entry else ""
     return f"""\
@@ -41,6 +44,7 @@ def space_rules(router: Router, address: str) -> str:
  }}
  chain forward {{
   type filter hook forward priority filter; policy drop;
+  oifname "br-*" ip daddr {TRANSIT_RANGE} tcp flags & (syn | ack) != syn accept
   oifname "br-*" ip daddr != @{KNOWN} drop
   iifname "br-*" oifname "br-*" accept
   ct state established,related accept
