@@ -82,6 +82,7 @@ class Server:
         self._api = ApiServer(self._settings(), store, parts, clock)
         self._identity.attach(self._api.serve_socket)
         self._certificates.reload = self._api.reload_certificates
+        self._certificates.publish = self._identity.publish
 
     def _identity_settings(self, clock: Clock) -> IdentitySettings:
         methods, modes = read_methods(self._config.authentication), read_modes(self._config.authorization, clock)
@@ -137,7 +138,7 @@ class Server:
         """The controllers; from their beginning when pods are to trust other authorities."""
         while True:
             self._certificates.trust_changed.clear()
-            running = asyncio.ensure_future(run_controllers(client, ControllerSettings(self._pki.trust)))
+            running = asyncio.ensure_future(run_controllers(client, ControllerSettings(self._pki.trust), self._pki))
             changed = asyncio.ensure_future(self._certificates.trust_changed.wait())
             try:
                 await asyncio.wait({running, changed}, return_when=asyncio.FIRST_COMPLETED)
