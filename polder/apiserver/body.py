@@ -6,6 +6,7 @@ import asyncio
 import math
 import re
 from collections.abc import Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from aiohttp import web
 from polder.api.errors import ApiError, bad_request, too_large, unsupported_media_type
 from polder.api.meta import Raw
 from polder.apiserver import protobuf
+from polder.apiserver.fairness import away
 from polder.apiserver.repeated import repeated_fields
 
 DEPTH_LIMIT = 100
@@ -77,7 +79,7 @@ async def read_body(request: web.BaseRequest, limit: int, timeout: float) -> byt
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(timeout):
+        async with away() if not request.content.is_eof() else nullcontext(), asyncio.timeout(timeout):
             async for chunk in request.content.iter_any():
                 size += len(chunk)
                 if size > limit:

@@ -16,6 +16,7 @@ from polder.apiserver.answers import SOFTWARE, add_warning, error_answer
 from polder.apiserver.audit_trail import Trail
 from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.deletes import Deleter
+from polder.apiserver.fairness import Fairness
 from polder.apiserver.hooks import Call, Handler, Parts
 from polder.apiserver.listener import connection_of
 from polder.apiserver.metrics import Metrics
@@ -92,6 +93,7 @@ class Dispatcher:
     verbs: Verbs
     paths: Mapping[str, Handler]
     metrics: Metrics
+    fairness: Fairness
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Never raises but for cancellation: every error is answered as a Status."""
@@ -103,7 +105,8 @@ class Dispatcher:
         call: Call | None = None
         try:
             call = await self._admit(request, parsed, request_id, trail)
-            response = await self._serve(call, trail)
+            async with self.fairness.seated(call.who, call.info):
+                response = await self._serve(call, trail)
         except ApiError as refused:
             response = error_answer(refused)
         except StoreFailedError as failed:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from polder.api.errors import ApiError, too_large
 from polder.apiserver.answers import SOFTWARE
+from polder.apiserver.fairness import away
 from polder.apiserver.hooks import Call
 from polder.apiserver.negotiate import JSON
 from polder.apiserver.render import ListMeta, Renderer
@@ -68,5 +69,5 @@ async def send_pieces(
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
-    async with asyncio.timeout(STALL_LIMIT):
+    async with away(), asyncio.timeout(STALL_LIMIT):
         await response.write(data)

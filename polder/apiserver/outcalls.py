@@ -24,6 +24,7 @@ from yarl import URL
 
 from polder.api.meta import Raw
 from polder.apiserver.dial import DialError, Target
+from polder.apiserver.fairness import away
 from polder.apiserver.outconn import (
     REUSE_LIMIT,
     Connect,
@@ -97,7 +98,7 @@ class Outcalls:
         """The answer's body to a JSON document; ``timeout`` in seconds, waiting for a turn included. Raises OutcallError."""
         url = shown_url(client_config)
         try:
-            async with asyncio.timeout(timeout), self._turns.turn(tenant):
+            async with away(), asyncio.timeout(timeout), self._turns.turn(tenant):
                 place = await self.place(tenant, client_config)
                 return await self._post(place, body, timeout)
         except TimeoutError as error:

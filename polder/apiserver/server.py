@@ -20,6 +20,7 @@ from polder.apiserver.deletes import Deleter
 from polder.apiserver.discovery import Discovery
 from polder.apiserver.dispatch import Dispatcher, Verbs
 from polder.apiserver.evictions import Evictions
+from polder.apiserver.fairness import Fairness
 from polder.apiserver.hooks import Handler, Parts
 from polder.apiserver.internal_garbage import GarbageFeed
 from polder.apiserver.internal_owners import Owners
@@ -77,7 +78,7 @@ class ApiServer:
         self._garbage = GarbageFeed(owners)
         self._internal = InternalPaths(owners, self._garbage, Recount(store))
         self._system = SystemPaths(store, self._watches, metrics, settings.git_version)
-        self._listener = Listener(Dispatcher(parts, catalog, verbs, self._paths(catalog), metrics).handle)
+        self._listener = Listener(Dispatcher(parts, catalog, verbs, self._paths(catalog), metrics, Fairness()).handle)
         self.port = 0
         self._context: ssl.SSLContext | None = None
 

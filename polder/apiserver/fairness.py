@@ -1,0 +1,221 @@
+"""Fair shares of the API: no tenant's requests hold up another's.
+
+A request that works holds one of its tenant's seats. A tenant that is alone has many; while others ask too it has
+``CROWDED``, so that between two steps of anybody's request there are only a few of each other tenant's. Who waits outside
+the server (for a body, a slow reader, a webhook) is ``away`` and gives the seat back meanwhile. Free seats go to tenants
+in turn; a tenant's queue is bounded, and what does not fit is told to come again (429). Watches and followed logs hold no
+seat but are counted. Polder's own components and nodes are not held up: they work for all tenants.
+
+An idle tenant costs nothing: a flow exists while somebody works or waits, and a second longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from polder.api.errors import ApiError
+from polder.apiserver.types import Identity, RequestInfo, Role
+from polder.base.ids import TenantName
+
+EXEMPT = frozenset({Role.COMPONENT, Role.NODE})
+STREAMING = frozenset({"log", "exec", "attach", "portforward", "proxy"})
+RECENT = 1.0
+"""Seconds for which a tenant that asked counts among those that share."""
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessSettings:
+    """Seats of a tenant that is alone, seats while others ask too, seats of all together; how many of a tenant's requests
+    wait, for how many seconds at most; and how many watches and followed logs a tenant has.
+    """
+
+    alone: int = 32
+    crowded: int = 2
+    together: int = 32
+    queue: int = 256
+    patience: float = 30.0
+    streams: int = 2000
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One tenant's requests: how many work, which wait, and when it last asked."""
+
+    working: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    seen: float = 0.0
+
+
+_seat: ContextVar[Seat | None] = ContextVar("seat", default=None)
+
+
+class Fairness:
+    """Gives out the seats."""
+
+    def __init__(self, settings: FairnessSettings | None = None) -> None:
+        self._settings = settings or FairnessSettings()
+        self._flows: OrderedDict[str, _Flow] = OrderedDict()  # who asked longest ago comes first
+        self._turns: deque[str] = deque()  # tenants of whose requests some wait
+        self._streams: Counter[str] = Counter()
+        self._working = 0
+
+    @asynccontextmanager
+    async def seated(self, who: Identity, info: RequestInfo) -> AsyncIterator[None]:
+        """Held while a request is served. Raises ApiError 429 where the tenant has too many under way."""
+        if who.role in EXEMPT:
+            yield
+            return
+        tenant = _flow_of(who, info)
+        if info.verb == "watch" or info.subresource in STREAMING:
+            with self._streaming(tenant):
+                yield
+            return
+        seat = Seat(self, tenant)
+        await seat.take()
+        token = _seat.set(seat)
+        try:
+            yield
+        finally:
+            _seat.reset(token)
+            seat.leave()
+
+    @contextmanager
+    def _streaming(self, tenant: str) -> Iterator[None]:
+        if self._streams[tenant] >= self._settings.streams:
+            raise _too_many(f"this tenant has {self._streams[tenant]} watches and streams, which is its limit")
+        self._streams[tenant] += 1
+        try:
+            yield
+        finally:
+            self._streams[tenant] -= 1
+            if not self._streams[tenant]:
+                del self._streams[tenant]
+
+    def _flow(self, tenant: str) -> _Flow:
+        """The tenant's flow, which asks now; those that have not asked for ``RECENT`` and do nothing are forgotten."""
+        now = time.monotonic()
+        flow = self._flows.setdefault(tenant, _Flow())
+        flow.seen = now
+        self._flows.move_to_end(tenant)
+        while (first := next(iter(self._flows.items())))[1].seen < now - RECENT:
+            if first[1].working or first[1].waiting:
+                first[1].seen = now
+                self._flows.move_to_end(first[0])
+            else:
+                del self._flows[first[0]]
+        return flow
+
+    def _may_work(self, flow: _Flow) -> bool:
+        own = self._settings.alone if len(self._flows) == 1 else self._settings.crowded
+        return self._working < self._settings.together and flow.working < own
+
+    async def enter(self, tenant: str, *, again: bool = False) -> None:
+        """Takes a seat, in turn; who comes back to a request that has begun goes first and is not refused. Raises ApiError
+        429 when the queue is full or nothing became free.
+        """
+        flow = self._flow(tenant)
+        if self._may_work(flow) and (again or not flow.waiting):
+            flow.working += 1
+            self._working += 1
+            return
+        if not again and len(flow.waiting) >= self._settings.queue:
+            raise _too_many(f"{len(flow.waiting)} requests of this tenant wait already")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not flow.waiting:
+            self._turns.append(tenant)
+        if again:
+            flow.waiting.appendleft(turn)
+        else:
+            flow.waiting.append(turn)
+        try:
+            async with asyncio.timeout(None if again else self._settings.patience):
+                await turn
+        except BaseException as problem:
+            self._gave_up(tenant, turn)
+            if isinstance(problem, TimeoutError):
+                raise _too_many(f"no turn came within {self._settings.patience:g} seconds") from None
+            raise
+
+    def _gave_up(self, tenant: str, turn: asyncio.Future[None]) -> None:
+        flow = self._flows[tenant]
+        if turn.done() and not turn.cancelled():
+            self.leave(tenant)  # it was given at the last moment
+        elif turn in flow.waiting:
+            flow.waiting.remove(turn)
+            if not flow.waiting:
+                self._turns.remove(tenant)
+
+    def leave(self, tenant: str) -> None:
+        """Gives a seat back and hands out what is free."""
+        flow = self._flows[tenant]
+        flow.working -= 1
+        self._working -= 1
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Free seats, one to each waiting tenant in turn."""
+        passed = 0
+        while passed < len(self._turns) and self._working < self._settings.together:
+            tenant = self._turns.popleft()
+            flow = self._flows[tenant]
+            while flow.waiting and flow.waiting[0].done():
+                flow.waiting.popleft()  # given up, and not yet told so
+            if flow.waiting and self._may_work(flow):
+                passed = 0
+                flow.working += 1
+                self._working += 1
+                flow.waiting.popleft().set_result(None)
+            else:
+                passed += 1
+            if flow.waiting:
+                self._turns.append(tenant)
+
+
+@dataclass(slots=True)
+class Seat:
+    """One request's right to work."""
+
+    fairness: Fairness
+    tenant: str
+    held: bool = False
+
+    async def take(self, *, again: bool = False) -> None:
+        """Waits for a seat of the tenant."""
+        await self.fairness.enter(self.tenant, again=again)
+        self.held = True
+
+    def leave(self) -> None:
+        """Gives it back, if it is held."""
+        if self.held:
+            self.held = False
+            self.fairness.leave(self.tenant)
+
+
+@asynccontextmanager
+async def away() -> AsyncIterator[None]:
+    """Held while the request waits for somebody outside: its seat is another's meanwhile."""
+    seat = _seat.get()
+    if seat is None or not seat.held:
+        yield
+        return
+    seat.leave()
+    try:
+        yield
+    finally:
+        await seat.take(again=True)
+
+
+def _flow_of(who: Identity, info: RequestInfo) -> TenantName:
+    """Whose share a request uses: the caller's, wherever it reaches; of those at home nowhere, the tenant they are in."""
+    return info.tenant if who.role in {Role.PLATFORM_ADMIN, Role.USER} else who.home
+
+
+def _too_many(why: str) -> ApiError:
+    message = f"too many requests: {why}; try again later"
+    return ApiError(429, "TooManyRequests", message, {"retryAfterSeconds": 1})
