@@ -24,6 +24,7 @@ from polder.apiserver.quota import Quotas
 from polder.apiserver.quota_recount import Recount
 from polder.apiserver.quota_tenant import TenantQuotas
 from polder.apiserver.service_claims import HeldAddresses, ServiceClaims
+from polder.apiserver.turns import Turns
 from polder.apiserver.workshop import Workshop
 from polder.base.clock import Clock
 from polder.base.ids import TenantName
@@ -138,6 +139,7 @@ def standard_chain(
 ) -> Chain:
     """The hooks of every server."""
     changing: tuple[Hook, ...] = (
+        Turns(store),
         Lifecycle(store, parts.tenancy),
         PodAccounts(store),
         PodTolerations(),

@@ -21,6 +21,7 @@ from polder.apiserver.projection import leftovers
 from polder.apiserver.proxytrust import CONFIG_MAP as PROXY_CONFIG_MAP
 from polder.apiserver.tenancy import TenantRecord, Tenants, record_of
 from polder.apiserver.tokens import signing_key_key, signing_key_put
+from polder.apiserver.turns import left_turns
 from polder.base.clock import Clock, stamp
 from polder.base.ids import ROOT, TenantName
 from polder.store.protocol import ConflictError, Delete, Key, Op, Put, Store
@@ -56,8 +57,10 @@ class Bootstrap:
 
     async def farewell(self, tenant: TenantName) -> list[Op]:
         """What to commit beside the removal of a Tenant's row: its key goes, and what it had instead of rows."""
-        left = await leftovers(self.store, tenant) if self.store is not None else []
-        return [Delete(signing_key_key(tenant)), *left]
+        ends: list[Op] = [Delete(signing_key_key(tenant))]
+        if self.store is not None:
+            ends += [*await leftovers(self.store, tenant), *await left_turns(self.store, tenant)]
+        return ends
 
     async def ensure_root(self, store: Store, tenants: Tenants) -> None:
         """Makes what is missing in ``root``; leaves the rest as it is. Idempotent."""

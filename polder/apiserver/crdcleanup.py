@@ -24,10 +24,11 @@ from polder.apiserver.crdregistry import DEFINITIONS
 from polder.apiserver.delete_options import DeleteOptions
 from polder.apiserver.deletes import By, Deleter
 from polder.apiserver.objects import decode, decode_entry
+from polder.apiserver.turns import Turns, turn_key
 from polder.apiserver.types import Identity, Role
 from polder.base.clock import stamp
 from polder.base.ids import TenantName
-from polder.store.protocol import Change, ChangeType, CompactedError, ConflictError, Entry, Key, Prefix, StoreError
+from polder.store.protocol import Change, ChangeType, CompactedError, ConflictError, Entry, Key, Prefix, Put, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +142,10 @@ class CrdCleanup:
             key, current, old, {**old, "metadata": meta, "status": set_condition(status, end, now)}
         )
 
-    async def _write(self, key: Key, current: Entry, old: Raw, obj: Raw) -> bool:
+    async def _write(self, key: Key, current: Entry, old: Raw, obj: Raw, *along: Put) -> bool:
         """Whether nobody was faster."""
         context = AdmissionContext(SELF, TenantName(key.tenant), "update", _RESOURCE, "", key.name, obj=obj, old=old)
+        context.along += along
         try:
             await self.deleter.writer.replace(context, current)
         except ConflictError:
@@ -173,21 +175,27 @@ class CrdCleanup:
     # --- names --------------------------------------------------------------------------------------------------------
 
     async def _rename(self, key: Key) -> bool:
-        """Gives the tenant's waiting definitions the names that are free now."""
+        """Gives the tenant's waiting definitions the names that are free now, one after the other: each takes some."""
+        while (written := await self._rename_one(key.tenant)) is not None:
+            if not written:
+                return False
+        return True
+
+    async def _rename_one(self, tenant: str) -> bool | None:
+        """Whether nobody was faster; None where no definition's names change."""
         writer = self.deleter.writer
-        async with writer.serial(_RESOURCE, key.tenant):
-            page = await writer.store.list(Prefix(DEFINITIONS.resource, key.tenant))
+        async with writer.serial(_RESOURCE, tenant):
+            turn = await Turns(writer.store).take(turn_key(DEFINITIONS.resource, tenant))
+            page = await writer.store.list(Prefix(DEFINITIONS.resource, tenant))
             all_of_them = [decode_entry(entry) for entry in page.entries]
-            done = True
             for entry, old in zip(page.entries, all_of_them, strict=True):
                 if is_true(old, "NamesAccepted") or old["metadata"].get("deletionTimestamp"):
                     continue
                 others = [other for other in all_of_them if other is not old]
                 status = next_status(old, others, stamp(writer.clock.now()))
                 if status != old.get("status"):
-                    done = await self._write(entry.key, entry, old, {**old, "status": status}) and done
-                    old["status"] = status
-        return done
+                    return await self._write(entry.key, entry, old, {**old, "status": status}, turn)
+        return None
 
 
 def _spec_of(value: bytes) -> tuple[object, object, object]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+import orjson
 from aiohttp import web
 
 from polder.api.errors import (
@@ -36,6 +37,7 @@ from polder.apiserver.options import WriteOptions, write_options
 from polder.apiserver.parts import PARTS
 from polder.apiserver.reads import key_of, renderer_of
 from polder.apiserver.settings import ServerSettings
+from polder.apiserver.turns import SERIAL, TURNS
 from polder.apiserver.types import Role
 from polder.base.clock import Clock, stamp
 from polder.base.ids import EVERY_TENANT
@@ -46,8 +48,6 @@ OBJECT_LIMIT = 3 * 512 * 1024
 """Bytes of an object as it is stored, as upstream's etcd allows: patches, each within the limit of a body, would let it
 grow for ever. One that is longer already can still be made shorter.
 """
-_SERIAL = frozenset({"networks.polder.dev", "customresourcedefinitions.apiextensions.k8s.io"})
-"""Kinds whose objects constrain each other: their writes go one at a time in a tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Writer:
 
     def serial(self, resource: Resource, tenant: str) -> AbstractAsyncContextManager[Any]:
         """Held while an object of a kind whose objects constrain each other is checked and written."""
-        if resource.kind.resource in _SERIAL:
+        if resource.kind.resource in SERIAL:
             return self.locks.of(f"{resource.kind.resource} {tenant}")
         return nullcontext()
 
@@ -159,6 +159,21 @@ class Writer:
         """Admits and commits a new, named object. ``sent`` are the client's managedFields; ``owned``: they are right as
         they are. Raises ApiError.
         """
+        async with self.serial(resource, call.info.tenant):
+            if resource.kind.resource not in SERIAL:
+                return await self._insert_once(call, resource, taken, options, sent=sent, owned=owned)
+            for _ in range(ATTEMPTS):
+                again = content.Content(orjson.loads(orjson.dumps(taken.obj)), taken.warnings)
+                try:
+                    return await self._insert_once(call, resource, again, options, sent=sent, owned=owned)
+                except ConflictError:
+                    continue  # another server wrote what this must be checked against
+        raise conflict(resource.kind, taken.obj["metadata"]["name"])
+
+    async def _insert_once(
+        self, call: Call, resource: Resource, taken: content.Content, options: WriteOptions, *, sent: Any, owned: bool
+    ) -> tuple[Entry, tuple[str, ...]]:
+        """Raises ConflictError where another server took a turn meanwhile (see ``turns``)."""
         obj, info = taken.obj, call.info
         name = obj["metadata"]["name"]
         namespace = info.namespace if resource.kind.namespaced else ""
@@ -167,16 +182,15 @@ class Writer:
             call.who, info.tenant, "create", resource, namespace, name, "", obj, None, options.dry_run,
             list(taken.warnings), options=options.raw("CreateOptions"),
         )  # fmt: skip
-        async with self.serial(resource, info.tenant):
-            await self._admit(context, None if owned else self.author(options), sent)
-            assert context.obj is not None
-            row = await resource.stored(context.obj)
-            value = _stored(row, owned=owned)
-            standing = await self.store.get(key)
-            if standing is not None:
-                raise already_exists(resource.kind, name)
-            entry = await self._commit_new(context, key, value)
-            return _shown(context, entry, row), tuple(context.warnings)
+        await self._admit(context, None if owned else self.author(options), sent)
+        assert context.obj is not None
+        row = await resource.stored(context.obj)
+        value = _stored(row, owned=owned)
+        standing = await self.store.get(key)
+        if standing is not None:
+            raise already_exists(resource.kind, name)
+        entry = await self._commit_new(context, key, value)
+        return _shown(context, entry, row), tuple(context.warnings)
 
     async def _commit_new(self, context: AdmissionContext, key: Key, value: bytes) -> Entry:
         """Commits a new object with what accompanies it; what was given away to somebody faster is assigned anew."""
@@ -188,6 +202,8 @@ class Writer:
             except ConflictError as lost:
                 if lost.key == key:
                     raise already_exists(kind, key.name) from lost
+                if lost.key.resource == TURNS:
+                    raise
                 if not await self.chain.lost(context, lost.key):
                     other = f"{lost.key.resource} {lost.key.name}"
                     raise conflict(kind, key.name, f"{other}, which is made along with it, is there") from lost
