@@ -74,6 +74,8 @@ class IdentityLayer:
         self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
         authorizer = self._authorization.authorizer
         certificates = AgentCertificates(store, pki, self._is_connected, self.streams.drop, clock)
+        own = {STREAM_PATH: self.streams.serve, CERTIFICATES_PATH: certificates.serve}
+        own[ACCOUNT_TOKEN_PATH] = AccountTokens(store, self.tokens).serve
         self.parts = Parts(
             chain,
             authorizer,
@@ -87,12 +89,7 @@ class IdentityLayer:
                 **AccessReviews(authorizer).handlers(),
                 ("pods", "log"): Logs(store, self.streams).serve,
             },
-            {
-                STREAM_PATH: self.streams.serve,
-                CERTIFICATES_PATH: certificates.serve,
-                **handlers.paths(),
-                ACCOUNT_TOKEN_PATH: AccountTokens(store, self.tokens).serve,
-            },
+            handlers.paths() | own,
             Impersonation(authorizer),
             Layers(self._authorization.policies.wrote, settings.root_service_cidr),
         )
