@@ -22,7 +22,9 @@ from polder.store.protocol import (
     Put,
     StoreFailedError,
 )
+from polder.store.sealed import SealedStore, Seals, SealSettings
 from polder.store.sqlite import open_sqlite
+from polder.system.pki.sealing import ensure_keyring
 from tests.etcd import Etcd
 
 SMALL = HubSettings(recent=3000, pending=8, progress=0.05)
@@ -33,7 +35,7 @@ def pod(name, tenant="acme", namespace="default"):
     return Key("pods", tenant, namespace, name)
 
 
-@pytest.fixture(params=["memory", "sqlite", "etcd"])
+@pytest.fixture(params=["memory", "sqlite", "etcd", "sealed"])
 async def store(request, tmp_path):
     match request.param:
         case "memory":
@@ -44,6 +46,9 @@ async def store(request, tmp_path):
             etcd = Etcd().start()
             request.addfinalizer(etcd.stop)
             store = await open_etcd(etcd.settings(), SMALL)
+        case "sealed":
+            ensure_keyring(tmp_path / "keyring")
+            store = SealedStore(MemoryStore(SMALL), Seals(SealSettings(tmp_path / "keyring", ("*",))))
     yield store
     await store.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 import tempfile
 from contextlib import aclosing
 from pathlib import Path
@@ -88,7 +89,7 @@ class Model:
             assert found == ({"pods": len(here)} if here else {})
 
 
-async def author(store, model, number, commits):
+async def author(store, model, number, commits, done=lambda: None):
     for count, commit in enumerate(commits):
         ops = []
         for what, key, expect, terms in commit:
@@ -103,6 +104,7 @@ async def author(store, model, number, commits):
             model.learn(await store.commit(ops), ops)
         except ConflictError as error:
             assert error.key in {op.key for op in ops}
+        done()
 
 
 async def follower(stores, prefix, since, pace, stop):
@@ -133,9 +135,9 @@ async def follower(stores, prefix, since, pace, stop):
         return None
 
 
-async def scenario(stores, authors, watches, compact_at):
+async def scenario(stores, authors, watches, compact_at, model=None):
     store = stores[0]
-    model = Model(await store.revision())
+    model = model or Model(await store.revision())
     compact_at += model.base - 1
     stop = asyncio.get_running_loop().create_future()
     followers = []
@@ -219,3 +221,53 @@ def test_two_stores_on_one_etcd_agree_with_the_model(etcd, authors, watches, com
                 await store.close()
 
     asyncio.run(run())
+
+
+def image(path, target):
+    """The files as a crash at this moment would leave them. The database's own pages change only in checkpoints, of which
+    there are none below a thousand pages of log; the log only grows.
+    """
+    target.mkdir()
+    for name in ("db", "db-wal"):
+        shutil.copyfile(path / name, target / name)
+
+
+@settings(max_examples=40, **EXAMPLES)
+@given(
+    before=st.lists(COMMITS, min_size=1, max_size=4),
+    after=st.lists(COMMITS, min_size=1, max_size=3),
+    watches=WATCHES,
+    crash_after=st.integers(0, 12),
+    compact_at=st.integers(0, 10),
+)
+def test_what_a_crash_leaves_is_a_beginning_of_history_that_goes_on(before, after, watches, crash_after, compact_at):
+    async def run(path):
+        store = open_sqlite(path / "db", TINY)
+        model, count, known = Model(1), itertools.count(1), []
+
+        def crash():
+            if next(count) == crash_after + 1:
+                known.append(max(model.commits, default=1))
+                image(path, path / "crashed")
+
+        await asyncio.gather(*(author(store, model, n, c, crash) for n, c in enumerate(before)))
+        await store.close()
+        if not known:
+            return
+        store = open_sqlite(path / "crashed" / "db", TINY)
+        try:
+            end = await store.revision()
+            assert end >= known[0]
+            model.commits = {at: ops for at, ops in model.commits.items() if at <= end}
+            page = await store.list(Prefix("pods"))
+            assert {e.key: (e.value, e.revision) for e in page.entries} == {
+                k: v[:2] for k, v in model.state(end).items()
+            }
+            for term in TERMS:
+                assert list(await store.by_term(term)) == sorted(k for k, v in model.state(end).items() if term in v[2])
+            await scenario([store], after, watches, compact_at, model)
+        finally:
+            await store.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
