@@ -23,7 +23,7 @@ from polder.api.embedded import validate_embedded
 from polder.api.errors import Field, FieldError, FieldErrorType
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
-from polder.api.rules import Checking, Node, plan, rule_texts
+from polder.api.rules import Checking, Ruled, plan, rule_texts
 from polder.api.scale import ScalePaths, declared_scale
 from polder.api.schema_validate import TURN_LIMIT, WORK_LIMIT, validate, validate_lists
 from polder.api.structural import Work
@@ -92,7 +92,7 @@ class CompiledSchema:
         return type_of_custom(self.schema)
 
     @cached_property
-    def rules(self) -> Node | None:
+    def rules(self) -> Ruled | None:
         """The rules in CEL, their programs not yet compiled."""
         return plan(self.schema)
 

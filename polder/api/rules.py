@@ -90,15 +90,15 @@ def _or_raise(found: Program | CelError) -> Program:
 
 
 @dataclass(slots=True)
-class Node:
+class Ruled:
     """The rules of one schema and of what is below it."""
 
     schema: Raw
     wrap: Wrap
     rules: list[Rule] = field(default_factory=list)
-    properties: dict[str, Node] = field(default_factory=dict)
-    more: Node | None = None
-    items: Node | None = None
+    properties: dict[str, Ruled] = field(default_factory=dict)
+    more: Ruled | None = None
+    items: Ruled | None = None
 
     def compile(self) -> Iterator[int]:
         """Compiles the rules here and below; yields the length of each."""
@@ -109,11 +109,11 @@ class Node:
                 yield from below.compile()
 
 
-def plan(schema: Raw, *, is_resource: bool = True) -> Node | None:
+def plan(schema: Raw, *, is_resource: bool = True) -> Ruled | None:
     """The rules of a schema; None where there are none."""
     if not any_rules(schema):
         return None
-    node = Node(schema, wrapper(schema, is_resource=is_resource))
+    node = Ruled(schema, wrapper(schema, is_resource=is_resource))
     given = schema.get("x-kubernetes-validations") or ()
     kind = declared(schema, "selfType", is_resource=is_resource) if given else None
     if kind is not None:
@@ -144,7 +144,7 @@ class Checking:
     problems: list[FieldError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def run(self, node: Node, new: Any, old: Any, at: Field, *, ratchets: bool = True) -> list[FieldError]:
+    def run(self, node: Ruled, new: Any, old: Any, at: Field, *, ratchets: bool = True) -> list[FieldError]:
         """Everything that the rules say about an object and what stood before (None for a new one). Raises TooLongError."""
         pair = Pair(new, old, node.schema) if ratchets and old is not None else None
         try:
@@ -153,7 +153,7 @@ class Checking:
             pass
         return self.problems
 
-    def _value(self, node: Node, values: tuple[Any, Any], at: Field, pair: Pair | None, above: Pair | None) -> None:
+    def _value(self, node: Ruled, values: tuple[Any, Any], at: Field, pair: Pair | None, above: Pair | None) -> None:
         new, old = values
         if new is None:
             return
@@ -177,7 +177,7 @@ class Checking:
                 inner = pair.key(key) if pair is not None else None
                 self._value(below, (value, before), where, inner, pair or above)
 
-    def _rules(self, node: Node, values: tuple[Any, Any], at: Field, nearest: Pair | None) -> None:
+    def _rules(self, node: Ruled, values: tuple[Any, Any], at: Field, nearest: Pair | None) -> None:
         new, old = values
         given: dict[str, Any] = {"self": node.wrap(new)}
         wrapped_old = node.wrap(old) if old is not None else None

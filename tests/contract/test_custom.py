@@ -13,6 +13,15 @@ from typing import Any
 from tests.contract.customkit import CRDS, GROUP, crd, define, fields, integer, path, redefine, version, widget
 
 
+async def answers(api: Any, where: str, status: int) -> None:
+    """Waits for what happens after an answer."""
+    async with asyncio.timeout(10):
+        while True:
+            if (await api.get(where)).status == status:
+                return
+            await asyncio.sleep(0.05)
+
+
 async def test_defaults_reach_what_was_stored_before(admin: Any) -> None:
     await define(admin, crd(version(spec=fields(a={"type": "string"}, b={"type": "string"}))))
     assert (await admin.post(path(), widget("old", {"a": "x"}))).status == 201
@@ -212,9 +221,7 @@ async def test_names_that_become_free_are_given_to_who_waits(admin: Any) -> None
     assert conditions["Established"]["status"] == "False"
     assert (await admin.get(path(plural="seconds"))).status == 404
     await admin.delete(f"{CRDS}/firsts.{GROUP}")
-    async with asyncio.timeout(10):
-        while (await admin.get(path(plural="seconds"))).status != 200:
-            await asyncio.sleep(0.05)
+    await answers(admin, path(plural="seconds"), 200)
     found = (await admin.get(f"{CRDS}/seconds.{GROUP}")).json["status"]
     assert found["acceptedNames"]["kind"] == "Shared"
 
@@ -235,9 +242,7 @@ async def test_a_definition_waits_for_its_objects(admin: Any) -> None:
     late = await admin.post(path(), widget("late"))
     assert late.status == 405
     assert (await admin.patch(path("kept"), {"metadata": {"finalizers": None}})).status == 200
-    async with asyncio.timeout(10):
-        while (await admin.get(f"{CRDS}/widgets.{GROUP}")).status != 404:
-            await asyncio.sleep(0.05)
+    await answers(admin, f"{CRDS}/widgets.{GROUP}", 404)
 
 
 async def test_lists_of_sets_and_maps_hold_nothing_twice(admin: Any) -> None:

@@ -10,81 +10,81 @@ ACCUMULATOR = "@result"
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class Expr:
     """One node; ``at`` is the offset in the expression that messages point to."""
 
     at: int
 
 
 @dataclass(slots=True, eq=False)
-class Literal(Node):
+class Literal(Expr):
     """A constant."""
 
     value: object
 
 
 @dataclass(slots=True, eq=False)
-class Ident(Node):
+class Ident(Expr):
     """A variable, or the name of a type. A leading dot is kept."""
 
     name: str
 
 
 @dataclass(slots=True, eq=False)
-class Select(Node):
+class Select(Expr):
     """``operand.field``; ``test`` for ``has(operand.field)``; ``optional`` for ``operand.?field``."""
 
-    operand: Node
+    operand: Expr
     field: str
     test: bool = False
     optional: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class Call(Node):
+class Call(Expr):
     """A function or operator (``_+_``), with a target for ``target.name(args)``."""
 
     name: str
-    target: Node | None
-    args: list[Node]
+    target: Expr | None
+    args: list[Expr]
 
 
 @dataclass(slots=True, eq=False)
-class ListNode(Node):
+class ListNode(Expr):
     """``[a, ?b]``; ``optional`` are the positions with a question mark."""
 
-    items: list[Node]
+    items: list[Expr]
     optional: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
-class MapNode(Node):
+class MapNode(Expr):
     """``{key: value, ?key: value}``."""
 
-    entries: list[tuple[Node, Node, bool]]
+    entries: list[tuple[Expr, Expr, bool]]
 
 
 @dataclass(slots=True, eq=False)
-class StructNode(Node):
+class StructNode(Expr):
     """``Name{field: value, ?field: value}``."""
 
     name: str
-    entries: list[tuple[str, Node, bool]]
+    entries: list[tuple[str, Expr, bool]]
     places: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
-class Fold(Node):
+class Fold(Expr):
     """A comprehension: what macros become. ``second`` is the second variable, empty if there is one only."""
 
-    over: Node
+    over: Expr
     first: str
     second: str
     accumulator: str
-    start: Node
-    condition: Node
-    step: Node
-    result: Node
+    start: Expr
+    condition: Expr
+    step: Expr
+    result: Expr
 
     @property
     def is_bind(self) -> bool:
@@ -92,7 +92,7 @@ class Fold(Node):
         return isinstance(self.over, ListNode) and not self.over.items and self.accumulator != ACCUMULATOR
 
 
-def children(node: Node) -> list[Node]:
+def children(node: Expr) -> list[Expr]:
     """The nodes directly below, in the order of evaluation."""
     match node:
         case Select():
@@ -111,7 +111,7 @@ def children(node: Node) -> list[Node]:
             return []
 
 
-def copy(node: Node) -> Node:
+def copy(node: Expr) -> Expr:
     """A tree of the same form, of new nodes."""
     match node:
         case Literal():
@@ -136,7 +136,7 @@ def copy(node: Node) -> Node:
             raise AssertionError(node)
 
 
-def walk(node: Node, visit: Callable[[Node], None]) -> None:
+def walk(node: Expr, visit: Callable[[Expr], None]) -> None:
     """Calls ``visit`` with every node."""
     todo = [node]
     while todo:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from polder.api.cel import unify
-from polder.api.cel.ast import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, StructNode
+from polder.api.cel.ast import Call, Expr, Fold, Ident, ListNode, Literal, MapNode, Select, StructNode
 from polder.api.cel.functions import Overload
 from polder.api.cel.source import Problem
 from polder.api.cel.types import (
@@ -54,13 +54,13 @@ class Scope:
 class Checked:
     """What the checker found out."""
 
-    types: dict[Node, CelType] = field(default_factory=dict)
-    overloads: dict[Node, tuple[Overload, ...]] = field(default_factory=dict)
-    constants: dict[Node, CelType] = field(default_factory=dict)
+    types: dict[Expr, CelType] = field(default_factory=dict)
+    overloads: dict[Expr, tuple[Overload, ...]] = field(default_factory=dict)
+    constants: dict[Expr, CelType] = field(default_factory=dict)
     """Names that stand for types."""
-    functions: dict[Node, str] = field(default_factory=dict)
+    functions: dict[Expr, str] = field(default_factory=dict)
     """Calls whose target is a part of the function's name: the whole name."""
-    dotted: dict[Node, str] = field(default_factory=dict)
+    dotted: dict[Expr, str] = field(default_factory=dict)
     """Selections that are the name of a variable with dots in it."""
 
 
@@ -74,7 +74,7 @@ class Checker:
         self._known = unify.Mapping()
         self._locals: list[dict[str, CelType]] = []
 
-    def run(self, node: Node) -> CelType:
+    def run(self, node: Expr) -> CelType:
         """The type of the whole expression."""
         self._check(node)
         types = self.found.types
@@ -89,7 +89,7 @@ class Checker:
         self._fail(at, f"undeclared reference to '{name}' (in container '')")
         return ERROR
 
-    def _check(self, node: Node) -> CelType:
+    def _check(self, node: Expr) -> CelType:
         match node:
             case Literal():
                 kind = NAMED[type_name(node.value)]
@@ -119,7 +119,7 @@ class Checker:
                     return scope[name]
         return self._scope.variables.get(name.removeprefix("."))
 
-    def _ident(self, node: Node, name: str) -> CelType:
+    def _ident(self, node: Expr, name: str) -> CelType:
         kind = self._variable(name)
         if kind is not None:
             return kind
@@ -147,7 +147,7 @@ class Checker:
             return BOOL
         return optional_of(kind) if operand.is_optional or node.optional else kind
 
-    def _field(self, node: Node, operand: CelType, name: str) -> CelType:
+    def _field(self, node: Expr, operand: CelType, name: str) -> CelType:
         target = operand.params[0] if operand.is_optional else operand
         if target.family is Family.MAP:
             return self._known.resolve(target.params[1])
@@ -222,12 +222,12 @@ class Checker:
                 fine = False
         return BOOL if fine else ERROR
 
-    def _mismatch(self, node: Node, wanted: CelType, kind: CelType) -> None:
+    def _mismatch(self, node: Expr, wanted: CelType, kind: CelType) -> None:
         self._fail(node.at, f"expected type '{wanted}' but found '{self._known.resolve(kind)}'")
 
     # --- literals -----------------------------------------------------------------------------------------------------
 
-    def _joined(self, node: Node, before: CelType | None, kind: CelType) -> CelType:
+    def _joined(self, node: Expr, before: CelType | None, kind: CelType) -> CelType:
         if before is None:
             return kind
         if self._known.assignable([before], [kind]):
@@ -235,7 +235,7 @@ class Checker:
         self._mismatch(node, self._known.resolve(before), kind)
         return ERROR
 
-    def _unwrapped(self, node: Node, kind: CelType) -> CelType:
+    def _unwrapped(self, node: Expr, kind: CelType) -> CelType:
         """The type inside an optional, for an entry with a question mark."""
         if kind.is_optional:
             return kind.params[0]
@@ -292,7 +292,7 @@ class Checker:
         self._locals.pop()
         return self._known.resolve(result)
 
-    def _asserted(self, node: Node, wanted: CelType) -> None:
+    def _asserted(self, node: Expr, wanted: CelType) -> None:
         kind = self._check(node)
         if not self._known.assignable([wanted], [kind]):
             self._mismatch(node, self._known.resolve(wanted), kind)
@@ -314,7 +314,7 @@ class Checker:
         return ERROR, ERROR
 
 
-def _dotted(node: Node) -> str:
+def _dotted(node: Expr) -> str:
     """``a.b.c`` of plain selections; empty for anything else."""
     names: list[str] = []
     while isinstance(node, Select) and not node.test and not node.optional:

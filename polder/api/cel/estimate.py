@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from polder.api.cel.ast import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, StructNode
+from polder.api.cel.ast import Call, Expr, Fold, Ident, ListNode, Literal, MapNode, Select, StructNode
 from polder.api.cel.costs import LIST_COST, MAP_COST, STRUCT_COST
 from polder.api.cel.functions import Overload
 from polder.api.cel.program import Program
@@ -45,7 +45,7 @@ class Local:
 class Sized:
     """An argument of a call: what is known of its size and type."""
 
-    node: Node
+    node: Expr
     kind: CelType
     path: Path | None
     size: Range | None
@@ -59,9 +59,9 @@ class Estimator:
         self._checked = program.checked
         self._tree = program.tree
         self._variables = variables
-        self._paths: dict[Node, Path | None] = {}
-        self._sizes: dict[Node, Range] = {}
-        self._entries: dict[Node, Entry] = {}
+        self._paths: dict[Expr, Path | None] = {}
+        self._sizes: dict[Expr, Range] = {}
+        self._entries: dict[Expr, Entry] = {}
         self._locals: dict[str, list[Local]] = {}
 
     def run(self) -> Range:
@@ -88,13 +88,13 @@ class Estimator:
             return None if kind.size is None else Range(0, kind.size)
         return ZERO
 
-    def path(self, node: Node) -> Path | None:
+    def path(self, node: Expr) -> Path | None:
         """The path of an expression that only goes down from a variable."""
         if isinstance(node, Ident) and self._locals.get(node.name):
             return self._locals[node.name][-1].path
         return self._paths.get(node)
 
-    def size(self, node: Node) -> Range | None:
+    def size(self, node: Expr) -> Range | None:
         """What is known of a value's size."""
         if node in self._sizes:
             return self._sizes[node]
@@ -115,15 +115,15 @@ class Estimator:
             return self._locals[node.name][-1].size
         return None
 
-    def sized(self, node: Node) -> Sized:
+    def sized(self, node: Expr) -> Sized:
         """What is known of an argument."""
         return Sized(node, self._checked.types[node], self.path(node), self.size(node))
 
-    def any_size(self, node: Node) -> Range:
+    def any_size(self, node: Expr) -> Range:
         """The size, or without bound."""
         return self.size(node) or ANY
 
-    def entry(self, node: Node) -> Entry | None:
+    def entry(self, node: Expr) -> Entry | None:
         """What is known of what a container holds."""
         if node in self._entries:
             return self._entries[node]
@@ -135,14 +135,14 @@ class Estimator:
         """What a call may mean."""
         return self._checked.overloads[node]
 
-    def set_entry(self, node: Node, entry: Entry | None) -> None:
+    def set_entry(self, node: Expr, entry: Entry | None) -> None:
         """Notes what a container holds."""
         if entry is not None:
             self._entries[node] = entry
 
     # --- costs --------------------------------------------------------------------------------------------------------
 
-    def _cost(self, node: Node) -> Range:
+    def _cost(self, node: Expr) -> Range:
         match node:
             case Literal():
                 return NOTHING

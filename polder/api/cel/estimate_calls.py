@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from polder.api.cel.ast import Call, Literal, Node
+from polder.api.cel.ast import Call, Expr, Literal
 from polder.api.cel.costs import CHECK_COST, FORMAT_PATTERN, LIST_COST, PATTERN, STRUCT_COST, TRAVERSAL
 from polder.api.cel.ranges import ANY, NOTHING, ONE, Range, fixed
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from polder.api.cel.estimate import Estimator
 
 Found = tuple[Range, Range | None]
-Rule = Callable[["Estimator", Node | None, list[Node], str], Found | None]
+Rule = Callable[["Estimator", Expr | None, list[Expr], str], Found | None]
 _IP_BYTES: Final = Range(4, 16)
 
 
 def call_range(
-    known: Estimator, call: tuple[Call, str, str], target: Node | None, args: list[Node], costs: list[Range]
+    known: Estimator, call: tuple[Call, str, str], target: Expr | None, args: list[Expr], costs: list[Range]
 ) -> Found:
     """What a call costs together with its arguments, and the size of its result where that is known."""
     node, name, overload = call
@@ -41,7 +41,7 @@ def call_range(
     return ONE + summed, None
 
 
-def _added(known: Estimator, node: Call, args: list[Node], overload: str, summed: Range) -> Found:
+def _added(known: Estimator, node: Call, args: list[Expr], overload: str, summed: Range) -> Found:
     result = known.any_size(args[0]) + known.any_size(args[1])
     a, b = known.entry(args[0]), known.entry(args[1])
     if a is not None and b is not None:
@@ -52,18 +52,18 @@ def _added(known: Estimator, node: Call, args: list[Node], overload: str, summed
     return cost + summed, result
 
 
-def _size(known: Estimator, node: Node) -> Range:
+def _size(known: Estimator, node: Expr) -> Range:
     return known.any_size(node)
 
 
-def _first(target: Node | None, args: list[Node]) -> Node | None:
+def _first(target: Expr | None, args: list[Expr]) -> Expr | None:
     return target if target is not None else args[0] if args else None
 
 
 def _through(factor: float, *, sized: bool = False) -> Rule:
     """Once through the text that the function is about."""
 
-    def rule(known: Estimator, target: Node | None, args: list[Node], _: str) -> Found | None:
+    def rule(known: Estimator, target: Expr | None, args: list[Expr], _: str) -> Found | None:
         node = _first(target, args)
         if node is None:
             return None
@@ -73,11 +73,11 @@ def _through(factor: float, *, sized: bool = False) -> Rule:
     return rule
 
 
-def _argument(known: Estimator, _: Node | None, args: list[Node], __: str) -> Found | None:
+def _argument(known: Estimator, _: Expr | None, args: list[Expr], __: str) -> Found | None:
     return _size(known, args[0]).times(TRAVERSAL), None
 
 
-def _bytes(known: Estimator, _: Node | None, args: list[Node], overload: str) -> Found | None:
+def _bytes(known: Estimator, _: Expr | None, args: list[Expr], overload: str) -> Found | None:
     size = _size(known, args[0])
     result = (
         Range(size.least, min(size.most * 4, ANY.most))
@@ -87,16 +87,16 @@ def _bytes(known: Estimator, _: Node | None, args: list[Node], overload: str) ->
     return size.times(TRAVERSAL), result
 
 
-def _quoted(known: Estimator, _: Node | None, args: list[Node], __: str) -> Found | None:
+def _quoted(known: Estimator, _: Expr | None, args: list[Expr], __: str) -> Found | None:
     size = _size(known, args[0])
     return size.times(TRAVERSAL), Range(size.least + 2, min(size.most * 2 + 2, ANY.most))
 
 
-def _in_list(known: Estimator, _: Node | None, args: list[Node], __: str) -> Found | None:
+def _in_list(known: Estimator, _: Expr | None, args: list[Expr], __: str) -> Found | None:
     return _size(known, args[1]), None
 
 
-def _matched(known: Estimator, target: Node | None, args: list[Node], overload: str) -> Found | None:
+def _matched(known: Estimator, target: Expr | None, args: list[Expr], overload: str) -> Found | None:
     if target is None:
         return None
     size = _size(known, target)
@@ -104,13 +104,13 @@ def _matched(known: Estimator, target: Node | None, args: list[Node], overload: 
     return cost, None if overload == "matches_string" else Range(0, size.most)
 
 
-def _contained(known: Estimator, target: Node | None, args: list[Node], _: str) -> Found | None:
+def _contained(known: Estimator, target: Expr | None, args: list[Expr], _: str) -> Found | None:
     if target is None:
         return None
     return _size(known, target).times(TRAVERSAL) * _size(known, args[0]).times(TRAVERSAL), None
 
 
-def _compared(known: Estimator, _: Node | None, args: list[Node], __: str) -> Found | None:
+def _compared(known: Estimator, _: Expr | None, args: list[Expr], __: str) -> Found | None:
     most = min(_size(known, args[0]).most, _size(known, args[1]).most)
     return Range(1 if most else 0, most).times(TRAVERSAL), None
 
@@ -124,14 +124,14 @@ _LIBRARY: Final = frozenset(
 )  # fmt: skip
 
 
-def _equal(known: Estimator, target: Node | None, args: list[Node], overload: str) -> Found | None:
+def _equal(known: Estimator, target: Expr | None, args: list[Expr], overload: str) -> Found | None:
     kind = known.sized(args[0]).kind
     if kind.name in _LIBRARY and known.sized(args[1]).kind == kind:
         return ONE, None
     return _compared(known, target, args, overload)
 
 
-def _walked(known: Estimator, target: Node | None, _: list[Node], __: str) -> Found | None:
+def _walked(known: Estimator, target: Expr | None, _: list[Expr], __: str) -> Found | None:
     if target is None:
         return None
     about = known.sized(target)
@@ -145,7 +145,7 @@ def _walked(known: Estimator, target: Node | None, _: list[Node], __: str) -> Fo
     return _size(known, target) * each, None
 
 
-def _replaced(known: Estimator, target: Node | None, args: list[Node], _: str) -> Found | None:
+def _replaced(known: Estimator, target: Expr | None, args: list[Expr], _: str) -> Found | None:
     if target is None or len(args) < 2:
         return None
     size, old, new = (_size(known, node) for node in (target, args[0], args[1]))
@@ -164,7 +164,7 @@ def _replaced(known: Estimator, target: Node | None, args: list[Node], _: str) -
     return size.times(2 * TRAVERSAL), Range(min(least, ANY.most), most)
 
 
-def _split(known: Estimator, target: Node | None, args: list[Node], _: str) -> Found | None:
+def _split(known: Estimator, target: Expr | None, args: list[Expr], _: str) -> Found | None:
     if target is None:
         return None
     size = _size(known, target)
@@ -173,7 +173,7 @@ def _split(known: Estimator, target: Node | None, args: list[Node], _: str) -> F
     return size.times(2 * TRAVERSAL), Range(0, most)
 
 
-def _joined(known: Estimator, target: Node | None, args: list[Node], _: str) -> Found | None:
+def _joined(known: Estimator, target: Expr | None, args: list[Expr], _: str) -> Found | None:
     if target is None:
         return None
     about, count = known.sized(target), _size(known, target)
@@ -184,34 +184,34 @@ def _joined(known: Estimator, target: Node | None, args: list[Node], _: str) -> 
     return size.times(TRAVERSAL), size
 
 
-def _selector(known: Estimator, _: Node | None, args: list[Node], __: str) -> Found | None:
+def _selector(known: Estimator, _: Expr | None, args: list[Expr], __: str) -> Found | None:
     length = _size(known, args[0])
     requirements = length.times(0.5).times(LIST_COST + STRUCT_COST)
     return fixed(LIST_COST) + length.times(TRAVERSAL) + requirements, None
 
 
-def _contains_ip(known: Estimator, _: Node | None, args: list[Node], overload: str) -> Found | None:
+def _contains_ip(known: Estimator, _: Expr | None, args: list[Expr], overload: str) -> Found | None:
     cost = (_IP_BYTES + _IP_BYTES).times(TRAVERSAL)
     if overload == "cidr_contains_ip_string":
         cost += _size(known, args[0]).times(TRAVERSAL)
     return cost, None
 
 
-def _contains_cidr(known: Estimator, _: Node | None, args: list[Node], overload: str) -> Found | None:
+def _contains_cidr(known: Estimator, _: Expr | None, args: list[Expr], overload: str) -> Found | None:
     cost = (_IP_BYTES + _IP_BYTES).times(TRAVERSAL) + _IP_BYTES.times(TRAVERSAL) + ONE
     if overload == "cidr_contains_cidr_string":
         cost += _size(known, args[0]).times(TRAVERSAL)
     return cost, None
 
 
-def _validated(known: Estimator, _: Node | None, args: list[Node], __: str) -> Found | None:
+def _validated(known: Estimator, _: Expr | None, args: list[Expr], __: str) -> Found | None:
     return _size(known, args[0]).times(TRAVERSAL).times(FORMAT_PATTERN * PATTERN), None
 
 
 def _allocated(factor: float, *, squared: bool = False, argument: bool = False) -> Rule:
     """A call that makes a list as long as the one it is about."""
 
-    def rule(known: Estimator, target: Node | None, args: list[Node], overload: str) -> Found | None:
+    def rule(known: Estimator, target: Expr | None, args: list[Expr], overload: str) -> Found | None:
         node = args[0] if argument else target
         if node is None:
             return None
@@ -224,24 +224,24 @@ def _allocated(factor: float, *, squared: bool = False, argument: bool = False) 
     return rule
 
 
-def _whole(node: Node, otherwise: int) -> int:
+def _whole(node: Expr, otherwise: int) -> int:
     value = node.value if isinstance(node, Literal) else None
     return max(value, 0) if type(value) is int else otherwise
 
 
-def _sliced(known: Estimator, target: Node | None, args: list[Node], _: str) -> Found | None:
+def _sliced(known: Estimator, target: Expr | None, args: list[Expr], _: str) -> Found | None:
     if target is None:
         return None
     length = max(_whole(args[1], _size(known, target).most) - _whole(args[0], 0), 0)
     return fixed(length) + ONE + fixed(LIST_COST), fixed(length)
 
 
-def _ranged(_: Estimator, __: Node | None, args: list[Node], ___: str) -> Found | None:
+def _ranged(_: Estimator, __: Expr | None, args: list[Expr], ___: str) -> Found | None:
     length = _whole(args[0], ANY.most)
     return fixed(length) + ONE + fixed(LIST_COST), fixed(length)
 
 
-def _flattened(known: Estimator, target: Node | None, args: list[Node], _: str) -> Found | None:
+def _flattened(known: Estimator, target: Expr | None, args: list[Expr], _: str) -> Found | None:
     if target is None:
         return None
     size = _size(known, target)
@@ -249,7 +249,7 @@ def _flattened(known: Estimator, target: Node | None, args: list[Node], _: str) 
 
 
 def _sets(factor: int) -> Rule:
-    def rule(known: Estimator, _: Node | None, args: list[Node], __: str) -> Found | None:
+    def rule(known: Estimator, _: Expr | None, args: list[Expr], __: str) -> Found | None:
         return (_size(known, args[0]) * _size(known, args[1])).times(factor) + ONE, None
 
     return rule

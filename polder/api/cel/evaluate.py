@@ -15,12 +15,12 @@ from polder.api.cel.access import optional_select, present, select
 from polder.api.cel.ast import (
     ACCUMULATOR,
     Call,
+    Expr,
     Fold,
     Ident,
     ListNode,
     Literal,
     MapNode,
-    Node,
     Select,
     StructNode,
 )
@@ -42,7 +42,7 @@ class Planner:
         self._checked = checked
         self._count = 0
 
-    def plan(self, node: Node, names: Names) -> Run:
+    def plan(self, node: Expr, names: Names) -> Run:
         """What computes the node."""
         constant = self._checked.constants.get(node)
         if constant is not None:
@@ -222,7 +222,7 @@ class Planner:
             return run
         return plain
 
-    def _append(self, step: Node, names: Names, accumulator: str) -> Run:
+    def _append(self, step: Expr, names: Names, accumulator: str) -> Run:
         assert isinstance(step, Call)
         if step.name == "cel.@mapInsert":
             return _inserting([self.plan(arg, names) for arg in step.args[1:]], accumulator)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from polder.api.cel.ast import ACCUMULATOR, Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, copy
+from polder.api.cel.ast import ACCUMULATOR, Call, Expr, Fold, Ident, ListNode, Literal, MapNode, Select, copy
 from polder.api.cel.source import Problem
 
 _SORT_INPUT: Final = "@__sortBy_input__"
@@ -16,7 +16,7 @@ _TARGET: Final = "#optMapTarget"
 UNUSED: Final = "#unused"
 
 
-def expand(call: Call) -> Node:
+def expand(call: Call) -> Expr:
     """The call, or what the macro of this name and number of arguments makes of it. Raises Problem."""
     if call.target is None:
         return _has(call) if call.name == "has" and len(call.args) == 1 else call
@@ -24,7 +24,7 @@ def expand(call: Call) -> Node:
     return macro(call, call.target) if macro is not None else call
 
 
-def _has(call: Call) -> Node:
+def _has(call: Call) -> Expr:
     arg = call.args[0]
     if not isinstance(arg, Select) or arg.optional or arg.test:
         raise Problem(arg.at, "invalid argument to has() macro")
@@ -35,11 +35,11 @@ def _accu(at: int) -> Ident:
     return Ident(at, ACCUMULATOR)
 
 
-def _op(at: int, name: str, *args: Node) -> Call:
+def _op(at: int, name: str, *args: Expr) -> Call:
     return Call(at, name, None, list(args))
 
 
-def _name(arg: Node, problem: str = "argument must be a simple name") -> str:
+def _name(arg: Expr, problem: str = "argument must be a simple name") -> str:
     if not isinstance(arg, Ident) or arg.name.startswith("."):
         raise Problem(arg.at, problem)
     if arg.name in (ACCUMULATOR, "__result__"):
@@ -47,7 +47,7 @@ def _name(arg: Node, problem: str = "argument must be a simple name") -> str:
     return arg.name
 
 
-def _variables(args: list[Node], two: bool) -> tuple[str, str]:
+def _variables(args: list[Expr], two: bool) -> tuple[str, str]:
     first = _name(args[0])
     second = _name(args[1]) if two else ""
     if first == second:
@@ -55,15 +55,15 @@ def _variables(args: list[Node], two: bool) -> tuple[str, str]:
     return first, second
 
 
-def _fold(call: Call, over: Node, names: tuple[str, str], parts: tuple[Node, Node, Node, Node]) -> Fold:
+def _fold(call: Call, over: Expr, names: tuple[str, str], parts: tuple[Expr, Expr, Expr, Expr]) -> Fold:
     return Fold(call.at, over, *names, ACCUMULATOR, *parts)
 
 
-def _quantifier(call: Call, over: Node) -> Node:
+def _quantifier(call: Call, over: Expr) -> Expr:
     names = _variables(call.args, len(call.args) == 3)
     at, predicate = call.at, call.args[-1]
     if call.name == "all":
-        goes_on: Node = _op(at, "@not_strictly_false", _accu(at))
+        goes_on: Expr = _op(at, "@not_strictly_false", _accu(at))
         parts = (Literal(at, True), goes_on, _op(at, "_&&_", _accu(at), predicate), _accu(at))
     elif call.name == "exists":
         goes_on = _op(at, "@not_strictly_false", _op(at, "!_", _accu(at)))
@@ -75,50 +75,50 @@ def _quantifier(call: Call, over: Node) -> Node:
     return _fold(call, over, names, parts)
 
 
-def _gathered(call: Call, over: Node, names: tuple[str, str], chosen: Node | None, item: Node) -> Node:
+def _gathered(call: Call, over: Expr, names: tuple[str, str], chosen: Expr | None, item: Expr) -> Expr:
     at = call.at
-    step: Node = _op(at, "_+_", _accu(at), ListNode(at, [item]))
+    step: Expr = _op(at, "_+_", _accu(at), ListNode(at, [item]))
     if chosen is not None:
         step = _op(at, "_?_:_", chosen, step, _accu(at))
     return _fold(call, over, names, (ListNode(at, []), Literal(at, True), step, _accu(at)))
 
 
-def _map(call: Call, over: Node) -> Node:
+def _map(call: Call, over: Expr) -> Expr:
     name = _name(call.args[0], "argument is not an identifier")
     chosen = call.args[1] if len(call.args) == 3 else None
     return _gathered(call, over, (name, ""), chosen, call.args[-1])
 
 
-def _filter(call: Call, over: Node) -> Node:
+def _filter(call: Call, over: Expr) -> Expr:
     name = _name(call.args[0], "argument is not an identifier")
     return _gathered(call, over, (name, ""), call.args[1], Ident(call.args[0].at, name))
 
 
-def _transform_list(call: Call, over: Node) -> Node:
+def _transform_list(call: Call, over: Expr) -> Expr:
     names = _variables(call.args, True)
     chosen = call.args[2] if len(call.args) == 4 else None
     return _gathered(call, over, names, chosen, call.args[-1])
 
 
-def _transform_map(call: Call, over: Node) -> Node:
+def _transform_map(call: Call, over: Expr) -> Expr:
     names = _variables(call.args, True)
     at = call.at
     key = [Ident(at, names[0])] if call.name == "transformMap" else []
-    step: Node = _op(at, "cel.@mapInsert", _accu(at), *key, call.args[-1])
+    step: Expr = _op(at, "cel.@mapInsert", _accu(at), *key, call.args[-1])
     if len(call.args) == 4:
         step = _op(at, "_?_:_", call.args[2], step, _accu(at))
     return _fold(call, over, names, (MapNode(at, []), Literal(at, True), step, _accu(at)))
 
 
-def _bound(at: int, name: str, value: Node, result: Node) -> Fold:
+def _bound(at: int, name: str, value: Expr, result: Expr) -> Fold:
     return Fold(at, ListNode(at, []), UNUSED, "", name, value, Literal(at, False), Ident(at, name), result)
 
 
-def _opt_map(call: Call, target: Node) -> Node:
+def _opt_map(call: Call, target: Expr) -> Expr:
     if not isinstance(call.args[0], Ident):
         raise Problem(call.args[0].at, f"{call.name}() variable name must be a simple identifier")
     at, name = call.at, _name(call.args[0])
-    inner: Node = _bound(at, name, Call(at, "value", Ident(at, _TARGET), []), call.args[1])
+    inner: Expr = _bound(at, name, Call(at, "value", Ident(at, _TARGET), []), call.args[1])
     if call.name == "optMap":
         inner = Call(at, "optional.of", None, [inner])
     there = Call(at, "hasValue", Ident(at, _TARGET), [])
@@ -126,7 +126,7 @@ def _opt_map(call: Call, target: Node) -> Node:
     return _bound(at, _TARGET, target, chosen)
 
 
-def _sort_by(call: Call, target: Node) -> Node:
+def _sort_by(call: Call, target: Expr) -> Expr:
     if isinstance(target, Literal | MapNode):
         why = "sortBy can only be applied to a list, identifier, comprehension, call or select expression"
         raise Problem(target.at, why)
@@ -136,7 +136,7 @@ def _sort_by(call: Call, target: Node) -> Node:
     return _bound(at, _SORT_INPUT, target, Call(at, "@sortByAssociatedKeys", copy(given), [keys]))
 
 
-_MACROS: Final[dict[tuple[str, int], Callable[[Call, Node], Node]]] = {
+_MACROS: Final[dict[tuple[str, int], Callable[[Call, Expr], Expr]]] = {
     **{(name, count): _quantifier for name in ("all", "exists", "exists_one", "existsOne") for count in (2, 3)},
     ("map", 2): _map,
     ("map", 3): _map,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from polder.api.cel.ast import Call, Ident, ListNode, Literal, MapNode, Node, Select, StructNode
+from polder.api.cel.ast import Call, Expr, Ident, ListNode, Literal, MapNode, Select, StructNode
 from polder.api.cel.lexer import Token, bytes_value, string_value, tokens
 from polder.api.cel.macros import expand
 from polder.api.cel.source import Problem
@@ -42,7 +42,7 @@ _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 INT_MIN, INT_MAX, UINT_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 
 
-def parse(text: str) -> Node:
+def parse(text: str) -> Expr:
     """The tree of an expression. Raises Problem."""
     parser = _Parser(tokens(text))
     node = parser.expression()
@@ -89,7 +89,7 @@ class _Parser:
             raise self.unexpected(f"'{text}'")
         return self._take()
 
-    def expression(self) -> Node:
+    def expression(self) -> Expr:
         """A whole expression with its conditional."""
         self._depth += 1
         if self._depth > DEPTH_LIMIT:
@@ -103,15 +103,15 @@ class _Parser:
         self._depth -= 1
         return found
 
-    def _logical(self, operator: str) -> Node:
-        part: Callable[[], Node] = (lambda: self._logical("&&")) if operator == "||" else (lambda: self._binary(1))
+    def _logical(self, operator: str) -> Expr:
+        part: Callable[[], Expr] = (lambda: self._logical("&&")) if operator == "||" else (lambda: self._binary(1))
         terms, places = [part()], []
         while self._is(operator):
             places.append(self._take().at)
             terms.append(part())
         return _balanced(f"_{operator}_", terms, places)
 
-    def _binary(self, level: int) -> Node:
+    def _binary(self, level: int) -> Expr:
         left = self._unary()
         while True:
             token = self.token
@@ -123,7 +123,7 @@ class _Parser:
             name = "@in" if token.text == "in" else f"_{token.text}_"
             left = _shallow(Call(token.at, name, None, [left, right]))
 
-    def _unary(self) -> Node:
+    def _unary(self) -> Expr:
         token = self.token
         if token.kind != "op" or token.text not in "!-":
             return self._member()
@@ -139,10 +139,10 @@ class _Parser:
         name = "!_" if token.text == "!" else "-_"
         return Call(token.at, name, None, [operand]) if count % 2 else operand
 
-    def _member(self) -> Node:
+    def _member(self) -> Expr:
         return self._postfix(self._primary())
 
-    def _postfix(self, node: Node) -> Node:
+    def _postfix(self, node: Expr) -> Expr:
         while True:
             if self._is("."):
                 node = _shallow(self._selected(node))
@@ -155,7 +155,7 @@ class _Parser:
             else:
                 return node
 
-    def _selected(self, node: Node) -> Node:
+    def _selected(self, node: Expr) -> Expr:
         at = self._take().at
         optional = self._accept("?")
         token = self._take()
@@ -172,8 +172,8 @@ class _Parser:
             raise self.unexpected("IDENTIFIER")
         return Select(at, node, token.text, optional=optional)
 
-    def _arguments(self, end: str) -> list[Node]:
-        found: list[Node] = []
+    def _arguments(self, end: str) -> list[Expr]:
+        found: list[Expr] = []
         if self._accept(end):
             return found
         while True:
@@ -182,7 +182,7 @@ class _Parser:
                 return found
             self._expect(",")
 
-    def _primary(self) -> Node:
+    def _primary(self) -> Expr:
         token = self._take()
         match token.kind:
             case "int" | "uint" | "float":
@@ -206,7 +206,7 @@ class _Parser:
         self._at -= 1
         raise self.unexpected(_START)
 
-    def _named(self, token: Token, dot: str) -> Node:
+    def _named(self, token: Token, dot: str) -> Expr:
         name = token.text
         if name in _CONSTANTS and not dot:
             return Literal(token.at, _CONSTANTS[name])
@@ -223,7 +223,7 @@ class _Parser:
             return expand(Call(at, dot + name, None, self._arguments(")")))
         return Ident(token.at, dot + name)
 
-    def _struct(self, name: str) -> Node | None:
+    def _struct(self, name: str) -> Expr | None:
         """``a.b.C{…}``, if that is what comes; otherwise nothing is taken."""
         at = self._at
         while self._is(".") and self._tokens[self._at + 1].kind == "ident":
@@ -245,8 +245,8 @@ class _Parser:
                 raise self.unexpected("{'}', ','}")
         return node
 
-    def _list(self, at: int) -> Node:
-        items: list[Node] = []
+    def _list(self, at: int) -> Expr:
+        items: list[Expr] = []
         optional: set[int] = set()
         while not self._accept("]"):
             if self._accept("?"):
@@ -256,8 +256,8 @@ class _Parser:
                 raise self.unexpected("{']', ','}")
         return ListNode(at, items, frozenset(optional))
 
-    def _map(self, at: int) -> Node:
-        entries: list[tuple[Node, Node, bool]] = []
+    def _map(self, at: int) -> Expr:
+        entries: list[tuple[Expr, Expr, bool]] = []
         while not self._accept("}"):
             optional = self._accept("?")
             key = self.expression()
@@ -291,7 +291,7 @@ def _whole(text: str) -> int:
     return int(text, 16) if text.startswith("0x") else int(text)
 
 
-def _balanced(name: str, terms: list[Node], places: list[int]) -> Node:
+def _balanced(name: str, terms: list[Expr], places: list[int]) -> Expr:
     """A tree of logarithmic height, as upstream's: long chains must not nest deep."""
     if len(terms) == 1:
         return terms[0]
@@ -301,7 +301,7 @@ def _balanced(name: str, terms: list[Node], places: list[int]) -> Node:
     return Call(places[middle - 1], name, None, [left, right])
 
 
-def _shallow(node: Node) -> Node:
+def _shallow(node: Expr) -> Expr:
     """Refuses a chain that nests too deep on its left side (``a+a+a…``)."""
     depth, inner = 0, node
     while depth <= DEPTH_LIMIT:

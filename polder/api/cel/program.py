@@ -20,7 +20,7 @@ from polder.api.cel import (
     texts,
     urls,
 )
-from polder.api.cel.ast import Call, Ident, ListNode, Literal, MapNode, Node, walk
+from polder.api.cel.ast import Call, Expr, Ident, ListNode, Literal, MapNode, walk
 from polder.api.cel.checker import Checked, Checker, Scope
 from polder.api.cel.errors import CelError, Fault
 from polder.api.cel.evaluate import Planner
@@ -70,7 +70,7 @@ class Program:
     text: str
     result: CelType
     uses: frozenset[str]
-    tree: Node | None
+    tree: Expr | None
     checked: Checked | None
     _run: Run
 
@@ -122,10 +122,10 @@ def _suits(kind: CelType, wanted: CelType) -> bool:
     return wanted.is_dyn or kind == wanted or (kind.is_dyn and wanted.family is not Family.PRIMITIVE)
 
 
-def _used(tree: Node, variables: Mapping[str, CelType]) -> frozenset[str]:
+def _used(tree: Expr, variables: Mapping[str, CelType]) -> frozenset[str]:
     found: set[str] = set()
 
-    def visit(node: Node) -> None:
+    def visit(node: Expr) -> None:
         if isinstance(node, Ident) and node.name.removeprefix(".") in variables:
             found.add(node.name.removeprefix("."))
 
@@ -133,12 +133,12 @@ def _used(tree: Node, variables: Mapping[str, CelType]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _literals(tree: Node, checked: Checked) -> list[Problem]:
+def _literals(tree: Expr, checked: Checked) -> list[Problem]:
     """Literals that cannot be meant: durations, times and patterns that do not read, lists of several types."""
     found: list[Problem] = []
-    exempt: set[Node] = set()
+    exempt: set[Expr] = set()
 
-    def visit(node: Node) -> None:
+    def visit(node: Expr) -> None:
         if isinstance(node, Call) and node.name == "format":
             walk(node, exempt.add)
         match node:
@@ -160,12 +160,12 @@ def _literals(tree: Node, checked: Checked) -> list[Problem]:
     return found
 
 
-def _inside(checked: Checked, node: Node, optional: bool) -> CelType:
+def _inside(checked: Checked, node: Expr, optional: bool) -> CelType:
     kind = checked.types[node]
     return kind.params[0] if optional and kind.is_optional else kind
 
 
-def _mixed(nodes: list[Node], kinds: list[CelType]) -> list[Problem]:
+def _mixed(nodes: list[Expr], kinds: list[CelType]) -> list[Problem]:
     return [
         Problem(node.at, f"expected type '{kinds[0]}' but found '{kind}'")
         for node, kind in zip(nodes, kinds, strict=True)

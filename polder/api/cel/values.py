@@ -6,6 +6,7 @@ objects with a schema have classes here; libraries add their own below ``Value``
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -105,7 +106,7 @@ class Optional(Value):
 NONE: Final = Optional(False)
 
 
-class Items(Value):
+class Items(ABC):
     """A list of which the items are made when they are asked for."""
 
     __slots__ = ("_made",)
@@ -123,41 +124,46 @@ class Items(Value):
             self._made = self._make()
         return self._made
 
-    def _make(self) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _make(self) -> list[Any]: ...
+
+    def equals(self, other: object, meter: Meter) -> bool:
+        """Whether they are the same, for a list that compares in its own way."""
+        return equal(self.made, other, meter)
 
     def plus(self, other: Sequence[Any], meter: Meter) -> object:  # noqa: ARG002
         """This list and the other's items."""
         return [*self.made, *other]
 
 
-class Entries(Value):
+class Entries(ABC):
     """A map of which the values are made when they are asked for."""
 
     __slots__ = ()
     type_name = "map"
 
+    @abstractmethod
     def find(self, key: object) -> Optional:
         """The value of a key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def keys(self) -> list[Any]:
         """All keys."""
-        raise NotImplementedError
 
 
-class Fields(Value):
+class Fields(ABC):
     """An object: fields by name."""
 
     __slots__ = ()
+    type_name = "object"
 
+    @abstractmethod
     def find(self, name: str) -> Optional:
         """The value of a field that is set."""
-        raise NotImplementedError
 
+    @abstractmethod
     def names(self) -> list[str]:
         """The fields that are set."""
-        raise NotImplementedError
 
     def equals(self, other: object, meter: Meter) -> bool:
         """The same fields with the same values, in objects of the same type."""
@@ -183,7 +189,7 @@ def type_name(value: object) -> str:
     name = _NAMES.get(type(value))
     if name is not None:
         return name
-    assert isinstance(value, Value), type(value)
+    assert isinstance(value, Value | Items | Entries | Fields), type(value)
     return value.type_name
 
 
@@ -244,7 +250,7 @@ def equal(a: object, b: object, meter: Meter) -> bool:
         return all(equal(x, y, meter) for x, y in zip(items, others, strict=True))
     if is_map(a):
         return is_map(b) and _equal_maps(a, b, meter)
-    assert isinstance(a, Value)
+    assert isinstance(a, Value | Fields)
     return a.equals(b, meter)
 
 
