@@ -130,6 +130,8 @@ def _credential_commands(commands: argparse._SubParsersAction[_WithState]) -> No
     delete.add_argument("id")
     for action, parser_ in (("create", create), ("list", listing), ("delete", delete)):
         parser_.set_defaults(module="polder.main.token", action=action)
+    password = commands.add_parser("password", help="hash a password, read from standard input, for a password file")
+    password.set_defaults(module="polder.main.password")
     certificates = commands.add_parser("certificates", help="the cluster's authorities").add_subparsers(
         required=True, metavar="ACTION"
     )
