@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from polder.api.errors import ApiError, internal, method_not_allowed, no_such_path
+from polder.api.errors import ApiError, internal, method_not_allowed, no_such_path, not_acceptable
+from polder.apiserver.aggregation_proxy import Proxy
 from polder.apiserver.answers import SOFTWARE, add_warning, error_answer
 from polder.apiserver.audit_trail import Trail
 from polder.apiserver.catalog import Catalog, Resource
@@ -20,6 +21,7 @@ from polder.apiserver.fairness import Fairness
 from polder.apiserver.hooks import Call, Handler, Parts
 from polder.apiserver.listener import connection_of
 from polder.apiserver.metrics import Metrics
+from polder.apiserver.negotiate import JSON, PROTOBUF, YAML, Form, accepted
 from polder.apiserver.patches import Patcher
 from polder.apiserver.reads import Reader
 from polder.apiserver.requestinfo import ParsedPath, parse
@@ -50,6 +52,8 @@ class Verbs:
         info = call.info
         if info.subresource == "status" and resource.has_status:
             return await self._status(call, resource)
+        if not resource.kind.stored and info.verb == "create":
+            _check_plain(call)
         if info.subresource or not resource.kind.stored:
             return await self.subresources.serve(call, resource)
         if info.verb not in resource.kind.verbs:
@@ -94,6 +98,7 @@ class Dispatcher:
     paths: Mapping[str, Handler]
     metrics: Metrics
     fairness: Fairness
+    aggregated: Proxy | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Never raises but for cancellation: every error is answered as a Status."""
@@ -142,6 +147,8 @@ class Dispatcher:
     async def _serve(self, call: Call, trail: Trail) -> web.StreamResponse:
         info = call.info
         trail.allowed(await self.parts.authorizer.authorize(call.who, info))  # first: who may not is told nothing
+        if self.aggregated is not None and (remote := await self.aggregated.find(info)) is not None:
+            return await self.aggregated.serve(call, remote)
         if not info.is_resource:
             return await self._path(call)
         resource = await self.catalog.find(info.tenant, info.group, info.version, info.resource)
@@ -163,6 +170,12 @@ class Dispatcher:
         if handler is None:
             raise no_such_path()
         return await handler(call)
+
+
+def _check_plain(call: Call) -> None:
+    """What is answered and forgotten has no Table and no metadata alone. Raises ApiError 406."""
+    if accepted(call.request.headers.get("Accept", "")).form is not Form.OBJECT:
+        raise not_acceptable((JSON, YAML, PROTOBUF))
 
 
 def _family(path: str) -> str:

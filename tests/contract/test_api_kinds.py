@@ -138,3 +138,10 @@ async def test_the_store_is_a_component_that_can_be_looked_at(admin: Any) -> Non
     assert one["conditions"] == [{"type": "Healthy", "status": "True", "message": "ok"}]
     assert (await admin.get("/api/v1/componentstatuses/none")).status == 404
     assert (await admin.post("/api/v1/componentstatuses", {"metadata": {"name": "x"}})).status == 405
+
+
+async def test_what_is_not_stored_has_no_table(admin: Any) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    review = {"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}
+    assert (await admin.post(path, review)).status == 201
+    assert (await admin.post(path, review, Accept="application/json;as=Table;v=v1;g=meta.k8s.io")).status == 406
