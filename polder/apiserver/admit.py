@@ -16,6 +16,7 @@ from polder.apiserver.admit_certificates import Requesters, SignerRights
 from polder.apiserver.admit_networks import Overlap, PortNetworks, References
 from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
 from polder.apiserver.admit_priority import OneDefault, Priorities
+from polder.apiserver.aggregation_admit import ApiServices
 from polder.apiserver.crdadmission import DefinitionRules, Definitions
 from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
 from polder.apiserver.limits import LimitChecks, LimitDefaults
@@ -159,6 +160,7 @@ def standard_chain(
         PortNetworks(store),
         LimitChecks(store),
         OneDefault(store),
+        ApiServices(),
         SignerRights(parts.authorizer),
         *parts.checking,
     )

@@ -16,6 +16,7 @@ from typing import Final
 
 from polder.api.kinds import BUILT_IN
 from polder.api.meta import Raw
+from polder.apiserver.builtin_apis import API_SERVICES
 from polder.apiserver.objects import decode_entry
 from polder.apiserver.outcalls import Outcalls, Place
 from polder.apiserver.outconn import Pair
@@ -26,7 +27,6 @@ from polder.base.ids import TenantName
 from polder.store.protocol import Key, Store
 from polder.system.pki import LEAF_LIFE, Pki
 
-API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
 OWN_GROUPS: Final = frozenset(kind.group for kind in BUILT_IN)
 _RENEW: Final = LEAF_LIFE.total_seconds() * 2 / 3
 _PAIRS: Final = 256

@@ -15,12 +15,13 @@ from multidict import CIMultiDict
 from polder.api.errors import ApiError, unavailable
 from polder.apiserver.aggregation import Aggregation, Remote
 from polder.apiserver.dial import DialError
+from polder.apiserver.fairness import away
 from polder.apiserver.hooks import Call
 from polder.apiserver.listener import on_lost
 from polder.apiserver.outcalls import Exchange, said
 from polder.apiserver.settings import BODY_LIMIT
-from polder.apiserver.types import Identity
-from polder.base.ids import TenantName
+from polder.apiserver.types import Identity, RequestInfo
+from polder.base.ids import EVERY_TENANT, TenantName
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,13 @@ class Proxy:
         self._aggregation = aggregation
         self._open: dict[TenantName, int] = {}
 
+    async def find(self, info: RequestInfo) -> Remote | None:
+        """The remote API that a request is for."""
+        parts = info.path.split("/", 4)
+        if len(parts) < 4 or parts[1] != "apis" or info.tenant == EVERY_TENANT or not parts[3]:
+            return None
+        return await self._aggregation.find(info.tenant, parts[2], parts[3])
+
     async def serve(self, call: Call, remote: Remote) -> web.StreamResponse:
         """One request, already authorized. Raises ApiError 429, 501, 503."""
         if call.request.headers.get("Upgrade"):
@@ -110,7 +118,7 @@ class Proxy:
         loop, scope = asyncio.get_running_loop(), asyncio.timeout(HEAD_TIME)
         prepared = False
         try:
-            async with scope:
+            async with away(), scope:
                 forget = on_lost(request, lambda: scope.reschedule(loop.time()))
                 try:
                     async with self._aggregation.outcalls.exchange(place.peer, what) as answer:

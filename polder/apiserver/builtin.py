@@ -8,12 +8,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import orjson
 
 from polder.api.meta import Raw
 from polder.api.rbac_policy import bootstrap_bindings, bootstrap_roles
+from polder.apiserver import builtin_apis
 from polder.apiserver.builtin_flow import flow_objects
 from polder.apiserver.objects import encode
 from polder.base.ids import TenantName
@@ -98,7 +99,14 @@ def _service_cidr(birth: Birth) -> Raw:
     }
 
 
-_MADE: Mapping[str, Mapping[Place, Callable[[Birth], Raw]]] = {SERVICE_CIDRS: {("", "kubernetes"): _service_cidr}}
+def _api_service(name: str, birth: Birth) -> Raw:
+    return builtin_apis.api_service(name, birth.created)
+
+
+_MADE: Mapping[str, Mapping[Place, Callable[[Birth], Raw]]] = {
+    SERVICE_CIDRS: {("", "kubernetes"): _service_cidr},
+    builtin_apis.API_SERVICES: {("", name): partial(_api_service, name) for name in builtin_apis.names()},
+}
 """Those that follow from the tenant."""
 
 

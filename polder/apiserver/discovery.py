@@ -15,6 +15,7 @@ from aiohttp import web
 from polder.api.errors import no_such_path
 from polder.api.kinds import BUILT_IN, STORED_FORM, Kind
 from polder.api.meta import Raw
+from polder.apiserver.aggregation_discovery import RemoteDocuments
 from polder.apiserver.answers import raw_answer
 from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.hooks import Call
@@ -37,6 +38,7 @@ class Discovery:
     """Says what there is."""
 
     catalog: Catalog
+    remote: RemoteDocuments | None = None
 
     async def core(self, call: Call) -> web.StreamResponse:
         """``/api`` and ``/api/v1``."""
@@ -65,7 +67,10 @@ class Discovery:
         return raw_answer({"kind": "APIGroup", "apiVersion": "v1", **_group(rest, found)})
 
     async def _kinds(self, call: Call) -> list[Resource]:
-        return await self.catalog.all(call.info.tenant)
+        found = await self.catalog.all(call.info.tenant)
+        if self.remote is None or not call.info.path.startswith("/apis"):
+            return found
+        return [*found, *await self.remote.resources(call.info.tenant)]
 
 
 def _resources(found: Iterable[Resource], api_version: str) -> web.StreamResponse:

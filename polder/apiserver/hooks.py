@@ -17,6 +17,7 @@ from polder.base.ids import TenantName
 from polder.store.protocol import Key, Op
 
 if TYPE_CHECKING:
+    from polder.apiserver.aggregation import Aggregation
     from polder.apiserver.outcalls import Outcalls
 
 
@@ -144,3 +145,4 @@ class Parts:
     impersonation: Impersonation | None = None
     layers: Layers = Layers()
     auditor: Auditor | None = None
+    aggregation: Aggregation | None = None

@@ -13,6 +13,7 @@ from functools import partial
 
 from polder.api.meta import Raw
 from polder.apiserver.agentcerts import AgentCertificates
+from polder.apiserver.aggregation import Aggregation, ProxyPairs
 from polder.apiserver.authn_build import AuthnSettings, Known
 from polder.apiserver.authn_handlers import CredentialHandlers
 from polder.apiserver.authz import CERTIFICATES_PATH, STREAM_PATH
@@ -92,6 +93,7 @@ class IdentityLayer:
             handlers.paths() | own,
             Impersonation(authorizer),
             Layers(self._authorization.policies.wrote, settings.root_service_cidr),
+            aggregation=Aggregation(store, self.outcalls, ProxyPairs(pki, clock)),
         )
 
     def attach(self, serve: ServeSocket) -> None:

@@ -5,12 +5,15 @@ Source: Kubernetes documentation, "The Kubernetes API: OpenAPI interface definit
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
+import orjson
 from aiohttp import web
 
 from polder.api import openapi
 from polder.api.errors import no_such_path, not_acceptable
+from polder.apiserver.aggregation_discovery import RemoteDocuments
 from polder.apiserver.catalog import Catalog
 from polder.apiserver.custom import Custom
 from polder.apiserver.hooks import Call
@@ -27,6 +30,7 @@ class OpenApi:
     """Serves the documents."""
 
     catalog: Catalog
+    remote: RemoteDocuments | None = None
     documents: Documents = field(default_factory=Documents)
 
     async def v2(self, call: Call) -> web.StreamResponse:
@@ -47,13 +51,17 @@ class OpenApi:
         prefix = call.request.rel_url.raw_path.partition("/openapi/v3")[0]
         if rest == [""]:
             key = (f"index {prefix}", what.digest)
-            return _answer(call, await self.documents.get(key, lambda: openapi.v3_index(what, prefix)), JSON)
+            index = await self.documents.get(key, lambda: openapi.v3_index(what, prefix))
+            return _answer(call, await self._with_remote(call, index, prefix), JSON)
         if rest[0] == "api" and len(rest) == 2:
             group, version = "", rest[1]
         elif rest[0] == "apis" and len(rest) == 3:
             group, version = rest[1], rest[2]
         else:
             raise no_such_path()
+        remote = await self._remote(call, group, version)
+        if remote:
+            return _answer(call, made(remote), JSON)
         part = what.part(group, version)
         if not part.kinds and not part.custom:
             raise no_such_path()
@@ -64,10 +72,33 @@ class OpenApi:
         document = await self.documents.get(("v3", part.digest), lambda: openapi.v3_json(part))
         return _answer(call, document, JSON, lasting=bool(wanted))
 
+    async def _remote(self, call: Call, group: str, version: str) -> bytes:
+        """The document of an aggregated API, as its server gives it."""
+        for one in await self.remote.versions(call.info.tenant) if self.remote is not None else ():
+            if (one.group, one.version) == (group, version) and self.remote is not None:
+                return await self.remote.fetch(call.info.tenant, one, f"/openapi/v3/apis/{group}/{version}")
+        return b""
+
+    async def _with_remote(self, call: Call, index: Document, prefix: str) -> Document:
+        """The index with the aggregated APIs in it."""
+        found = await self.remote.versions(call.info.tenant) if self.remote is not None else []
+        if not found:
+            return index
+        document = orjson.loads(index.body)
+        for one in found:
+            path = f"apis/{one.group}/{one.version}"
+            document["paths"][path] = {"serverRelativeURL": f"{prefix}/openapi/v3/{path}"}
+        return made(orjson.dumps(document))
+
     async def _served(self, call: Call) -> openapi.Served:
         found = await self.catalog.all(call.info.tenant)
         kinds = [r.kind for r in found if r.custom is None]
         return openapi.served(kinds, [r.custom for r in found if isinstance(r.custom, Custom)])
+
+
+def made(body: bytes) -> Document:
+    """A document that is not kept."""
+    return Document(body, f'"{hashlib.sha256(body).hexdigest().upper()}"', 0.0)
 
 
 def _media_v2(accept: str) -> str:

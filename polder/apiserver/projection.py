@@ -28,6 +28,7 @@ from polder.apiserver.builtin import (
     is_tombstone,
     places,
 )
+from polder.apiserver.builtin_apis import API_SERVICES
 from polder.apiserver.projection_classes import SHARED_CLASSES, project_class
 from polder.apiserver.projection_nodes import is_overlay, overlaid, overlay_of, project_node
 from polder.base.ids import ROOT, TenantName
@@ -52,7 +53,7 @@ NODES = "nodes"
 SHARED = SHARED_CLASSES | {NODES}
 """Resources of which every tenant sees root's."""
 LAYERED = built_in_resources() | SHARED
-RESTORED = frozenset({FLOW_SCHEMAS, PRIORITY_LEVELS, SERVICE_CIDRS})
+RESTORED = frozenset({FLOW_SCHEMAS, PRIORITY_LEVELS, SERVICE_CIDRS, API_SERVICES})
 """Built-in objects that are back at once when they are deleted."""
 Wrote = Callable[[Sequence[Key], int], None]
 

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 from polder.apiserver.admission_parts import registered_admission
 from polder.apiserver.admit import standard_chain
+from polder.apiserver.aggregation_checks import Checks
+from polder.apiserver.aggregation_discovery import RemoteDocuments
+from polder.apiserver.aggregation_proxy import Proxy
 from polder.apiserver.catalog import Catalog
 from polder.apiserver.compaction import Compaction
 from polder.apiserver.crdcleanup import CrdCleanup
@@ -78,13 +81,18 @@ class ApiServer:
         self._garbage = GarbageFeed(owners)
         self._internal = InternalPaths(owners, self._garbage, Recount(store))
         self._system = SystemPaths(store, self._watches, metrics, settings.git_version)
-        self._listener = Listener(Dispatcher(parts, catalog, verbs, self._paths(catalog), metrics, Fairness()).handle)
+        self._aggregation = parts.aggregation
+        proxy = Proxy(parts.aggregation) if parts.aggregation is not None else None
+        self._checks = Checks(store, parts.aggregation, clock) if parts.aggregation is not None else None
+        remote = RemoteDocuments(parts.aggregation, clock) if parts.aggregation is not None else None
+        paths = self._paths(catalog, remote)
+        self._listener = Listener(Dispatcher(parts, catalog, verbs, paths, metrics, Fairness(), proxy).handle)
         self.port = 0
         self._context: ssl.SSLContext | None = None
 
-    def _paths(self, catalog: Catalog) -> Mapping[str, Handler]:
-        discovery = Discovery(catalog)
-        system, documents = self._system, OpenApi(catalog)
+    def _paths(self, catalog: Catalog, remote: RemoteDocuments | None) -> Mapping[str, Handler]:
+        discovery = Discovery(catalog, remote)
+        system, documents = self._system, OpenApi(catalog, remote)
         return {
             "/api": discovery.core,
             "/apis": discovery.groups,
@@ -103,12 +111,16 @@ class ApiServer:
         self._context = context = await asyncio.to_thread(make_tls_context, self._settings)
         if self._registered is not None:
             await self._registered.registrations.load()
+        if self._aggregation is not None:
+            await self._aggregation.registered.load()
         self.port = self._settings.port
         for host in self._settings.hosts:
             self.port = await self._listener.start(host, self.port, context)
         chores = [self._cleanup.run(), self._compaction.run()]
         if self._registered is not None:
             chores.append(self._registered.registrations.run())
+        if self._aggregation is not None and self._checks is not None:
+            chores += [self._aggregation.registered.run(), self._checks.run()]
         for chore in chores:
             task = asyncio.create_task(chore)
             task.add_done_callback(_report)
