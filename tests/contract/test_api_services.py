@@ -117,3 +117,17 @@ async def test_a_dry_run_claims_nothing(admin: Any) -> None:
     tried = await admin.post(f"{SERVICES}?dryRun=All", service("a", clusterIP="10.97.0.88"))
     assert tried.status == 201
     assert (await admin.get(f"{ADDRESSES}/10.97.0.88")).status == 404
+
+
+async def test_a_small_range_is_given_away_to_the_last_address_however_many_ask_at_once(admin: Any) -> None:
+    tenant = {"metadata": {"name": "small"}, "spec": {"serviceCidr": "10.96.0.0/28"}}
+    assert (await admin.post("/apis/polder.dev/v1alpha1/tenants", tenant)).status == 201
+    small = admin.at("small")
+    specs = await asyncio.gather(*(made(small, f"s{number}") for number in range(13)))
+    assert {spec["clusterIP"] for spec in specs} == {f"10.96.0.{number}" for number in range(2, 15)}
+    full = await small.post(SERVICES, service("more"))
+    assert (full.status, full.json["message"]) == (
+        500, 'Internal error occurred: failed to allocate a serviceIP for Service "more": range is full'
+    )  # fmt: skip
+    assert (await small.delete(f"{SERVICES}/s3")).status == 200
+    assert (await made(small, "more"))["clusterIP"] == specs[3]["clusterIP"]
