@@ -5,13 +5,9 @@ from contextlib import aclosing
 
 import pytest
 
-from polder.store.etcd import open_etcd
-from polder.store.hub import HubSettings
-from polder.store.memory import MemoryStore
 from polder.store.protocol import (
     EVERYTHING,
     ChangeType,
-    Check,
     CompactedError,
     ConflictError,
     Delete,
@@ -22,35 +18,15 @@ from polder.store.protocol import (
     Put,
     StoreFailedError,
 )
-from polder.store.sealed import SealedStore, Seals, SealSettings
-from polder.store.sqlite import open_sqlite
-from polder.system.pki.sealing import ensure_keyring
-from tests.etcd import Etcd
+from tests.stores import BACKENDS, opened, pod, take
 
-SMALL = HubSettings(recent=3000, pending=8, progress=0.05)
 PODS = Prefix("pods")
 
 
-def pod(name, tenant="acme", namespace="default"):
-    return Key("pods", tenant, namespace, name)
-
-
-@pytest.fixture(params=["memory", "sqlite", "etcd", "sealed"])
+@pytest.fixture(params=BACKENDS)
 async def store(request, tmp_path):
-    match request.param:
-        case "memory":
-            store = MemoryStore(SMALL)
-        case "sqlite":
-            store = open_sqlite(tmp_path / "db", SMALL)
-        case "etcd":
-            etcd = Etcd().start()
-            request.addfinalizer(etcd.stop)
-            store = await open_etcd(etcd.settings(), SMALL)
-        case "sealed":
-            ensure_keyring(tmp_path / "keyring")
-            store = SealedStore(MemoryStore(SMALL), Seals(SealSettings(tmp_path / "keyring", ("*",))))
-    yield store
-    await store.close()
+    async with opened(request.param, tmp_path) as store:
+        yield store
 
 
 async def names(store, prefix=PODS, **how):
@@ -167,17 +143,6 @@ async def test_a_list_of_the_future_or_of_what_is_forgotten_is_refused(store):
     assert caught.value.oldest == 4
     await store.compact(100)
     assert (await store.list(PODS, revision=6)).entries[0].value == b"4"
-
-
-async def take(watch, count):
-    """Changes until at least ``count`` were seen, and the last batch's revision."""
-    seen = []
-    async with asyncio.timeout(10):
-        async for batch in watch:
-            seen.extend(batch.changes)
-            if len(seen) >= count:
-                return seen, batch.revision
-    raise AssertionError(f"the watch ended after {seen}")
 
 
 async def test_a_watch_gives_what_comes_with_what_stood_before(store):
@@ -325,80 +290,3 @@ async def test_closing_ends_watches_and_refuses_writes(store):
         await asyncio.wait_for(waiting, 5)
     with pytest.raises(StoreFailedError):
         await store.commit([Put(pod("a"), b"")])
-
-
-async def test_terms_stand_with_their_row(store):
-    await store.commit(
-        [
-            Put(pod("b"), b"1", terms=("owner/1", "owner/2")),
-            Put(pod("a"), b"1", terms=("owner/1", "owner/1")),
-            Put(pod("a", "globex"), b"1", terms=("owner/1",)),
-            Put(pod("c"), b"1"),
-        ]
-    )
-    assert await store.by_term("owner/1") == [pod("a"), pod("b"), pod("a", "globex")]
-    assert await store.by_term("owner/1", "acme") == [pod("a"), pod("b")]
-    assert await store.by_term("owner/2", "globex") == []
-    assert await store.by_term("owner/") == []
-    await store.commit([Put(pod("b"), b"2", terms=("owner/2", "owner/3")), Put(pod("c"), b"2", terms=("owner/1",))])
-    assert await store.by_term("owner/1", "acme") == [pod("a"), pod("c")]
-    assert await store.by_term("owner/2") == await store.by_term("owner/3") == [pod("b")]
-    await store.commit([Delete(pod("a")), Put(pod("b"), b"3")])
-    assert await store.by_term("owner/1") == [pod("c"), pod("a", "globex")]
-    assert await store.by_term("owner/2") == []
-    await store.commit([Put(pod("a"), b"new")])
-    assert await store.by_term("owner/1", "acme") == [pod("c")]
-
-
-async def test_terms_of_a_commit_that_failed_are_not_kept(store):
-    await store.commit([Put(pod("a"), b"1", terms=("old",))])
-    with pytest.raises(ConflictError):
-        await store.commit([Put(pod("a"), b"2", terms=("new",)), Put(pod("b"), b"", expect=7)])
-    assert (await store.by_term("old"), await store.by_term("new")) == ([pod("a")], [])
-
-
-async def test_terms_may_hold_any_text(store):
-    odd = ['owner/"x"', "owner/x\n", "a/b", "a", "a/", "ünïcode", "owner/%2F", "owner//", "a\x00b", "a b"]
-    for number, term in enumerate(odd):
-        await store.commit([Put(pod(f"p{number}"), b"", terms=(term,))])
-    for number, term in enumerate(odd):
-        assert await store.by_term(term) == [pod(f"p{number}")]
-
-
-async def test_resources_counts_the_rows_of_a_place(store):
-    keys = [
-        pod("a"),
-        pod("b"),
-        pod("a", namespace="kube-system"),
-        pod("a", "globex"),
-        Key("secrets", "acme", "default", "s"),
-        Key("nodes", "acme", "", "n"),
-        Key("gone", "acme", "default", "g"),
-        Key("pods", "acme2", "default", "x"),
-    ]
-    for key in keys:
-        await store.commit([Put(key, b"", terms=("t",))])
-    await store.commit([Delete(Key("gone", "acme", "default", "g")), Put(pod("a"), b"2")])
-    assert dict(await store.resources("acme")) == {"pods": 3, "secrets": 1, "nodes": 1}
-    assert dict(await store.resources("acme", "default")) == {"pods": 2, "secrets": 1}
-    assert dict(await store.resources("acme", "")) == {"nodes": 1}
-    assert dict(await store.resources(None)) == {"pods": 5, "secrets": 1, "nodes": 1}
-    assert dict(await store.resources(None, "default")) == {"pods": 4, "secrets": 1}
-    assert dict(await store.resources("nobody")) == dict(await store.resources("acme", "none")) == {}
-
-
-async def test_a_check_is_an_expectation_without_a_write(store):
-    await store.commit([Put(pod("a"), b"1")])
-    assert await store.commit([Check(pod("a"), 2), Check(pod("b"), 0)]) == 2
-    assert await store.commit([Check(pod("a"), 2), Put(pod("b"), b"1")]) == 3
-    for wrong in (Check(pod("a"), 0), Check(pod("a"), 1), Check(pod("none"), 2)):
-        with pytest.raises(ConflictError) as caught:
-            await store.commit([Put(pod("c"), b""), wrong])
-        assert caught.value.current == await store.get(wrong.key)
-    assert await store.revision() == 3
-    assert (await store.get(pod("a"))).revision == 2
-    with pytest.raises(DuplicateKeyError):
-        await store.commit([Check(pod("a"), 2), Put(pod("a"), b"2")])
-    async with aclosing(store.watch(PODS, 1)) as watch:
-        seen, _ = await take(watch, 2)
-    assert [(c.key, c.revision) for c in seen] == [(pod("a"), 2), (pod("b"), 3)]
