@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from polder.api.cel.ast import Call, Expr, Ident, ListNode, Literal, MapNode, Select, StructNode
@@ -11,7 +10,7 @@ from polder.api.cel.macros import expand
 from polder.api.cel.source import Problem
 from polder.api.cel.values import UInt
 
-DEPTH_LIMIT: Final = 120
+DEPTH_LIMIT: Final = 100
 """Nesting of an expression. Upstream's is 250; no rule that a person can read comes near either."""
 _START: Final = (
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
@@ -94,22 +93,28 @@ class _Parser:
         self._depth += 1
         if self._depth > DEPTH_LIMIT:
             raise Problem(self.token.at, f"expression recursion limit exceeded: {DEPTH_LIMIT}")
-        found = self._logical("||")
+        found = self._either()
         if self._is("?"):
             at = self._take().at
-            yes = self._logical("||")
+            yes = self._either()
             self._expect(":")
             found = Call(at, "_?_:_", None, [found, yes, self.expression()])
         self._depth -= 1
         return found
 
-    def _logical(self, operator: str) -> Expr:
-        part: Callable[[], Expr] = (lambda: self._logical("&&")) if operator == "||" else (lambda: self._binary(1))
-        terms, places = [part()], []
-        while self._is(operator):
-            places.append(self._take().at)
-            terms.append(part())
-        return _balanced(f"_{operator}_", terms, places)
+    def _either(self) -> Expr:
+        """Terms of ``||``, whose factors are those of ``&&``: both at once, since each level of calls counts."""
+        terms: list[Expr] = []
+        ors: list[int] = []
+        while True:
+            factors, ands = [self._binary(1)], []
+            while self._is("&&"):
+                ands.append(self._take().at)
+                factors.append(self._binary(1))
+            terms.append(_balanced("_&&_", factors, ands))
+            if not self._is("||"):
+                return _balanced("_||_", terms, ors)
+            ors.append(self._take().at)
 
     def _binary(self, level: int) -> Expr:
         left = self._unary()
@@ -126,7 +131,7 @@ class _Parser:
     def _unary(self) -> Expr:
         token = self.token
         if token.kind != "op" or token.text not in "!-":
-            return self._member()
+            return self._postfix(self._primary())
         count = 0
         while self._is(token.text):
             self._at += 1
@@ -135,12 +140,9 @@ class _Parser:
         if token.text == "-" and count == 1 and after.kind in ("int", "float"):
             self._at += 1
             return self._postfix(self._number(after, token.at, negative=True))
-        operand = self._member()
+        operand = self._postfix(self._primary())
         name = "!_" if token.text == "!" else "-_"
         return Call(token.at, name, None, [operand]) if count % 2 else operand
-
-    def _member(self) -> Expr:
-        return self._postfix(self._primary())
 
     def _postfix(self, node: Expr) -> Expr:
         while True:

@@ -104,17 +104,23 @@ def compile_cel(
     ``Object`` and ``JSONPatch`` values. Raises CelError with every mistake and its place.
     """
     try:
-        tree = parse(expression)
+        return _compiled(expression, Scope(variables, MUTATING if mutating else FUNCTIONS, mutating), result)
     except Problem as problem:
         raise CelError(report(expression, [problem])) from None
-    checker = Checker(Scope(variables, MUTATING if mutating else FUNCTIONS, mutating))
+    except RecursionError:
+        raise CelError(report(expression, [Problem(0, "expression recursion limit exceeded")])) from None
+
+
+def _compiled(expression: str, scope: Scope, result: CelType | None) -> Program:
+    tree = parse(expression)
+    checker = Checker(scope)
     kind = checker.run(tree)
     problems = checker.problems or list(_literals(tree, checker.found))
     if problems:
         raise CelError(report(expression, problems))
     if result is not None and not _suits(kind, result):
         raise CelError(f"must evaluate to {result}")
-    uses = _used(tree, variables)
+    uses = _used(tree, scope.variables)
     return Program(expression, kind, uses, tree, checker.found, Planner(checker.found).plan(tree, {}))
 
 
