@@ -1,4 +1,4 @@
-"""CEL as Kubernetes 1.36 has it: compile once, run often, within a budget. ADR 8 says why it is written here."""
+"""CEL as Kubernetes 1.36 has it: compile once, run often, within a budget. ADR 9 says why it is written here."""
 
 from polder.api.cel.errors import CelError, OutOfBudgetError, TooLongError
 from polder.api.cel.program import Budget, Program, compile_cel
