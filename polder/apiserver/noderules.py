@@ -79,14 +79,14 @@ class NodeRules:
             return what.tenant == ROOT and what.verb == "get"
         if resource not in LISTED or what.verb != "get":
             return False
+        if resource == kind_of(Tenant).resource:  # before it is looked for: whether there is another is not told
+            return await self.share.enters(who.node, what.name)
         entry = await self.store.get(Key(resource, what.tenant, what.namespace, what.name))
         if entry is None:
             return what.tenant == ROOT or await self.share.enters(who.node, what.tenant)
         spec = orjson.loads(entry.value).get("spec") or {}
         if resource == "pods":
             return bool(spec.get("nodeName") == who.node)
-        if resource == kind_of(Tenant).resource:
-            return await self.share.enters(who.node, what.name)
         if what.tenant == ROOT and resource == kind_of(Port).resource:
             return bool(spec.get("node") == who.node) or await self.share.enters(who.node, spec.get("routerOf") or ROOT)
         return what.tenant == ROOT or await self.share.enters(who.node, what.tenant)
