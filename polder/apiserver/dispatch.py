@@ -17,6 +17,7 @@ from polder.apiserver.answers import SOFTWARE, add_warning, error_answer
 from polder.apiserver.audit_trail import Trail
 from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.deletes import Deleter
+from polder.apiserver.failures import status_of
 from polder.apiserver.fairness import Fairness
 from polder.apiserver.hooks import Call, Handler, Parts
 from polder.apiserver.listener import connection_of
@@ -30,7 +31,7 @@ from polder.apiserver.types import RequestInfo
 from polder.apiserver.watches import Watches
 from polder.apiserver.writes import Writer
 from polder.base.ids import ROOT
-from polder.store.protocol import StoreFailedError
+from polder.store.protocol import StoreFailedError, TooLargeError
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("polder.audit")
@@ -114,9 +115,9 @@ class Dispatcher:
                 response = await self._serve(call, trail)
         except ApiError as refused:
             response = error_answer(refused)
-        except StoreFailedError as failed:
+        except (StoreFailedError, TooLargeError) as failed:
             log.error("request %s: %s", request_id, failed)  # noqa: TRY400 - the store logged the cause
-            response = error_answer(internal("the store cannot write"))
+            response = error_answer(status_of(failed, parsed.verb))
         except asyncio.CancelledError:
             raise
         except Exception:
