@@ -119,6 +119,10 @@ async def test_nobody_leaves_a_tenant_in_anothers_name(running, admin, acme):
             assert answer.status == 403
         assert (await acme.post("/apis/polder.dev/v1alpha1/namespaces/kube-system/ports", {}, Impersonate_User=name,
                                 Impersonate_Group=group)).status == 403  # fmt: skip
+    as_node = {"Impersonate_User": "system:node:n1", "Impersonate_Group": "system:nodes"}
+    for path in ("/polder/v1/stream", "/polder/v1/certificates", "/api/v1/namespaces/default/pods/x"):
+        assert (await acme.get(path, **as_node)).status == 403, "a node's name makes no node of a tenant's user"
+    assert (await admin.get("/api/v1/nodes/n1", **as_node)).status == 404, "in root it is as upstream"
     inside = await admin.at("acme").get(
         "/api/v1/namespaces", Impersonate_User="ann", Impersonate_Group="system:masters"
     )

@@ -24,7 +24,7 @@ from polder.base.errors import PermanentError
 from polder.base.ids import ROOT
 from polder.main import config_authn
 from polder.main.config_oidc import issuers_of
-from polder.system.pki import server_context
+from polder.system.pki import PublicKey, server_context
 
 OPEN = Connection()
 RSA = rsa.generate_private_key(65537, 2048)
@@ -167,6 +167,39 @@ async def test_what_is_not_the_issuers_word_is_refused(provider, oidc):
     assert (await authn.authenticate(OPEN, bearer(provider.token(nbf=int(time.time()) + 290)))).name, (
         "five minutes of skew"
     )
+
+
+async def test_an_issuer_may_be_kept_to_some_algorithms(provider, oidc):
+    authn = oidc(provider.issuer(algorithms=frozenset({"ES256"})))
+    await authn.authenticate(OPEN, bearer(provider.token(EC)))
+    await refused(authn, provider.token())
+
+
+async def test_a_key_checks_what_it_is_for_and_nothing_else():
+    message = b"message"
+    mark = RSA.sign(message, padding.PKCS1v15(), hashes.SHA256())
+    plain, bound = PublicKey(jwk(RSA, "one")), PublicKey(jwk(RSA, "one", alg="PS256", use="sig"))
+    assert plain.verify("RS256", message, mark)
+    for key, algorithm in (
+        (plain, "RS512"),
+        (plain, "ES256"),
+        (plain, "HS256"),
+        (plain, "none"),
+        (plain, ""),
+        (bound, "RS256"),
+    ):
+        assert not key.verify(algorithm, message, mark)
+    r, s = utils.decode_dss_signature(EC.sign(message, ec.ECDSA(hashes.SHA256())))
+    pair = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    curve = PublicKey(jwk(EC, "two"))
+    assert curve.verify("ES256", message, pair)
+    for algorithm, given in (
+        ("ES384", pair),
+        ("EdDSA", pair),
+        ("ES256", pair[:-1]),
+        ("ES256", EC.sign(message, ec.ECDSA(hashes.SHA256()))),
+    ):
+        assert not curve.verify(algorithm, message, given)
 
 
 async def test_groups_of_the_clusters_own_parts_are_left_out(provider, oidc):
