@@ -21,6 +21,7 @@ from polder.apiserver.crdadmission import DefinitionRules, Definitions
 from polder.apiserver.hooks import Bootstrap, Parts, Tenancy
 from polder.apiserver.limits import LimitChecks, LimitDefaults
 from polder.apiserver.objects import decode_entry
+from polder.apiserver.policies_admit import RegisteredExpressions
 from polder.apiserver.quota import Quotas
 from polder.apiserver.quota_recount import Recount
 from polder.apiserver.quota_tenant import TenantQuotas
@@ -161,6 +162,7 @@ def standard_chain(
         LimitChecks(store),
         OneDefault(store),
         ApiServices(),
+        RegisteredExpressions(),
         SignerRights(parts.authorizer),
         *parts.checking,
     )

@@ -163,13 +163,13 @@ async def test_what_does_not_answer_is_not_available_and_says_why(admin: Api, wa
     await admin.delete("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/api-1")
     await admin.patch(f"{PATH}/v1alpha1.wardle.example.com", {"metadata": {"labels": {"look": "again"}}})
     async with asyncio.timeout(8):
-        while (await condition(admin, "False"))["reason"] != "MissingEndpoints":
+        while (await condition(admin, "False"))["reason"] != "MissingEndpoints":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await endpoints(admin, wardle.port, "api")
     wardle.paths["/apis/wardle.example.com/v1alpha1"] = lambda *_: web.Response(status=500)
     await admin.patch(f"{PATH}/v1alpha1.wardle.example.com", {"metadata": {"labels": {"look": "3"}}})
     async with asyncio.timeout(8):
-        while (said := await condition(admin, "False"))["reason"] != "FailedDiscoveryCheck":
+        while (said := await condition(admin, "False"))["reason"] != "FailedDiscoveryCheck":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert said["message"].endswith("bad status from https://api.default.svc:443/apis/wardle.example.com/v1alpha1: 500")
 

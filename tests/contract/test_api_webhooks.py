@@ -387,3 +387,33 @@ async def test_a_tenants_webhook_is_not_called_from_the_server(running: Running,
     assert "no node that runs pods of this tenant is connected" in message(refused)
     assert (await admin.post(MAPS, config_map())).status == 201, "another tenant's webhooks are nobody else's"
     assert hooks.asked == []
+
+
+async def test_match_conditions_decide_who_is_asked(admin: Api, hooks: Site) -> None:
+    """The behaviour of upstream's spec of everything but the skip-me config maps."""
+    hooks.paths["/"] = patch(add("mutated", "yes"))
+    conditions = [
+        {"name": "named", "expression": "object.metadata.name != 'skip-me'"},
+        {"name": "asker", "expression": "request.userInfo.username == 'admin'"},
+        {"name": "may", "expression": "authorizer.group('').resource('configmaps').check('create').allowed()"},
+    ]
+    await register(admin, "Mutating", "m", hook("x.example.com", hooks.url(), matchConditions=conditions))
+    assert (await admin.post(MAPS, config_map("skip-me"))).json["data"] == {"a": "1"}
+    assert (await admin.post(MAPS, config_map("other"))).json["data"] == {"a": "1", "mutated": "yes"}
+    assert len(hooks.asked) == 1
+
+
+async def test_match_conditions_that_fail_follow_the_failure_policy(admin: Api, hooks: Site) -> None:
+    hooks.paths["/"] = deny("asked")
+    broken = [{"name": "broken", "expression": "object.data.missing == 'x'"}]
+    await register(
+        admin, "Validating", "i", hook("i.example.com", hooks.url(), matchConditions=broken, failurePolicy="Ignore")
+    )
+    assert (await admin.post(MAPS, config_map("m1"))).status == 201
+    await register(
+        admin, "Validating", "f", hook("f.example.com", hooks.url(), matchConditions=broken, failurePolicy="Fail")
+    )
+    refused = await admin.post(MAPS, config_map("m2"))
+    assert refused.status == 403
+    assert "resulted in error: no such key: missing" in message(refused)
+    assert hooks.asked == []
