@@ -23,6 +23,7 @@ from polder.apiserver.catalog import Resource
 from polder.apiserver.crdregistry import DEFINITIONS
 from polder.apiserver.delete_options import DeleteOptions
 from polder.apiserver.deletes import By, Deleter
+from polder.apiserver.following import answered
 from polder.apiserver.objects import decode, decode_entry
 from polder.apiserver.turns import Turns, turn_key
 from polder.apiserver.types import Identity, Role
@@ -65,7 +66,7 @@ class CrdCleanup:
 
     async def _follow(self) -> None:
         store = self.deleter.writer.store
-        page = await store.list(Prefix(DEFINITIONS.resource))
+        page = await answered(lambda: store.list(Prefix(DEFINITIONS.resource)))
         for entry in page.entries:
             self._look(entry.key, entry.value)
         changes = store.watch(Prefix(DEFINITIONS.resource), page.revision)

@@ -19,6 +19,7 @@ import orjson
 from polder.api.meta import ObjectMeta, Struct
 from polder.api.rbac import AggregationRule, Attributes, PolicyRule, RoleRef, Rules, Subject, gathers
 from polder.apiserver.builtin import BINDINGS, CLUSTER_BINDINGS, CLUSTER_ROLES, ROLES, content, is_tombstone, places
+from polder.apiserver.following import answered
 from polder.apiserver.types import Decision
 from polder.store.protocol import EVERYTHING, Change, ChangeType, CompactedError, Key, Prefix, Store
 
@@ -199,7 +200,7 @@ class Policies:
         """Follows the store until cancelled; without it nothing is kept from one question to the next."""
         while True:
             self._forget_all()
-            self._position = await self._store.revision()
+            self._position = await answered(self._store.revision)
             self._running = True
             try:
                 async for batch in self._store.watch(EVERYTHING, self._position):

@@ -19,6 +19,7 @@ from polder.api.discovery import EndpointSlice
 from polder.api.kinds import Kind, kind_of
 from polder.api.meta import TENANT_ANNOTATION, Raw
 from polder.api.polder import Address, Network, Port, Router, Tenant
+from polder.apiserver.following import answered
 from polder.base.ids import ROOT
 from polder.store.protocol import Change, ChangeType, CompactedError, Key, Prefix, Store
 
@@ -76,7 +77,7 @@ class Share:
 
     async def _follow(self, resource: str) -> None:
         while True:
-            page = await self._store.list(Prefix(resource))
+            page = await answered(lambda: self._store.list(Prefix(resource)))
             self._reset(resource, {e.key: facts_of(e.key, orjson.loads(e.value)) for e in page.entries})
             try:
                 async for batch in self._store.watch(Prefix(resource), page.revision):

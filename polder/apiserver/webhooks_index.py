@@ -11,9 +11,11 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from polder.api.meta import Raw
+from polder.apiserver.following import answered
 from polder.apiserver.objects import decode_entry
 from polder.base.ids import TenantName
 from polder.store.protocol import Batch, ChangeType, CompactedError, Entry, Key, Prefix, Store
@@ -101,7 +103,7 @@ class Registrations:
 
     async def _follow(self, resource: str) -> None:
         while True:
-            revision = await self._reload(resource)
+            revision = await answered(partial(self._reload, resource))
             try:
                 async with aclosing(self._watch(resource, revision)) as batches:
                     async for batch in batches:
