@@ -16,8 +16,8 @@ from polder.system.pki import NAMES, SERVING, Pki, pin_of, read_times, roll_over
 
 NEXT = {
     "introduced": (
-        "The new authority is trusted from now on, the old one still signs. Once every client has the new one "
-        "({who}), run the command again: it signs then."
+        "The new authority is trusted from now on, the old one still signs. Once everybody has the new one ({who}), "
+        "run the command again: it signs then."
     ),
     "switched": (
         "The new authority signs, and the old one is still trusted: the server and the agents renew their own "
@@ -26,7 +26,8 @@ NEXT = {
     ),
     "finished": "The old authority is trusted no more.",
 }
-WHO = "agents learn it within an hour, pods with their ConfigMap; write people's kubeconfigs anew"
+WHO = {SERVING: "agents learn it within an hour, pods with their ConfigMap; write people's kubeconfigs anew"}
+SERVERS = "the server within a minute; where several share a store, copy pki/ to each"
 WHAT = {
     SERVING: "the server's own",
     "clients": "those of people: write their kubeconfigs anew; leaves last 90 days",
@@ -48,11 +49,9 @@ def rows(pki: Pki, now: datetime) -> list[list[str]]:
 def rotate(pki: Pki, name: str, out: Output) -> None:
     """The next step of a roll-over. Raises PkiError."""
     step = roll_over(pki.directory, name)
-    if step == "introduced" and name != SERVING:
-        step = roll_over(pki.directory, name)  # servers alone trust it: they know it before the first leaf is shown
     pki.reload()
     out.line(step)
-    out.note(NEXT[step].format(who=WHO, what=WHAT[name]))
+    out.note(NEXT[step].format(who=WHO.get(name, SERVERS), what=WHAT[name]))
 
 
 async def revoke(credentials: Credentials, node: str) -> None:
