@@ -19,6 +19,7 @@ from polder.api.polder import DEFAULT_NETWORK, DEFAULT_ROUTER, SYSTEM_NAMESPACE,
 from polder.apiserver.objects import encode
 from polder.apiserver.projection import leftovers
 from polder.apiserver.proxytrust import CONFIG_MAP as PROXY_CONFIG_MAP
+from polder.apiserver.service_claims import address_key, claim
 from polder.apiserver.tenancy import TenantRecord, Tenants, record_of
 from polder.apiserver.tokens import signing_key_key, signing_key_put
 from polder.apiserver.turns import left_turns
@@ -119,7 +120,9 @@ class Bootstrap:
             "ports": [port],
         }
         subset: Raw = {"addresses": [{"ip": address}], "ports": [port]}
+        held = encode(claim(address, "default", SERVICE, stamp(self.clock.now())))
         return [
+            Put(address_key(record.name, address), held, 0),
             self._put(record.name, Service, "default", SERVICE, {"spec": spec, "status": {"loadBalancer": {}}}),
             self._put(record.name, EndpointSlice, "default", SERVICE, slice_),
             self._put(record.name, Endpoints, "default", SERVICE, {"subsets": [subset]}),

@@ -101,14 +101,14 @@ class ServiceClaims:
             return
         async for address in self._candidates(context, prefix):
             spec["clusterIP"], spec["clusterIPs"] = address, [address]
-            context.given.add(_address_key(context.tenant, address))
+            context.given.add(address_key(context.tenant, address))
             return
         raise internal(f'failed to allocate a serviceIP for Service "{context.name}": range is full')
 
     async def _problem(self, context: AdmissionContext, wanted: str, prefix: ipaddress.IPv4Network) -> str:
         if ipaddress.IPv4Address(wanted) not in prefix or wanted == str(prefix[0]) or wanted == str(prefix[-1]):
             why = f"provided IP is not in the valid range. The range of valid IPs is {prefix}"
-        elif wanted == str(prefix[1]) or await self.store.get(_address_key(context.tenant, wanted)) is not None:
+        elif wanted == str(prefix[1]) or await self.store.get(address_key(context.tenant, wanted)) is not None:
             why = "provided IP is already allocated"
         else:
             return ""
@@ -137,7 +137,7 @@ class ServiceClaims:
 
     async def _is_free(self, context: AdmissionContext, address: str, prefix: ipaddress.IPv4Network) -> bool:
         reserved = {str(prefix[number]) for number in range(_RESERVED)}
-        return address not in reserved and await self.store.get(_address_key(context.tenant, address)) is None
+        return address not in reserved and await self.store.get(address_key(context.tenant, address)) is None
 
     async def _ports(self, context: AdmissionContext, spec: Raw, held: set[int]) -> None:
         """Ports on nodes that are asked for are free; those that are wanted and not named are chosen."""
@@ -215,7 +215,7 @@ class ServiceClaims:
         for address in addresses(new):
             if address not in addresses(old):
                 row = encode(claim(address, context.namespace, context.name, stamp(self.clock.now())))
-                context.along.append(Put(_address_key(context.tenant, address), row, 0))
+                context.along.append(Put(address_key(context.tenant, address), row, 0))
         for port in sorted(node_ports(new) - node_ports(old)):
             row = orjson.dumps({"owner": f"{context.namespace}/{context.name}"})
             context.along.append(Put(_port_key(context.tenant, port), row, 0))
@@ -223,7 +223,7 @@ class ServiceClaims:
             context, [_port_key(context.tenant, p) for p in sorted(node_ports(old) - node_ports(new))]
         )
         gone = [address for address in addresses(old) if address not in addresses(new)]
-        await self._give_back(context, [_address_key(context.tenant, address) for address in gone])
+        await self._give_back(context, [address_key(context.tenant, address) for address in gone])
 
     async def _give_back(self, context: AdmissionContext, keys: Sequence[Key]) -> None:
         """Deletes rows that are this service's; what somebody removed by hand is no obstacle."""
@@ -233,7 +233,8 @@ class ServiceClaims:
                 context.along.append(Delete(key, entry.revision))
 
 
-def _address_key(tenant: str, address: str) -> Key:
+def address_key(tenant: str, address: str) -> Key:
+    """The row that claims an address of a tenant."""
     return Key(ADDRESSES.resource, tenant, "", address)
 
 

@@ -125,6 +125,8 @@ async def test_a_small_range_is_given_away_to_the_last_address_however_many_ask_
     small = admin.at("small")
     specs = await asyncio.gather(*(made(small, f"s{number}") for number in range(13)))
     assert {spec["clusterIP"] for spec in specs} == {f"10.96.0.{number}" for number in range(2, 15)}
+    kept = (await small.get(f"{ADDRESSES}/10.96.0.1")).json["spec"]["parentRef"]
+    assert (kept["namespace"], kept["name"]) == ("default", "kubernetes")
     full = await small.post(SERVICES, service("more"))
     assert (full.status, full.json["message"]) == (
         500, 'Internal error occurred: failed to allocate a serviceIP for Service "more": range is full'
