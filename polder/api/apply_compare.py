@@ -101,14 +101,13 @@ def _compare(kind: Type, old: Any, new: Any, found: Difference) -> bool:
 
 
 def _compare_kinds(kind: Type, old: Any, new: Any, found: Difference) -> bool:
-    """A value that became one of another kind: what was in it went, what is in it came."""
-    if isinstance(old, dict | list):
-        found.removed = {**found.removed, **children(_everything(kind, old))}
-    if isinstance(new, dict | list):
-        came = children(_everything(kind, new))
-        found.written = {**found.written, **came}
-        return not came
-    return True
+    """A value that became one of another kind: what was in it went, what is in it came. Whatever is a whole on one of the
+    sides was written as such.
+    """
+    went, came = children(_everything(kind, old)), children(_everything(kind, new))
+    found.removed = {**found.removed, **went}
+    found.written = {**found.written, **came}
+    return not went or not came
 
 
 def _step(kind: Type, key: str, pair: tuple[Any, Any], found: Difference) -> None:

@@ -168,6 +168,8 @@ def merge(kind: Type, live: Any, config: Any) -> Any:
         return config
     if live == config and same(kind, live, config):
         return live
+    if not live and not config:
+        return config  # null and empty are told apart
     if (isinstance(config, dict) or config is None) and isinstance(live, dict) and is_granular(kind):
         return _merge_maps(kind, live, config or EMPTY)
     if (isinstance(config, list) or config is None) and isinstance(live, list) and is_associative(kind):

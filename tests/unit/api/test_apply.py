@@ -36,6 +36,8 @@ def pod_type() -> Any:
         ({"names": ["a", "b"]}, {"names": []}, {"names": ["a", "b"]}),
         ({"labels": {"a": "1"}}, {"labels": None}, {"labels": {"a": "1"}}),
         ({"one": "a"}, {"one": None}, {"one": None}),
+        ({"names": []}, {"names": None}, {"names": None}),
+        ({"labels": {}}, {"labels": None}, {"labels": None}),
         ({"free": {"a": [1], "b": {"c": 1}}}, {"free": {"a": [2], "b": {"d": 1}}}, {"free": {"a": [2], "b": {"c": 1, "d": 1}}}),
         ({"free": {"a": {"b": 1}}}, {"free": {"a": "text"}}, {"free": {"a": "text"}}),
     ],
@@ -118,6 +120,25 @@ def test_what_came_and_went() -> None:
 def test_true_is_not_one() -> None:
     assert compare(TYPE, {"free": {"a": 1}}, {"free": {"a": True}}).written == {"f:free": {"f:a": {}}}
     assert compare(TYPE, {"free": {"a": 1}}, {"free": {"a": 1.0}}).written == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "written", "removed"),
+    [
+        ({"b": 1}, {"c": 1}, {"f:c": {}}, {"f:b": {}}),
+        ([1], {"b": 1}, {".": {}, "f:b": {}}, {}),
+        ("x", {"b": {"c": 1}}, {".": {}, "f:b": {".": {}, "f:c": {}}}, {}),
+        ({"b": 1}, [1], {}, {"f:b": {}}),
+        ({"b": 1}, {}, None, {"f:b": {}}),
+        ({}, "x", {}, {}),
+        (None, {"b": 1}, {"f:b": {}}, {}),
+    ],
+)
+def test_a_value_that_becomes_another_kind(old: Any, new: Any, written: Any, removed: Any) -> None:
+    """What is a whole on one of the sides is written as such, beside what is in the new value."""
+    found = compare(TYPE, {"free": {"a": old}}, {"free": {"a": new}})
+    assert found.written == ({"f:free": {"f:a": written}} if written is not None else {})
+    assert found.removed == ({"f:free": {"f:a": removed}} if removed else {})
 
 
 def test_duplicates_count_as_one_whole() -> None:
