@@ -27,6 +27,16 @@ _TEXT_LIMIT: Final = 2048
 _SECRET: Final = frozenset({"secrets", "serviceaccounts/token", "tokenreviews.authentication.k8s.io"})
 
 
+NOTES: Final = web.RequestKey("polder.audit.notes", dict)
+"""Key of a request under which admission leaves annotations of its event."""
+
+
+def notes_of(request: web.BaseRequest) -> dict[str, str]:
+    """Where annotations for a request's event are left; nowhere if none is written."""
+    found: dict[str, str] = request.get(NOTES, {})
+    return found
+
+
 class Sink(Protocol):
     """Where events go."""
 
@@ -64,6 +74,7 @@ class Auditor:
         found = verdict(self.policy, asked.who.impersonator or asked.who, asked.what)
         if found.level is Level.NONE:
             return found
+        asked.request[NOTES] = {}
         if _name(asked.what) in _SECRET:
             found = Verdict(min(found.level, Level.METADATA), found.omitted, found.managed_fields)
         if found.level >= Level.REQUEST:
@@ -94,7 +105,7 @@ class Auditor:
         if code:
             event["responseStatus"] = {"metadata": {}, "code": code}
         if end is not None:
-            event["annotations"].update(end[1])
+            event["annotations"].update(end[1] | notes_of(asked.request))
             _describe(event, end[0])
             _bodies(event, asked, how, end[0])
         tenant = asked.what.tenant if asked.what.tenant != EVERY_TENANT else ROOT

@@ -27,6 +27,7 @@ from polder.api.strategies import strategy_of
 from polder.apiserver import content, managers, objectmeta
 from polder.apiserver.admission import AdmissionContext, Chain, Subject
 from polder.apiserver.answers import json_answer
+from polder.apiserver.audit import notes_of
 from polder.apiserver.body import media_type, read_body, read_sent
 from polder.apiserver.catalog import Resource
 from polder.apiserver.commits import Commits
@@ -128,7 +129,7 @@ class Writer:
         objectmeta.check_kind(resource, obj)
         objectmeta.check_place(resource, objectmeta.check_metadata(obj), call.info.namespace)
         sent = obj["metadata"].get(MANAGED)
-        taken = content.take(resource, obj, options.validation, content.Odd(body.repeated))
+        taken = await content.take(resource, obj, options.validation, content.Odd(body.repeated))
         objectmeta.begin(resource, taken.obj, self.clock.now())
         entry, warnings = await self._create_named(call, resource, (taken, sent), options)
         shown = renderer.one(entry, self.clock.now())
@@ -180,7 +181,7 @@ class Writer:
         key = Key(resource.kind.resource, info.tenant, namespace, name)
         context = AdmissionContext(
             call.who, info.tenant, "create", resource, namespace, name, "", obj, None, options.dry_run,
-            list(taken.warnings), options=options.raw("CreateOptions"),
+            list(taken.warnings), options=options.raw("CreateOptions"), audit=notes_of(call.request),
         )  # fmt: skip
         await self._admit(context, None if owned else self.author(options), sent)
         assert context.obj is not None
@@ -286,7 +287,7 @@ class Writer:
         objectmeta.check_name(meta, key.name)
         meta.pop("resourceVersion", None)
         sent = meta.get(MANAGED)
-        taken = content.take(resource, obj, wish.options.validation, wish.odd(obj))
+        taken = await content.take(resource, obj, wish.options.validation, wish.odd(obj))
         objectmeta.begin(resource, taken.obj, self.clock.now())
         if wish.owns and sent:
             taken.obj["metadata"][MANAGED] = sent
@@ -303,12 +304,13 @@ class Writer:
         old = decode(shown.value, shown.revision)
         wanted = await wish.make(content.shown(resource, decode(shown.value, shown.revision)))
         sent = wanted["metadata"].get(MANAGED)
-        taken = content.take(resource, wanted, wish.options.validation, wish.odd(wanted))
+        taken = await content.take(resource, wanted, wish.options.validation, wish.odd(wanted))
         objectmeta.check_same(resource, taken.obj["metadata"], old, key.name)
         obj = self._merge(call, resource, taken.obj, old)
         context = AdmissionContext(
             call.who, call.info.tenant, "update", resource, key.namespace, key.name, call.info.subresource, obj, old,
             wish.options.dry_run, list(taken.warnings), options=wish.options.raw("UpdateOptions"),
+            audit=notes_of(call.request),
         )  # fmt: skip
         if wish.owns:
             _own(obj["metadata"], sent)

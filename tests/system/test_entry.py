@@ -26,6 +26,7 @@ from polder.apiserver.settings import ServerSettings
 from polder.base.clock import SystemClock
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
+from polder.cli.demo_objects import PODS_SEE_PODS
 from polder.client.client import Client, ClientSettings
 from polder.node.entry import Entries, EntryError
 from polder.node.stream import ServerStream
@@ -105,6 +106,8 @@ class Scene:
     async def tenant(self, name: str) -> str:
         body = {"apiVersion": "polder.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": name}}
         raw = await self.admin.raw("POST", "/apis/polder.dev/v1alpha1/tenants", json.dumps(body).encode())
+        path = f"/tenants/{name}/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+        await self.admin.raw("POST", path, json.dumps(PODS_SEE_PODS).encode())
         return str(json.loads(raw)["metadata"]["uid"])
 
     async def pod(self, tenant: str, name: str, node: str) -> None:
@@ -220,7 +223,6 @@ async def test_every_other_credential_gets_401_there(two: Scene) -> None:
     uid = (await two.admin.get(Tenant, Ref(ROOT, "", "globex"))).metadata.uid
     foreign = await two.token("globex")
     for shown in (
-        {},
         {"token": foreign},
         {"token": "nonsense"},
         {"cert": two.certificate("admin", TENANT_ADMINS, tenant_urn(TenantName("globex"), uid))},
@@ -232,6 +234,10 @@ async def test_every_other_credential_gets_401_there(two: Scene) -> None:
             answer = await two.ask("acme", path, **shown)
             assert answer.status == 401, (path, shown)
             assert answer.raw["message"] == "Unauthorized"
+    assert (await two.ask("acme", "/version")).status == 200, "who shows nothing is anonymous, as everywhere"
+    assert (await two.ask("acme", "/api/v1/pods")).status == 403
+    said = [await two.ask("acme", f"/tenants/{name}/api/v1/pods") for name in ("globex", "nobody")]
+    assert said[0].text.replace("globex", "nobody") == said[1].text and said[0].status == 403
 
 
 @with_two_tenants
