@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -16,6 +17,8 @@ from polder.store.protocol import NO_TERMS, Indexer, Store
 from polder.store.sealed import SealedStore, Seals, SealSettings
 from polder.store.sqlite import open_sqlite
 from polder.system.rpc import Tls
+
+log = logging.getLogger(__name__)
 
 
 def config_file(state: Path) -> Path:
@@ -46,11 +49,17 @@ def seals_of(config: ServerConfig) -> Seals | None:
 
 
 async def open_store(config: ServerConfig) -> Store:
-    """The store; close it. Raises PermanentError, StoreError."""
+    """The store, with all secrets in it sealed; close it. Raises PermanentError, StoreError."""
     seals = seals_of(config)
     indexer = seals.indexer(INDEXER) if seals else INDEXER
     store = await _open(config, indexer)
-    return SealedStore(store, seals) if seals else store
+    if seals is None:
+        return store
+    sealed = SealedStore(store, seals)
+    count = await sealed.seal_plain(INDEXER)
+    if count:
+        log.info("store: sealed %d values that were written before there was a keyring", count)
+    return sealed
 
 
 async def open_raw(config: ServerConfig) -> Store:

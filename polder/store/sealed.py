@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,15 +177,25 @@ class SealedStore:
         """See ``Store.close``."""
         await self.inner.close()
 
+    async def seal_plain(self, indexer: Indexer) -> int:
+        """Seals what was written before there was a keyring; returns how many values. Raises StoreError."""
+        covered = [resource for resource in await self.inner.resources(None) if self.seals.covers(resource)]
+        return await self._rewrite(covered, indexer, lambda _, value: not is_sealed(value))
+
     async def reseal(self, indexer: Indexer) -> int:
         """Writes every value anew that is not as it would be written now; returns how many. Raises StoreError."""
+        everything = await self.inner.resources(None)
+        return await self._rewrite(everything, indexer, lambda key, value: not self.seals.is_current(key, value))
+
+    async def _rewrite(self, resources: Iterable[str], indexer: Indexer, chosen: Callable[[Key, bytes], bool]) -> int:
         count = 0
-        for resource in await self.inner.resources(None):
+        for resource in resources:
             after: Key | None = None
             while True:
                 page = await self.inner.list(Prefix(resource), limit=PAGE, after=after)
                 for entry in page.entries:
-                    count += await self._reseal(entry, indexer)
+                    if chosen(entry.key, entry.value):
+                        count += await self._reseal(entry, indexer)
                 after = page.after
                 if after is None:
                     break
@@ -193,8 +203,6 @@ class SealedStore:
 
     async def _reseal(self, entry: Entry, indexer: Indexer) -> int:
         """A row that somebody wrote meanwhile is sealed anew already."""
-        if self.seals.is_current(entry.key, entry.value):
-            return 0
         value = self.seals.open(entry.key, entry.value)
         put = Put(entry.key, value, entry.revision, indexer.terms(entry.key, value))
         try:

@@ -66,6 +66,7 @@ class Cluster:
     folder: Path
     pki: object
     servers: list[Process]
+    etcd: Etcd | None = None
 
     def client(self, name, group, uri="", *, first=0):
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
@@ -103,11 +104,11 @@ async def cluster(tmp_path):
         )
         (folder / "server.yaml").write_text(dump(config))
         servers.append(Process(port, folder, folder / "server.yaml"))
-    found = Cluster(tmp_path, pki, servers)
+    found = Cluster(tmp_path, pki, servers, etcd)
     try:
-        for number, server in enumerate(servers):
+        for server in servers:  # at once: both make what root needs
             server.start()
-            await ready(found, number)
+        await asyncio.gather(*(ready(found, number) for number in range(len(servers))))
         yield found
     finally:
         for server in servers:
@@ -236,3 +237,40 @@ async def write(client, acknowledged):
                 raise
         acknowledged.append(name)
         number += 1
+
+
+async def test_an_etcd_that_is_away_for_a_while_ends_no_server_and_no_watch(cluster):
+    async with cluster.admin() as client:
+        await client.raw("POST", "/apis/polder.dev/v1alpha1/tenants", yaml.safe_dump(TENANT).encode(),
+                         content_type="application/yaml")  # fmt: skip
+        await until(lambda: leader(client))
+        lists = []
+        informer = Informer(client, ConfigMap, ACME)
+        informer.on_change(lambda ref, old, new: lists.append(ref.name))
+        following = asyncio.create_task(informer.run())
+        try:
+            await informer.wait_synced()
+            await client.create(ACME, ConfigMap(metadata=ObjectMeta(name="before", namespace="default")))
+            await asyncio.to_thread(cluster.etcd.kill)
+            await asyncio.sleep(3)  # longer than the lease: whoever leads must stop
+            assert [s.running.poll() for s in cluster.servers] == [None, None]
+            await asyncio.to_thread(cluster.etcd.start)
+
+            async def answers():
+                try:
+                    return await client.list(ConfigMap, ACME, "default")
+                except (ApiError, UnreachableError):
+                    return None
+
+            assert await until(answers)
+            await client.create(ACME, ConfigMap(metadata=ObjectMeta(name="after", namespace="default")))
+
+            async def seen():
+                return "after" in lists
+
+            await until(seen)
+            await namespace_comes_and_goes(client, "again")
+            assert [s.running.poll() for s in cluster.servers] == [None, None]
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)

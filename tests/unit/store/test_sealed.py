@@ -8,6 +8,9 @@ from contextlib import aclosing
 
 import pytest
 
+from polder.main.config import ServerConfig
+from polder.main.config_storage import SealingConfig
+from polder.main.storage import open_store
 from polder.store.memory import MemoryStore
 from polder.store.protocol import (
     EVERYTHING,
@@ -142,3 +145,23 @@ def test_a_keyring_is_private_and_whole(ring):
         ring.write_text(broken)
         with pytest.raises(SealError, match="keyring"):
             read_keyring(ring)
+
+
+async def test_a_server_seals_what_was_written_before_it_had_a_keyring(tmp_path, ring):
+    plain = ServerConfig(listen=[], pki="", store=str(tmp_path / "db"))
+    store = await open_store(plain)
+    await store.commit([Put(SECRET, PASSWORD), Put(Key("pods", "acme", "default", "p"), b"{}")])
+    await store.close()
+    sealing = SealingConfig(keyring=str(ring))
+    config = ServerConfig(listen=[], pki="", store=str(tmp_path / "db"), sealing=sealing)
+    store = await open_store(config)
+    assert (await store.get(SECRET)).value == PASSWORD
+    first = (await store.inner.get(SECRET)).value
+    assert is_sealed(first)
+    assert not is_sealed((await store.inner.get(Key("pods", "acme", "default", "p"))).value)
+    await store.close()
+    # A key that this server's own keyring does not write with is left alone: another server may be ahead.
+    read_keyring(ring).with_new_key().writing().write(ring)
+    store = await open_store(config)
+    assert (await store.inner.get(SECRET)).value == first
+    await store.close()
