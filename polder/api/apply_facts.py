@@ -73,9 +73,9 @@ def _table(text: str) -> Mapping[str, tuple[str, ...]]:
 
 BY_VALUE: Final = _table(_BY_VALUE)
 """By the struct's name; a name that two groups share (Event) lists the fields of both."""
-KEY_DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
-    "v1.ContainerPort": {"protocol": "TCP"},
-    "v1.ServicePort": {"protocol": "TCP"},
+KEY_DEFAULTS: Final[Mapping[str, Mapping[str, str | int]]] = {
+    "v1.ContainerPort": {"containerPort": 0, "protocol": "TCP"},
+    "v1.ServicePort": {"port": 0, "protocol": "TCP"},
     "v1.LocalObjectReference": {"name": ""},
 }
-"""Defaults of optional fields that are keys of lists."""
+"""Defaults of fields that are keys of lists; texts that are required default to the empty one."""
