@@ -52,10 +52,10 @@ def by_key(schema: Raw, items: Any) -> dict[bytes, Any]:
 class Pair:
     """A new value and the old one that it corresponds to."""
 
-    __slots__ = ("_children", "_old_items", "_same", "new", "old", "schema")
+    __slots__ = ("_above", "_children", "_old_items", "_same", "new", "old", "schema")
 
-    def __init__(self, new: Any, old: Any, schema: Raw) -> None:
-        self.new, self.old, self.schema = new, old, schema
+    def __init__(self, new: Any, old: Any, schema: Raw, above: Pair | None = None) -> None:
+        self.new, self.old, self.schema, self._above = new, old, schema, above
         self._same: bool | None = None
         self._children: dict[str | int, Pair | None] = {}
         self._old_items: dict[bytes, Any] | None = None
@@ -65,6 +65,10 @@ class Pair:
         """Whether nothing changed."""
         if self._same is None:
             self._same = same(self.new, self.old)
+            at = self if not self._same else None
+            while at is not None and at._above is not None and at._above._same is None:
+                at = at._above  # what has a part that changed changed, without another look
+                at._same = False
         return self._same
 
     def key(self, name: str) -> Pair | None:
@@ -79,7 +83,7 @@ class Pair:
         if name not in self.new or name not in self.old:
             return None
         part = (self.schema.get("properties") or {}).get(name, self.schema.get("additionalProperties"))
-        return Pair(self.new[name], self.old[name], part) if isinstance(part, dict) else None
+        return Pair(self.new[name], self.old[name], part, self) if isinstance(part, dict) else None
 
     def index(self, place: int) -> Pair | None:
         """The pair of an item; only lists of type map tell which old item it was."""
@@ -95,4 +99,4 @@ class Pair:
             self._old_items = by_key(self.schema, self.old)
         key = list_key(self.schema.get(LIST_KEYS) or [], self.new[place]) if self._old_items else None
         old = self._old_items.get(key) if key is not None else None
-        return Pair(self.new[place], old, items) if old is not None else None
+        return Pair(self.new[place], old, items, self) if old is not None else None

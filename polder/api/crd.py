@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from polder.api import structural
+from polder.api import names, structural
 from polder.api.apply_types import Type, type_of_custom
 from polder.api.bytecache import ByteCache
 from polder.api.cel.program import FOREVER, Budget
@@ -26,7 +26,7 @@ from polder.api.meta import Raw
 from polder.api.rules import Checking, Ruled, plan, rule_texts
 from polder.api.scale import ScalePaths, declared_scale
 from polder.api.schema_validate import TURN_LIMIT, WORK_LIMIT, validate, validate_lists
-from polder.api.structural import Work
+from polder.api.structural import RULES, Work
 from polder.api.validation.meta import validate_meta, validate_meta_update
 
 PROBLEMS_SHOWN: Final = 64
@@ -38,7 +38,7 @@ WEIGHT: Final = 8
 RULE_LIMIT: Final = 400
 """Characters of an expression that compiles within a turn of the event loop."""
 RULES_LIMIT: Final = 30_000
-SCHEMA_LIMIT: Final = 256 * 1024
+SCHEMA_LIMIT: Final = 64 * 1024
 """Bytes of a schema with rules up to which their types are found within a turn."""
 RULE_WEIGHT: Final = 400
 """Bytes of memory that a character of a rule takes as a program."""
@@ -53,6 +53,7 @@ _BLOCKED: Final = (
     "validation"
 )
 _REPLICAS_MOST: Final = 2**31 - 1
+_STANDARD_FINALIZERS: Final = frozenset({"orphan", "foregroundDeletion", "kubernetes"})
 
 
 class CompiledSchema:
@@ -62,23 +63,18 @@ class CompiledSchema:
         found: Raw = orjson.loads(text)
         found["required"] = [key for key in found.get("required") or () if key != "metadata"]
         self.schema = found
-        self.has_defaults = structural.has_defaults(found)
         self.size = len(text)
-        self.rule_size = sum(map(len, rule_texts(found)))
         self._prepared = False
-        self._longest = max(map(len, rule_texts(found)), default=0)
+        rules = list(rule_texts(found)) if RULES.encode() in text and self.size <= SCHEMA_LIMIT else []
+        self.rule_size = sum(map(len, rules))
+        too_many = self.rule_size > RULES_LIMIT or max(map(len, rules), default=0) > RULE_LIMIT
+        self.is_large = too_many or (RULES.encode() in text and self.size > SCHEMA_LIMIT)
+        """Whether its rules are too many or too long to be compiled between the turns of an event loop."""
 
     @property
     def weight(self) -> int:
         """Bytes of memory, roughly."""
-        return self.size * WEIGHT + self.rule_size * RULE_WEIGHT
-
-    @property
-    def is_large(self) -> bool:
-        """Whether its rules are too many or too long to be compiled between the turns of an event loop."""
-        if not self.rule_size:
-            return False
-        return self._longest > RULE_LIMIT or self.rule_size > RULES_LIMIT or self.size > SCHEMA_LIMIT
+        return self.size * WEIGHT + (0 if self.is_large else self.rule_size * RULE_WEIGHT)
 
     def prepare(self) -> Iterator[int]:
         """Compiles the rules one by one; yields the length of each, so that others may have a turn."""
@@ -152,10 +148,12 @@ class CustomVersion:
         """The structural schema, which equal definitions share."""
         return self.compiled.schema
 
-    def prune(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
-        """The object without fields that the schema does not know, with its defaults; and the paths of these fields."""
-        found, unknown = structural.prune(self.schema, obj)
-        defaulted: Raw = structural.apply_defaults(self.schema, found)
+    def prune(self, obj: Raw, work: Work | None = None) -> tuple[Raw, tuple[str, ...]]:
+        """The object without fields that the schema does not know, with its defaults; and the paths of these fields. Raises
+        TooLongError where the work ends, ApiError 422.
+        """
+        found, unknown = structural.prune(self.schema, obj, work)
+        defaulted: Raw = structural.apply_defaults(self.schema, found, work)
         return defaulted, tuple(unknown)
 
     def validate(self, obj: Raw, old: Raw | None, subresource: str = "", budget: Budget | None = None) -> Verdict:
@@ -173,15 +171,16 @@ class CustomVersion:
         found += itertools.islice(validate_embedded(self.schema, obj, Field(), is_root=True), PROBLEMS_SHOWN)
         if old is None or not any(validate_lists(self.schema, old, Field(), work)):
             found += itertools.islice(validate_lists(self.schema, obj, Field(), work), PROBLEMS_SHOWN)
+        warnings = tuple(finalizer_warnings(obj, old)) if not subresource else ()
         rules = self.compiled.rules
         if rules is None:
-            return Verdict(found)
+            return Verdict(found, warnings)
         if any(problem.type in _BLOCKING for problem in found):
             blocked = FieldError(FieldErrorType.INVALID, "<nil>", None, _BLOCKED)
-            return Verdict([*found, blocked])
+            return Verdict([*found, blocked], warnings)
         checking = Checking(budget or Budget())
         found += checking.run(rules, obj, old, Field())
-        return Verdict(found, tuple(checking.warnings))
+        return Verdict(found, (*warnings, *checking.warnings))
 
     def _schema_problems(self, obj: Raw, old: Raw | None, subresource: str, work: Work) -> list[FieldError]:
         if subresource == "status":
@@ -274,3 +273,17 @@ def kind_of_version(crd: Raw, version: str, subresources: tuple[str, ...] = ()) 
         tuple(given.get("categories") or ()),
         subresources,
     )
+
+
+def finalizer_warnings(obj: Raw, old: Raw | None) -> list[str]:
+    """What to tell of finalizers that were added under names that others may use, too."""
+    added = set((obj.get("metadata") or {}).get("finalizers") or ())
+    added -= set(((old or {}).get("metadata") or {}).get("finalizers") or ())
+    advice = "to avoid accidental conflicts with other finalizer writers"
+    found = []
+    for name in sorted(added):
+        found += [f'metadata.finalizers: "{name}": {said}' for said in names.qualified_name(name)]
+        if "/" not in name and name not in _STANDARD_FINALIZERS:
+            path = " including a path (/)" if "." in name else ""
+            found.append(f'metadata.finalizers: "{name}": prefer a domain-qualified finalizer name{path} {advice}')
+    return found

@@ -40,7 +40,7 @@ class CustomSchema(Protocol):
         """How server-side apply merges objects in a served version of the kind; None for another version."""
         ...
 
-    def prune(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
+    async def take(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
         """The object without fields that the schema does not know, with its defaults; and the paths of these fields."""
         ...
 

@@ -48,10 +48,10 @@ _OWNERS_WARNING: Final = (
 )
 
 
-def take(resource: Resource, obj: Raw, validation: FieldValidation, odd: Odd = NOTHING_ODD) -> Content:
+async def take(resource: Resource, obj: Raw, validation: FieldValidation, odd: Odd = NOTHING_ODD) -> Content:
     """The object in the form in which its kind is stored. Raises ApiError 400, 422."""
     if resource.custom is not None:
-        obj, unknown = resource.custom.prune(obj)
+        obj, unknown = await resource.custom.take(obj)
         sentences = (*odd.repeated, *map(conform.unknown_field, unknown))
     else:
         found = conform.conform(resource.kind, obj)

@@ -54,6 +54,15 @@ class Custom(CustomVersion):
                 pass
         return await self.services.workshop.check_object(self, obj, old, subresource)
 
+    async def take(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
+        """The object without fields that the schema does not know, with its defaults; and the paths of these fields. Raises
+        ApiError 422.
+        """
+        try:
+            return self.prune(obj, structural.one_turn())
+        except TooLongError:
+            return await self.services.workshop.prune_object(self, obj)
+
     # --- conversion ---------------------------------------------------------------------------------------------------
 
     def target(self, version: str) -> Target:
@@ -74,7 +83,11 @@ class Custom(CustomVersion):
         """Whether a row shows what a client of this version sees: written in it, under the definition as it is, and by a
         schema that keeps the same fields.
         """
-        return self.uniform and revision > self.since and value.startswith(b'{"apiVersion":"%s"' % self.kind.api_version.encode())
+        return (
+            self.uniform
+            and revision > self.since
+            and value.startswith(b'{"apiVersion":"%s"' % self.kind.api_version.encode())
+        )
 
     async def served(self, entries: Sequence[Entry]) -> list[Entry]:
         """Rows in the form of this version: converted, without unknown fields, with defaults. Raises ApiError 500."""
@@ -88,10 +101,8 @@ class Custom(CustomVersion):
             objs.append(orjson.loads(found[place].value))
             size = await breathe(size + len(found[place].value))
         objs = await self.services.converter.convert(objs, self.target(self.kind.version))
-        schema = self.schema
         for place, obj in zip(late, objs, strict=True):
-            pruned, _ = structural.prune(schema, obj)
-            value = encode(structural.apply_defaults(schema, pruned))
+            value = encode((await self.take(obj))[0])
             found[place] = dataclasses.replace(found[place], value=value)
             size = await breathe(size + len(value))
         return found

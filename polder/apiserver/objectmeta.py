@@ -191,8 +191,8 @@ def _added_finalizers(meta: Raw, before: Raw) -> list[FieldError]:
 
 
 def _wanted(obj: Raw) -> Raw:
-    """What of an object its generation counts."""
-    return {k: v for k, v in obj.items() if k not in {"metadata", "status", "apiVersion", "kind"}}
+    """What of a custom object its generation counts: the status too, where it is written with the rest."""
+    return {k: v for k, v in obj.items() if k not in {"metadata", "apiVersion", "kind"}}
 
 
 def is_done(obj: Raw) -> bool:

@@ -67,7 +67,7 @@ class Forms:
         if resource.custom is not None and kind.api_version != resource.kind.api_version:
             changed = await self.convert_custom(context.tenant, changed, await self._sibling(context, kind), resource)
         as_sent = Resource(kind) if resource.custom is None else resource
-        taken = content.take(as_sent, changed, FieldValidation.IGNORE).obj
+        taken = (await content.take(as_sent, changed, FieldValidation.IGNORE)).obj
         content.complete(resource, taken)
         context.obj.clear()
         context.obj.update(taken)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
 import orjson
@@ -34,17 +35,25 @@ def _object(job: Raw) -> Raw:
     return {"problems": [_row(p) for p in verdict.problems], "warnings": list(verdict.warnings)}
 
 
+def _prune(job: Raw) -> Raw:
+    obj, unknown = CustomVersion(Kind("", "", "", "", ""), job["text"].encode()).prune(job["obj"])
+    return {"obj": obj, "unknown": unknown}
+
+
 def _definition(job: Raw) -> Raw:
     new, old = job["new"], job["old"]
     found = validate_crd(new) if old is None else validate_crd_update(new, old)
     return {"problems": [_row(problem) for _, problem in zip(range(PROBLEMS_SHOWN), found, strict=False)]}
 
 
+_JOBS: Final[dict[str, Callable[[Raw], Raw]]] = {"object": _object, "prune": _prune, "definition": _definition}
+
+
 def answer(body: bytes) -> bytes:
     """The answer to one piece of work."""
     job: Raw = orjson.loads(body)
     try:
-        made = _object(job) if job["job"] == "object" else _definition(job)
+        made = _JOBS[job["job"]](job)
     except ApiError as refused:
         said = {"code": refused.code, "reason": refused.reason, "message": refused.message, "details": refused.details}
         made = {"error": said}

@@ -84,6 +84,11 @@ class Workshop:
         found = await self._run(version.owner, "object", {**job, "text": version.text.decode()})
         return Verdict([problem_of(row) for row in found["problems"]], tuple(found["warnings"]))
 
+    async def prune_object(self, version: CustomVersion, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
+        """``CustomVersion.prune`` without a bound on its turn. Raises ApiError 422."""
+        found = await self._run(version.owner, "prune", {"obj": obj, "text": version.text.decode()})
+        return found["obj"], tuple(found["unknown"])
+
     async def check_definition(self, tenant: str, new: Raw, old: Raw | None) -> list[FieldError]:
         """What is wrong with a definition. Raises ApiError 422."""
         found = await self._run(tenant, "definition", {"new": new, "old": old})

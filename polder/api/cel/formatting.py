@@ -126,7 +126,7 @@ def format_text(meter: Meter, text: str, args: Any) -> str:
         match = _CLAUSE.match(text, end + 1)
         assert match is not None
         parts.append(_one(meter, given[used], match))
-        meter.work(1 + len(parts[-1]) // 100)
+        meter.work(1 + len(parts[-1]) // 20)
         used, at = used + 1, match.end()
 
 

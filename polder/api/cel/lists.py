@@ -125,7 +125,7 @@ def _flatten(meter: Meter, value: Any, depth: int = 1) -> list[Any]:
 
 
 def _flatten_into(meter: Meter, items: list[Any], depth: int, found: list[Any]) -> None:
-    meter.work(len(items) // 8)
+    meter.work(len(items) // 4)
     for item in items:
         inner = values.as_list(item)
         if inner is None or depth == 0:

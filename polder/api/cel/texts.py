@@ -50,7 +50,7 @@ def _last_index_of(meter: Meter, text: str, part: str, start: int | None = None)
 
 def _replace(meter: Meter, text: str, old: str, new: str, count: int = -1) -> str:
     found = text.count(old) if count < 0 else min(text.count(old), count)
-    meter.work((len(text) + found * max(len(new) - len(old), 0)) // 200)
+    meter.work((len(text) + found * max(len(new) - len(old), 0)) // 20)
     return text.replace(old, new, count)
 
 
