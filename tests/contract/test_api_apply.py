@@ -368,3 +368,29 @@ async def test_owners_speak_the_version_in_which_they_wrote(admin: Any) -> None:
     assert later.status == 200 and list(managers(later.json)) == [("old", "Apply")], (
         "owners in a lost version are forgotten"
     )
+
+
+async def test_built_in_kinds_in_two_versions(admin: Any) -> None:
+    """The same target of an autoscaler stands elsewhere in each version."""
+    path = "/apis/autoscaling/{}/namespaces/default/horizontalpodautoscalers/h"
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}
+    head = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}}
+    new = {
+        **head,
+        "apiVersion": "autoscaling/v2",
+        "spec": {"scaleTargetRef": target, "maxReplicas": 5, "metrics": [cpu]},
+    }
+    assert (await apply(admin, path.format("v2"), new, "new")).status == 201
+    old = {**head, "apiVersion": "autoscaling/v1", "spec": {"maxReplicas": 5, "targetCPUUtilizationPercentage": 70}}
+    clash = await apply(admin, path.format("v1"), old, "old")
+    assert [cause["field"] for cause in clash.json["details"]["causes"]] == [".spec.metrics"]
+    forced = await apply(admin, path.format("v1"), old, "old", "&force=true")
+    assert forced.status == 200 and forced.json["spec"]["targetCPUUtilizationPercentage"] == 70
+    found = (await admin.get(path.format("v2"))).json
+    assert found["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
+    versions = {e["manager"]: e["apiVersion"] for e in found["metadata"]["managedFields"]}
+    assert versions == {"new": "autoscaling/v2", "old": "autoscaling/v1"}
+    assert "f:metrics" not in managers(found)["new", "Apply"]["f:spec"]
+    gone = await apply(admin, path.format("v1"), {**old, "spec": {"maxReplicas": 5}}, "old")
+    assert gone.json["spec"]["targetCPUUtilizationPercentage"] == 80, "the default comes back"
