@@ -8,15 +8,13 @@ import socket
 from pathlib import Path
 
 from polder.apiserver.objects import INDEXER
+from polder.apiserver.tokens import KEY_RESOURCE
 from polder.base.errors import PermanentError
 from polder.main.config import ServerConfig
-from polder.main.config_storage import EtcdConfig
-from polder.store.etcd import open_etcd
-from polder.store.etcd_client import EtcdSettings
-from polder.store.protocol import NO_TERMS, Indexer, Store
+from polder.store.protocol import NO_TERMS, Indexer, Prefix, Store
 from polder.store.sealed import SealedStore, Seals, SealSettings
 from polder.store.sqlite import open_sqlite
-from polder.system.rpc import Tls
+from polder.system.pki.sealing import is_sealed
 
 log = logging.getLogger(__name__)
 
@@ -24,21 +22,6 @@ log = logging.getLogger(__name__)
 def config_file(state: Path) -> Path:
     """Where `polder up` writes the server's configuration, which stays when the cluster is down."""
     return state / "server" / "server.yaml"
-
-
-def etcd_settings(config: EtcdConfig) -> EtcdSettings:
-    """Raises PermanentError naming the field."""
-    if not config.endpoints:
-        raise PermanentError("configuration: etcd.endpoints names none")
-    if bool(config.certificate) != bool(config.key):
-        raise PermanentError("configuration: etcd.certificate and etcd.key go together")
-    if config.certificate and not config.authority:
-        raise PermanentError("configuration: etcd.certificate needs etcd.authority")
-    tls = None
-    if config.authority:
-        own = (Path(config.certificate), Path(config.key)) if config.certificate else (None, None)
-        tls = Tls(Path(config.authority), *own)
-    return EtcdSettings(tuple(config.endpoints), tls, config.prefix)
 
 
 def seals_of(config: ServerConfig) -> Seals | None:
@@ -54,12 +37,25 @@ async def open_store(config: ServerConfig) -> Store:
     indexer = seals.indexer(INDEXER) if seals else INDEXER
     store = await _open(config, indexer)
     if seals is None:
+        await _check_plain(store)
         return store
     sealed = SealedStore(store, seals)
     count = await sealed.seal_plain(INDEXER)
     if count:
         log.info("store: sealed %d values that were written before there was a keyring", count)
     return sealed
+
+
+async def _check_plain(store: Store) -> None:
+    """Raises PermanentError where a store without a keyring has sealed values."""
+    for resource in ("secrets", KEY_RESOURCE):
+        for entry in (await store.list(Prefix(resource), limit=1)).entries:
+            if is_sealed(entry.value):
+                await store.close()
+                raise PermanentError(
+                    "configuration: the store's secrets are sealed and sealing.keyring names no file; without the keyring "
+                    "they cannot be read"
+                )
 
 
 async def open_raw(config: ServerConfig) -> Store:
@@ -71,7 +67,9 @@ async def _open(config: ServerConfig, indexer: Indexer) -> Store:
     if bool(config.store) == (config.etcd is not None):
         raise PermanentError("configuration: exactly one of store (a file) and etcd must be set")
     if config.etcd is not None:
-        return await open_etcd(etcd_settings(config.etcd), indexer=indexer)
+        from polder.main.storage_etcd import open_shared
+
+        return await open_shared(config.etcd, indexer)
     path = Path(config.store)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return open_sqlite(path, indexer=indexer)

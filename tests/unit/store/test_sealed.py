@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
+from polder.base.errors import PermanentError
 from polder.main.config import ServerConfig
 from polder.main.config_storage import SealingConfig
 from polder.main.storage import open_store
@@ -165,3 +166,5 @@ async def test_a_server_seals_what_was_written_before_it_had_a_keyring(tmp_path,
     store = await open_store(config)
     assert (await store.inner.get(SECRET)).value == first
     await store.close()
+    with pytest.raises(PermanentError, match="without the keyring they cannot be read"):
+        await open_store(plain)
