@@ -95,6 +95,9 @@ class Caches:
         self.account_tokens = Informer(client, Secret, fields=f"type={account_tokens.TYPE}")
         self.bootstrap_tokens = Informer(client, Secret, fields=f"type={bootstrap_tokens.TYPE}")
         self.cluster_infos = Informer(client, ConfigMap, fields=f"metadata.name={bootstrap_tokens.CLUSTER_INFO}")
+        self._add_indexes()
+
+    def _add_indexes(self) -> None:
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
         for sets in (self.sets, self.controllers, self.deployments):
             sets.add_index("namespace", lambda found: [namespace_of(found)])

@@ -39,6 +39,16 @@ class Runners:
     def __init__(
         self, client: Client, settings: ControllerSettings, caches: Caches, signer: Signer | None = None
     ) -> None:
+        self._add_networking(client, settings, caches)
+        self._add_policies(client, settings, caches)
+        self._add_workloads(client, settings, caches)
+        signing = CertificateController(client, settings.clock, signer)
+        self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 1)
+        self.collector = GarbageCollector(client, settings.clock, self._collect, settings.garbage_recheck)
+        self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 4)
+
+    def _add_networking(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
+        """Tenants, namespaces, nodes, and what holds addresses."""
         clock = settings.clock
         missing = MissingNodes(client, clock, settings.missing_node_grace)
         ports = PortSweeper(client, missing, clock, settings.orphan_grace)
@@ -57,26 +67,30 @@ class Runners:
         self.pods: Runner[Ref] = Runner("pods", PodController(client, missing).reconcile, 2)
         self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 2)
         self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 2)
+
+    def _add_workloads(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
+        """Sets of pods, and what is in front of them."""
+        clock = settings.clock
         behind = EndpointsController(client, caches.pods_with)
         self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 4)
-        self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 2)
         sets = ReplicaController(client, ReplicaSet, caches.pods, clock)
         self.sets: Runner[Ref] = Runner("replica sets", sets.reconcile, 4)
         controllers = ReplicaController(client, ReplicationController, caches.pods, clock)
         self.controllers: Runner[Ref] = Runner("replication controllers", controllers.reconcile, 2)
         rolling = DeploymentController(client, caches.pods, clock)
         self.deployments: Runner[Ref] = Runner("deployments", rolling.reconcile, 4)
+
+    def _add_policies(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
+        """Quotas, budgets, roles and tokens."""
+        clock = settings.clock
+        self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 2)
         budgets = DisruptionController(client, clock, caches.pods_in)
         self.budgets: Runner[Ref] = Runner("disruption budgets", budgets.reconcile, 2)
         self.roles: Runner[Ref] = Runner("cluster roles", AggregationController(client).reconcile, 1)
-        signing = CertificateController(client, clock, signer)
-        self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 1)
         filling = AccountTokenController(client, settings.root_ca)
         self.account_tokens: Runner[Ref] = Runner("account tokens", filling.reconcile, 1)
         bootstrap = BootstrapTokenController(client, clock, caches.bootstrap_tokens_of)
         self.bootstrap_tokens: Runner[Ref] = Runner("bootstrap tokens", bootstrap.reconcile, 1)
-        self.collector = GarbageCollector(client, clock, self._collect, settings.recheck)
-        self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 4)
 
     def _collect(self, item: Item) -> None:
         self.garbage.add(item)

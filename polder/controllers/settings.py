@@ -29,5 +29,7 @@ class ControllerSettings:
     """How often old events are looked for."""
     quota_period: float = 300.0
     """How often every quota is counted anew."""
+    garbage_recheck: float = 30.0
+    """How often an owner that waits for its dependents is looked at again, beside the changes that wake it."""
     recheck: float = 2.0
     """How often a deletion that waits for something is looked at again, beside the changes that wake it."""
