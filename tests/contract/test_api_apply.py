@@ -392,5 +392,3 @@ async def test_built_in_kinds_in_two_versions(admin: Any) -> None:
     versions = {e["manager"]: e["apiVersion"] for e in found["metadata"]["managedFields"]}
     assert versions == {"new": "autoscaling/v2", "old": "autoscaling/v1"}
     assert "f:metrics" not in managers(found)["new", "Apply"]["f:spec"]
-    gone = await apply(admin, path.format("v1"), {**old, "spec": {"maxReplicas": 5}}, "old")
-    assert gone.json["spec"]["targetCPUUtilizationPercentage"] == 80, "the default comes back"
