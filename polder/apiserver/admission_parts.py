@@ -9,6 +9,7 @@ from polder.api.cel.types import BOOL
 from polder.api.kinds import BUILT_IN, Kind
 from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.admission_names import DEFAULT
 from polder.apiserver.catalog import CustomKinds, Resource
 from polder.apiserver.hooks import Parts
 from polder.apiserver.policies import KindOf, Policies
@@ -35,7 +36,9 @@ PROGRAMS = 512
 """Match conditions whose programs are remembered; validation bounds the length of each."""
 
 
-def registered_admission(store: Store, parts: Parts, custom: CustomKinds, clock: Clock) -> RegisteredAdmission | None:
+def registered_admission(
+    store: Store, parts: Parts, custom: CustomKinds, clock: Clock, plugins: Sequence[str] = DEFAULT
+) -> RegisteredAdmission | None:
     """What a server needs that can call out; None for one that cannot."""
     if parts.outcalls is None:
         return None
@@ -46,8 +49,9 @@ def registered_admission(store: Store, parts: Parts, custom: CustomKinds, clock:
     mutating = Policies(store, rows, forms, kind_of, compile_mutating, (MUTATING_POLICIES, MUTATING_BINDINGS))
     validating = Policies(store, rows, forms, kind_of, compile_validating, (VALIDATING_POLICIES, VALIDATING_BINDINGS))
     return RegisteredAdmission(
-        rows, parts.tenancy, webhooks, MutatingPolicies(mutating, cel), ValidatingPolicies(validating, cel)
-    )
+        rows, parts.tenancy, webhooks, MutatingPolicies(mutating, cel), ValidatingPolicies(validating, cel),
+        frozenset(plugins),
+    )  # fmt: skip
 
 
 def kinds_by_name(custom: CustomKinds) -> KindOf:

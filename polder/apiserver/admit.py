@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polder.api.core import Namespace, Service
@@ -12,6 +13,16 @@ from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import DEFAULT_NETWORK, SYSTEM_NAMESPACE, Network, Tenant
 from polder.apiserver.admission import AdmissionContext, Chain, Hook, Registered
+from polder.apiserver.admission_names import DEFAULT, check_names
+from polder.apiserver.admission_plugins import (
+    AlwaysPullImages,
+    DenyExecOnPrivileged,
+    RuntimeClasses,
+    SecurityContextDeny,
+    default_ingress,
+    default_storage,
+)
+from polder.apiserver.admission_podsecurity import PodSecurity
 from polder.apiserver.admit_certificates import Requesters, SignerRights
 from polder.apiserver.admit_networks import Overlap, PortNetworks, References
 from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
@@ -136,43 +147,61 @@ class FirstObjects:
                     context.along.append(op)
 
 
+Named = tuple[str, Hook]
+"""A hook and the plug-in that it is part of; without a name it is always there."""
+
+
 def standard_chain(
-    store: Store, parts: Parts, clock: Clock, registered: Registered | None = None, workshop: Workshop | None = None
-) -> Chain:
-    """The hooks of every server."""
-    changing: tuple[Hook, ...] = (
-        Turns(store),
-        Lifecycle(store, parts.tenancy),
-        PodAccounts(store),
-        PodTolerations(),
-        Priorities(store),
-        LimitDefaults(store),
-        Requesters(),
-        Definitions(store, clock),
+    store: Store, parts: Parts, clock: Clock, registered: Registered | None = None, workshop: Workshop | None = None,
+    plugins: Sequence[str] = DEFAULT,
+) -> Chain:  # fmt: skip
+    """The hooks of every server, as far as ``plugins`` has them. Raises PermanentError for a plug-in that is unknown."""
+    wanted = check_names(plugins)
+    changing: tuple[Named, ...] = (
+        ("", Turns(store)),
+        ("", Lifecycle(store, parts.tenancy)),
+        ("ServiceAccount", PodAccounts(store)),
+        ("AlwaysPullImages", AlwaysPullImages()),
+        ("DefaultTolerationSeconds", PodTolerations()),
+        ("Priority", Priorities(store)),
+        ("RuntimeClass", RuntimeClasses(store)),
+        ("DefaultStorageClass", default_storage(store)),
+        ("DefaultIngressClass", default_ingress(store)),
+        ("LimitRanger", LimitDefaults(store)),
+        ("", Requesters()),
+        ("", Definitions(store, clock)),
     )
-    checking: tuple[Hook, ...] = (
-        DefinitionRules(workshop or Workshop()),
-        FirstNamespaces(parts.tenancy),
-        LastingObjects(parts.tenancy),
-        UnsupportedPods(),
-        HeldAddresses(store, parts.tenancy),
-        Overlap(store),
-        References(store),
-        PortNetworks(store),
-        LimitChecks(store),
-        OneDefault(store),
-        ApiServices(),
-        RegisteredExpressions(),
-        SignerRights(parts.authorizer),
-        *parts.checking,
+    checking: tuple[Named, ...] = (
+        ("", DefinitionRules(workshop or Workshop())),
+        ("", FirstNamespaces(parts.tenancy)),
+        ("", LastingObjects(parts.tenancy)),
+        ("", UnsupportedPods()),
+        ("", HeldAddresses(store, parts.tenancy)),
+        ("", Overlap(store)),
+        ("", References(store)),
+        ("", PortNetworks(store)),
+        ("LimitRanger", LimitChecks(store)),
+        ("", OneDefault(store)),
+        ("", ApiServices()),
+        ("", RegisteredExpressions()),
+        ("CertificateApproval", SignerRights(parts.authorizer)),
+        ("PodSecurity", PodSecurity(store)),
+        ("SecurityContextDeny", SecurityContextDeny()),
+        ("DenyExecOnPrivileged", DenyExecOnPrivileged(store)),
+        *(("", hook) for hook in parts.checking),
     )
     claims = ServiceClaims(store, clock)
     recount = Recount(store)
+    quotas = (Quotas(store, recount),) if "ResourceQuota" in wanted else ()
     companions = (
         Lifecycle(store, parts.tenancy),
         FirstObjects(parts.bootstrap, store),
         claims,
-        Quotas(store, recount),
+        *quotas,
         TenantQuotas(store, recount),
     )
-    return Chain(changing, checking, companions, registered, assigning=(claims,))
+    return Chain(_of(changing, wanted), _of(checking, wanted), companions, registered, assigning=(claims,))
+
+
+def _of(hooks: Sequence[Named], wanted: frozenset[str]) -> tuple[Hook, ...]:
+    return tuple(hook for name, hook in hooks if not name or name in wanted)

@@ -60,11 +60,11 @@ class ApiServer:
         catalog = Catalog(crds)
         metrics = Metrics()
         reader = Reader(store, clock, parts.share)
-        self._registered = registered_admission(store, parts, crds, clock)
+        self._registered = registered_admission(store, parts, crds, clock, settings.admission)
         writer = Writer(
             store,
             clock,
-            standard_chain(store, parts, clock, self._registered, self._workshop),
+            standard_chain(store, parts, clock, self._registered, self._workshop, settings.admission),
             settings,
             parts.authorizer,
         )

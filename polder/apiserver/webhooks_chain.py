@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from polder.api.errors import ApiError
 from polder.apiserver.admission import AdmissionContext, Hook
+from polder.apiserver.admission_names import DEFAULT
 from polder.apiserver.hooks import Tenancy
 from polder.apiserver.policies_mutating import MutatingPolicies
 from polder.apiserver.policies_validating import ValidatingPolicies
@@ -31,6 +32,7 @@ class RegisteredAdmission:
     webhooks: Webhooks
     mutating: MutatingPolicies
     validating: ValidatingPolicies
+    plugins: frozenset[str] = frozenset(DEFAULT)
 
     async def change(self, context: AdmissionContext, again: Sequence[Hook]) -> None:
         """See ``admission.Registered``."""
@@ -46,15 +48,19 @@ class RegisteredAdmission:
 
     async def _rounds(self, context: AdmissionContext, again: Sequence[Hook]) -> None:
         policies, hooks = Reinvocation(), Reinvocation()
-        await self.mutating.change(context, policies)
-        await self.webhooks.change(context, hooks)
+        await self._round(context, policies, hooks)
         if not (hooks.wanted or policies.wanted) or context.obj is None:
             return
         for hook in again:
             await hook.admit(context)
         hooks.second = policies.second = True
-        await self.mutating.change(context, policies)
-        await self.webhooks.change(context, hooks)
+        await self._round(context, policies, hooks)
+
+    async def _round(self, context: AdmissionContext, policies: Reinvocation, hooks: Reinvocation) -> None:
+        if "MutatingAdmissionPolicy" in self.plugins:
+            await self.mutating.change(context, policies)
+        if "MutatingAdmissionWebhook" in self.plugins:
+            await self.webhooks.change(context, hooks)
 
     async def check(self, context: AdmissionContext) -> None:
         """See ``admission.Registered``."""
@@ -62,8 +68,10 @@ class RegisteredAdmission:
             return
         try:
             async with asyncio.timeout(REQUEST_TIME):
-                await self.validating.check(context)
-                await self.webhooks.check(context)
+                if "ValidatingAdmissionPolicy" in self.plugins:
+                    await self.validating.check(context)
+                if "ValidatingAdmissionWebhook" in self.plugins:
+                    await self.webhooks.check(context)
         except TimeoutError as error:
             raise too_slow() from error
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 import yaml
 
+from polder.apiserver.admission_names import DEFAULT as DEFAULT_PLUGINS
 from polder.base.errors import PermanentError
 from polder.main.config_authn import DEFAULT_METHODS, Method
 from polder.main.config_authz import DEFAULT_MODES, AuditConfig, Mode
@@ -41,6 +42,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     """Who decides what a caller may, in the order in which they are asked, within a frame that is fixed."""
     audit: AuditConfig | None = None
     """What is written down of requests; without it nothing is."""
+    admission: tuple[str, ...] = DEFAULT_PLUGINS
+    """The admission plug-ins that are on, by upstream's names; their order is fixed."""
     log_format: str = "text"
 
 

@@ -90,7 +90,10 @@ class Server:
 
     def _settings(self) -> ServerSettings:
         certificate, key = self._certificates.ensure_serving()
-        return ServerSettings(certificate, key, self._pki.clients_ca, hosts=self._where.hosts, port=self._where.port)
+        return ServerSettings(
+            certificate, key, self._pki.clients_ca, hosts=self._where.hosts, port=self._where.port,
+            admission=self._config.admission,
+        )  # fmt: skip
 
     def _new_client(self, name: str) -> Client:
         certificate, key = self._certificates.component(name)
