@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import orjson
@@ -27,12 +27,13 @@ from polder.api.polder import SYSTEM_NAMESPACE
 from polder.apiserver.answers import raw_answer
 from polder.apiserver.authn_bootstrap import JOIN_GROUP, NODE_FIELD, SECRET_PREFIX, USER_PREFIX, decode_data
 from polder.apiserver.body import media_type, parse_object, read_body
+from polder.apiserver.following import answered
 from polder.apiserver.hooks import Call
 from polder.apiserver.noderecord import ROWS, NodeRecord, put_record, read_record, record_key
 from polder.apiserver.types import Identity, Role
 from polder.base.clock import Clock, stamp
 from polder.base.ids import ROOT
-from polder.store.protocol import ConflictError, Entry, Key, Prefix, Store
+from polder.store.protocol import ChangeType, CompactedError, ConflictError, Entry, Key, Prefix, Store
 from polder.system.pki import (
     AGENTS,
     NODE_PREFIX,
@@ -53,8 +54,8 @@ BODY_LIMIT = 128 * 1024
 BODY_TIME = 30.0
 ADDRESSES = 8
 
-Drop = Callable[[str], Awaitable[None]]
-"""Ends a node's stream."""
+Drop = Callable[[str, Collection[str]], None]
+"""Ends a node's stream unless it is by one of these keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,22 @@ class AgentCertificates:
             case "delete":
                 return raw_answer(await self._revoke(call))
         raise method_not_allowed(NODE, call.info.verb)
+
+    async def run(self) -> None:
+        """Ends the streams of nodes whose certificates count no more, whichever server signed or revoked; until cancelled."""
+        while True:
+            page = await answered(lambda: self.store.list(ROWS))
+            for entry in page.entries:
+                self.drop(entry.key.name, read_record(entry).keys)
+            try:
+                async for batch in self.store.watch(ROWS, page.revision):
+                    for change in batch.changes:
+                        if change.type is ChangeType.PUT:
+                            record = read_record(Entry(change.key, change.value, change.revision))
+                            self.drop(change.key.name, record.keys)
+            except CompactedError:
+                continue
+            return
 
     def _trust(self) -> Raw:
         return {"authority": self.pki.trust}
@@ -174,7 +191,7 @@ class AgentCertificates:
         if dns_subdomain(node):
             raise bad_request("name the node: ?node=NAME")
         await self.store.commit([put_record(node, NodeRecord((), (), stamp(self.clock.now())), None)])
-        await self.drop(node)
+        self.drop(node, ())
         log.info("the certificates of node %s are revoked", node)
         return {"node": node}
 

@@ -31,6 +31,8 @@ PASSWORD_COST = (2**14, 8, 1)
 """n, r, p of scrypt (RFC 7914): about 40 ms and 16 MiB for a try."""
 COST_LIMIT = 2**17
 PASSWORDS_AT_ONCE = 2
+PASSWORDS_WAITING = 64
+"""Tries that wait for their turn; what comes on top is refused."""
 REMEMBER = 60.0
 """Seconds that a good password is not computed again."""
 REMEMBERED = 1024
@@ -155,6 +157,7 @@ class Passwords:
         self._tenants = tenants
         self._clock = clock
         self._turns = asyncio.Semaphore(PASSWORDS_AT_ONCE)
+        self._waiting = 0
         self._key = secrets.token_bytes(32)
         self._good: OrderedDict[bytes, float] = OrderedDict()
         self._nobody = hash_password(secrets.token_hex(16))
@@ -179,11 +182,17 @@ class Passwords:
         mark, now = hmac.digest(self._key, pair.encode(), "sha256"), self._clock.monotonic()
         if self._good.get(mark, 0.0) > now:
             return True
+        if self._waiting >= PASSWORDS_WAITING:
+            raise CredentialError("too many passwords are being tried")
         n, r, p, salt, wanted = _parse_hash(text)
-        async with self._turns:
-            digest = await asyncio.to_thread(
-                hashlib.scrypt, password.encode(), salt=salt, n=n, r=r, p=p, maxmem=256 * n * r, dklen=len(wanted)
-            )
+        self._waiting += 1
+        try:
+            async with self._turns:
+                digest = await asyncio.to_thread(
+                    hashlib.scrypt, password.encode(), salt=salt, n=n, r=r, p=p, maxmem=256 * n * r, dklen=len(wanted)
+                )
+        finally:
+            self._waiting -= 1
         good = hmac.compare_digest(digest, wanted)
         if good:
             self._good[mark] = now + REMEMBER

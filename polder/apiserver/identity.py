@@ -74,7 +74,7 @@ class IdentityLayer:
         handlers = CredentialHandlers(chain, self.tokens, requests, self._rules, clock)
         self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
         authorizer = self._authorization.authorizer
-        certificates = AgentCertificates(store, pki, self._is_connected, self.streams.drop, clock)
+        self._certificates = certificates = AgentCertificates(store, pki, self._is_connected, self.streams.drop, clock)
         own = {STREAM_PATH: self.streams.serve, CERTIFICATES_PATH: certificates.serve}
         own[ACCOUNT_TOKEN_PATH] = AccountTokens(store, self.tokens).serve
         self.parts = Parts(
@@ -117,6 +117,7 @@ class IdentityLayer:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.share.run())
             group.create_task(self._authorization.run())
+            group.create_task(self._certificates.run())
 
     def reload(self) -> None:
         """Reads policy files again if they changed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from aiohttp import web
 
@@ -18,6 +18,7 @@ from polder.apiserver.hooks import Call
 from polder.base.errors import RetryableError
 from polder.client.mux import Mux, ProtocolError, Stream
 from polder.client.wstransport import HEARTBEAT, MESSAGE_LIMIT, WebSocketTransport
+from polder.system.pki import parse_client
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,9 @@ class NotConnectedError(RetryableError):
 class _Link:
     """One agent's connection."""
 
-    def __init__(self, mux: Mux) -> None:
+    def __init__(self, mux: Mux, key: str) -> None:
         self.mux = mux
+        self.key = key
         self.running: asyncio.Task[None] | None = None
 
 
@@ -73,7 +75,9 @@ class NodeStreams:
         async def on_open(stream: Stream) -> None:
             await self._dispatch(node, stream)
 
-        link = _Link(Mux(WebSocketTransport(response), dialled=False, on_open=on_open))
+        certificate = call.connection.certificate
+        key = parse_client(certificate).key if certificate is not None else ""
+        link = _Link(Mux(WebSocketTransport(response), dialled=False, on_open=on_open), key)
         await self._run(node, link)
         return response
 
@@ -105,10 +109,11 @@ class NodeStreams:
             return
         await handler(node, stream.header, stream)
 
-    async def drop(self, node: str) -> None:
-        """Ends a node's stream, if there is one."""
+    def drop(self, node: str, good: Collection[str] = ()) -> None:
+        """Ends a node's stream, if there is one, unless its certificate is for one of the ``good`` keys."""
         link = self._links.get(node)
-        if link is not None and link.running is not None:
+        if link is not None and link.running is not None and link.key not in good:
+            log.info("the certificate of node %s counts no more, its stream ends", node)
             link.running.cancel()
 
     async def close(self) -> None:

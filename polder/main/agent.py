@@ -144,7 +144,8 @@ def _become_joined(args: argparse.Namespace) -> None:
     """Joins, then goes on as the agent of the configuration that this wrote: as a program whose arguments hold no token."""
     if not args.address:
         raise PermanentError("--address is missing: this machine's address on the nodes' network")
-    joining = Joining(args.server, args.node or own_name(), args.address, args.state, link_with(args.address))
+    node, uplink = args.node or own_name(), link_with(args.address)
+    joining = Joining(args.server, node, args.address, args.state, uplink, tuple(args.other_server))
     config = joining.config
     if not config.exists():
         if not (args.token or args.token_file):

@@ -160,6 +160,7 @@ def _daemons(commands: argparse._SubParsersAction[_WithState]) -> None:
     token.add_argument("--token-file", type=Path, metavar="FILE", help="holds what `polder token create` printed")
     token.add_argument("--token", default="", help="the same in the clear: other users of this machine may see it")
     agent.add_argument("--node", default="", help="the node's name (default: the machine's)")
+    agent.add_argument("--other-server", action="append", default=[], metavar="URL", help="a further server; repeated")
     agent.add_argument("--address", default="", help="this machine's address on the nodes' network")
     agent.set_defaults(module="polder.main.agent")
 

@@ -63,20 +63,24 @@ class JoinToken:
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """What a machine that joins chooses. ``uplink`` is the link that has ``address``."""
+    """What a machine that joins chooses. ``uplink`` is the link that has ``address``; ``others`` are further servers of the
+    same cluster.
+    """
 
     server: str
     node: str
     address: str
     state: Path
     uplink: str
+    others: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raises JoinError naming the option."""
         if (self.state / "cluster.json").exists():
             raise JoinError(f"--state {self.state}: holds a cluster of `polder up`; name another directory")
-        if not self.server.startswith("https://"):
-            raise JoinError(f"--server {self.server}: is no https URL")
+        for option, url in (("--server", self.server), *(("--other-server", other) for other in self.others)):
+            if not url.startswith("https://"):
+                raise JoinError(f"{option} {url}: is no https URL")
         if problem := dns_subdomain(self.node):
             raise JoinError(f"--node {self.node}: {problem[0]}")
         try:
@@ -124,6 +128,7 @@ def _config(joining: Joining) -> AgentConfig:
     return AgentConfig(
         node=joining.node,
         server=joining.server,
+        other_servers=list(joining.others),
         authority=str(joining.authority),
         certificate=str(certificate),
         key=str(key),

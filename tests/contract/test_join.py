@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from polder.api.errors import ApiError
-from polder.apiserver.noderecord import record_key
+from polder.apiserver.noderecord import NodeRecord, put_record, record_key
 from polder.client.client import Client, ClientSettings
 from polder.main.join import JoinError, Joining, JoinToken, join
 from polder.main.token import create, delete, lifetime, listing
@@ -233,6 +233,22 @@ async def test_requests_that_are_not_signed(running, platform, tmp_path):
         assert (await node.post(PATH, body)).status == 403
 
 
+async def test_a_renewal_leaves_the_stream_alone(running, platform, tmp_path):
+    where = joining(running, tmp_path)
+    await join(where, await token(platform, running))
+    stream = ServerStream(settings(where), {})
+    task = asyncio.create_task(stream.run())
+    async with asyncio.timeout(5):
+        await stream.wait_connected()
+    client = Client(settings(where))
+    await Renewal("n1", "192.0.2.1", Files(where.authority, *where.pair), client)._renew()
+    await asyncio.sleep(0.3)
+    assert stream.connected
+    await client.close()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_node_renews_when_it_is_told_to_and_keeps_both_keys_for_a_while(running, platform, tmp_path):
     where = joining(running, tmp_path)
     await join(where, await token(platform, running))
@@ -257,14 +273,19 @@ async def test_a_node_renews_when_it_is_told_to_and_keeps_both_keys_for_a_while(
     assert len(orjson.loads(entry.value)["keys"]) == 2
 
 
-async def test_a_node_that_is_thrown_out_is_out_at_once(running, platform, tmp_path):
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_node_that_is_thrown_out_is_out_at_once(running, platform, tmp_path, elsewhere):
     where, good = joining(running, tmp_path), await token(platform, running)
     await join(where, good)
     stream = ServerStream(settings(where), {})
     task = asyncio.create_task(stream.run())
     async with asyncio.timeout(5):
         await stream.wait_connected()
-    await platform.raw("DELETE", f"{PATH}?node=n1")
+    if elsewhere:  # another server of the same store
+        record = NodeRecord((), (), "")
+        await running.store.commit([put_record("n1", record, None)])
+    else:
+        await platform.raw("DELETE", f"{PATH}?node=n1")
     for _ in range(200):
         if not stream.connected:
             break

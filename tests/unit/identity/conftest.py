@@ -79,11 +79,9 @@ class World:
 
     async def keys(self, tenant: str) -> list[Key]:
         found = []
-        for resource in (
-            "namespaces", "serviceaccounts", "configmaps", "services", "endpointslices.discovery.k8s.io", "endpoints",
-            "networks.polder.dev", "routers.polder.dev", "pods", "secrets",
-        ):  # fmt: skip
-            found += [e.key for e in (await self.store.list(Prefix(resource, tenant))).entries]
+        for resource in await self.store.resources(tenant):
+            if not resource.startswith("internal:"):
+                found += [e.key for e in (await self.store.list(Prefix(resource, tenant))).entries]
         return found
 
     async def put(self, resource: str, tenant: str, namespace: str, name: str, **body: object) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections import Counter
 from datetime import timedelta
 
 import orjson
 import pytest
 
 from polder.api.errors import ApiError
+from polder.apiserver import authn_static
 from polder.apiserver.authn import Anonymous
 from polder.apiserver.authn_build import AuthnSettings, UseCertificates, UseFrontProxy, UsePasswords, UseStaticTokens
-from polder.apiserver.authn_method import CredentialError
+from polder.apiserver.authn_method import CredentialError, Shown
 from polder.apiserver.authn_proxy import ProxySettings
 from polder.apiserver.authn_static import hash_password, parse_passwords, parse_static_tokens
 from polder.apiserver.types import Connection, Role
@@ -153,6 +156,18 @@ async def test_passwords_are_off_unless_configured_and_checked_by_their_hash(wor
     for text in ("plain,ann,1\n", "scrypt$1048576$64$64$AAAA$AAAA,ann,1\n", file + file):
         with pytest.raises(CredentialError):
             parse_passwords(text)
+
+
+async def test_so_many_tries_of_passwords_wait_and_no_more(world, monkeypatch):
+    monkeypatch.setattr(authn_static, "PASSWORDS_WAITING", 4)
+    passwords = world.known.method(UsePasswords(parse_passwords(f"{hash_password('secret')},ann,1\n")))
+    coded = base64.b64encode(b"ann:wrong").decode()
+    shown_ = Shown(OPEN, {"Authorization": f"Basic {coded}"}, "", ("x",))
+    tries = await asyncio.gather(*(passwords.authenticate(shown_) for _ in range(6)), return_exceptions=True)
+    assert Counter(str(t) for t in tries) == {
+        "the user or the password is wrong": 4,
+        "too many passwords are being tried": 2,
+    }
 
 
 async def put_bootstrap_token(world, tenant, identifier="abcdef", secret="0123456789abcdef", type_=None, **data):

@@ -120,7 +120,7 @@ async def test_an_answer_that_is_not_good_is_no_user(service, authn, status):
 
 
 async def test_a_service_that_is_slow_or_away_is_no_user(world, service, authn):
-    service.delay = 5
+    service.delay = 1
     await refused(authn(timeout=0.1), "opaque")
     settings = WebhookSettings("https://127.0.0.1:1/review", world.pki.serving_ca.read_text())
     chain = world.known.chain(AuthnSettings((UseWebhook(settings),)))
