@@ -206,8 +206,12 @@ async def test_ephemeral_containers_are_added_and_stay(admin: Any) -> None:
         body = {"spec": {"ephemeralContainers": [debugger, wrong]}}
         answer = await admin.patch(f"{PODS}/p/ephemeralcontainers", body, "strategic-merge-patch")
         assert answer.status == 422 and said in answer.json["message"], answer.json
-    plain = await admin.patch(f"{PODS}/p", {"spec": {"ephemeralContainers": [debugger]}}, "strategic-merge-patch")
-    assert plain.status == 200 or plain.status == 422
+    other = {"spec": {"ephemeralContainers": [{"name": "other", "image": "i"}]}}
+    assert (await admin.patch(f"{PODS}/p", other, "strategic-merge-patch")).status == 422, "not through the pod itself"
+    new = pod("q")
+    new["spec"]["ephemeralContainers"] = [{"name": "e", "image": "i"}]
+    refused = await admin.post(PODS, new)
+    assert refused.status == 422 and "spec.ephemeralContainers" in refused.json["message"]
     assert (await admin.delete(f"{PODS}/p/ephemeralcontainers")).status == 405
 
 
