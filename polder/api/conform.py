@@ -18,6 +18,7 @@ from polder.api import errors, quantity
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.api.schemas import Property, Schema, Shape, schema_of
+from polder.base.clock import micro_stamp, stamp
 
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _RANGES: Final = {Shape.INT32: 2**31, Shape.INT64: 2**63}
@@ -173,7 +174,7 @@ def _time(value: str, path: str, *, micro: bool) -> str:
         shown = errors.quoted(value)
         why = f'{path}: parsing time {shown} as "2006-01-02T15:04:05Z07:00": cannot parse {shown}'
         raise _MismatchError(why) from error
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
+    return micro_stamp(at) if micro else stamp(at)
 
 
 @dataclass(frozen=True, slots=True)

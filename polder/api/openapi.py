@@ -52,7 +52,7 @@ def served(kinds: Iterable[Kind], custom: Iterable[CustomVersion]) -> Served:
     for kind in kinds:
         digest.update(f"{kind.resource} {kind.version}\n".encode())
     for found in sorted(custom, key=lambda version: (version.kind.resource, version.kind.version)):
-        digest.update(f"{found.kind!r}\n".encode() + orjson.dumps(found.schema, option=orjson.OPT_SORT_KEYS) + b"\n")
+        digest.update(f"{found.kind!r}\n".encode() + found.text + b"\n")
     return Served(digest.hexdigest(), kinds, custom)
 
 

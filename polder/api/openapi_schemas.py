@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Final
 
 import msgspec
+import orjson
 
 from polder.api.crd import CustomVersion
 from polder.api.kinds import Kind
@@ -117,11 +118,12 @@ def list_definition(kind: Kind, item: str, dialect: Dialect) -> Raw:
 
 
 def custom_definition(version: CustomVersion, dialect: Dialect) -> Raw:
-    """The definition of a custom kind in one version."""
-    found = _custom(version.schema, dialect)
+    """The definition of a custom kind in one version. Parses the schema itself: documents are built in threads."""
+    schema: Raw = orjson.loads(version.text)
+    found = _custom(schema, dialect)
     found["type"] = "object"
     meta = convert({"$ref": f"{REF}{META}.ObjectMeta", "description": "Standard object's metadata."}, dialect)
-    if "properties" in found or not version.schema.get(PRESERVE):
+    if "properties" in found or not schema.get(PRESERVE):
         found["properties"] = {**found.get("properties", {}), **_TYPE_META, "metadata": meta}
     kind = version.kind
     found[_GVK] = [{"group": kind.group, "kind": kind.kind, "version": kind.version}]

@@ -5,6 +5,7 @@ Source: Kubernetes documentation, "The Kubernetes API: OpenAPI interface definit
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from polder.apiserver.openapi_documents import Document, Documents
 
 _PROTO = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """What is answered to a request for ``OPENAPI_V2_PROTO``, whose ``@`` no RFC 9110 media type may have."""
+_AT_ONCE = 1024 * 1024
+"""Bytes of schemas of which the digest is made between turns of the event loop."""
 _OLD_PROTO = "application/com.github.googleapis.gnostic.openapiv2@68f4ded+protobuf"
 
 
@@ -93,7 +96,10 @@ class OpenApi:
     async def _served(self, call: Call) -> openapi.Served:
         found = await self.catalog.all(call.info.tenant)
         kinds = [r.kind for r in found if r.custom is None]
-        return openapi.served(kinds, [r.custom for r in found if isinstance(r.custom, Custom)])
+        custom = [r.custom for r in found if isinstance(r.custom, Custom)]
+        if sum(len(version.text) for version in custom) <= _AT_ONCE:
+            return openapi.served(kinds, custom)
+        return await asyncio.to_thread(openapi.served, kinds, custom)
 
 
 def made(body: bytes) -> Document:

@@ -33,9 +33,9 @@ class SystemClock:
 
 def stamp(at: datetime) -> str:
     """RFC 3339 with seconds, as Kubernetes writes ``metav1.Time``."""
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{at.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def micro_stamp(at: datetime) -> str:
     """RFC 3339 with microseconds, as Kubernetes writes ``metav1.MicroTime``."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

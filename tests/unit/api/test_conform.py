@@ -102,6 +102,13 @@ def test_micro_times_keep_six_digits() -> None:
     assert found["spec"]["renewTime"] == "2026-01-01T00:00:00.123456Z"
 
 
+def test_years_have_four_digits() -> None:
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"renewTime": "0001-01-01T00:00:02.5Z"}}
+    assert conform(KINDS["leases.coordination.k8s.io"], lease).obj["spec"] == {
+        "renewTime": "0001-01-01T00:00:02.500000Z"
+    }
+
+
 def test_the_argument_stays_as_it_is() -> None:
     body = pod(container={"env": [], "foo": 1})
     conform(PODS, body)
