@@ -14,8 +14,11 @@ import yaml
 
 from polder.api.errors import ApiError
 from polder.apiserver.noderecord import NodeRecord, put_record, record_key
+from polder.apiserver.types import Identity, Role
+from polder.base.ids import ROOT
 from polder.client.client import Client, ClientSettings
 from polder.main.join import JoinError, Joining, JoinToken, join
+from polder.main.kubeconfig import tenants_of
 from polder.main.token import create, delete, lifetime, listing
 from polder.node.renewal import PATH, Files, Renewal
 from polder.node.stream import ServerStream
@@ -301,3 +304,18 @@ async def test_a_node_that_is_thrown_out_is_out_at_once(running, platform, tmp_p
     with pytest.raises(ApiError) as caught:
         await as_node(where)
     assert caught.value.code == 404
+
+
+async def test_the_tenants_of_a_user_are_those_whose_members_name_them(running, platform):
+    for name, members in (("acme", [{"kind": "User", "name": "bob", "role": "view"}]),
+                          ("globex", [{"kind": "Group", "name": "dev", "role": "edit"}]),
+                          ("initech", [{"kind": "User", "name": "ann", "role": "admin"}])):  # fmt: skip
+        body = {
+            "apiVersion": "polder.dev/v1alpha1",
+            "kind": "Tenant",
+            "metadata": {"name": name},
+            "spec": {"members": members},
+        }
+        await platform.raw("POST", "/apis/polder.dev/v1alpha1/tenants", orjson.dumps(body))
+    for user, groups, wanted in (("bob", (), ["acme"]), ("bob", ("dev",), ["acme", "globex"]), ("eve", (), [])):
+        assert await tenants_of(platform, Identity(user, Role.USER, ROOT, groups)) == wanted
