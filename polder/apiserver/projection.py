@@ -99,6 +99,11 @@ class Projected:
         self._births = Births(store, root_service_cidr)
         self._content = Aggregated(store)
 
+    @property
+    def rows(self) -> Store:
+        """What was written, without the projections."""
+        return self._store
+
     async def revision(self) -> int:
         """See ``Store.revision``."""
         return await self._store.revision()

@@ -18,8 +18,9 @@ from polder.api.errors import conflict
 from polder.api.kinds import built_in
 from polder.api.meta import Raw
 from polder.apiserver.objects import decode_entry, encode, terms
+from polder.apiserver.projection import Projected
 from polder.apiserver.quota_scopes import in_scope
-from polder.apiserver.quota_tenant_usage import is_counted, total
+from polder.apiserver.quota_tenant_usage import is_counted, row_total
 from polder.apiserver.quota_usage import (
     CLAIMS,
     PODS,
@@ -75,9 +76,14 @@ def _resources(names: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """Counts."""
+    """Counts; what a tenant uses by its rows, which are less than what it sees."""
 
     store: Store
+
+    @property
+    def rows(self) -> Store:
+        """The store without what every tenant has anyway."""
+        return self.store.rows if isinstance(self.store, Projected) else self.store
 
     async def quota(self, key: Key) -> None:
         """Sets a ResourceQuota's status from what there is. Gone is well. Raises ApiError 409 if it never holds still."""
@@ -102,7 +108,7 @@ class Recount:
         used: Usage = {name: ZERO for name in hard if _counts(name)}
         for resource in sorted(_resources(hard)):
             names = [name for name in hard if concerns(resource, name)]
-            async with aclosing(self._entries(Prefix(resource, key.tenant, key.namespace), at)) as entries:
+            async with aclosing(self._entries(self.store, Prefix(resource, key.tenant, key.namespace), at)) as entries:
                 async for entry in entries:
                     obj: Raw = orjson.loads(entry.value)
                     if in_scope(resource, obj, spec):
@@ -110,11 +116,11 @@ class Recount:
                         used |= {n: added(used[n], found[n]) for n in names if n in found}
         return used
 
-    async def _entries(self, prefix: Prefix, at: int) -> AsyncGenerator[Entry, None]:
+    async def _entries(self, store: Store, prefix: Prefix, at: int) -> AsyncGenerator[Entry, None]:
         """What stood at a revision; others get their turn between pages. Raises CompactedError."""
         after: Key | None = None
         while True:
-            page = await self.store.list(prefix, limit=PAGE, after=after, revision=at)
+            page = await store.list(prefix, limit=PAGE, after=after, revision=at)
             for entry in page.entries:
                 yield entry
             after = page.after
@@ -143,11 +149,11 @@ class Recount:
     async def _used_by(self, tenant: str, hard: list[str]) -> Usage:
         at = await self.store.revision()
         used: Usage = dict.fromkeys(hard, ZERO)
-        for resource in await self.store.resources(tenant):
+        for resource in await self.rows.resources(tenant):
             if not is_counted(resource):
                 continue
-            async with aclosing(self._entries(Prefix(resource, tenant), at)) as entries:
+            async with aclosing(self._entries(self.rows, Prefix(resource, tenant), at)) as entries:
                 async for entry in entries:
-                    found = total(resource, entry.value, hard)
+                    found = row_total(resource, entry.value, hard)
                     used |= {name: added(used[name], amount) for name, amount in found.items()}
         return used

@@ -16,14 +16,13 @@ from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import Tenant
 from polder.apiserver.admission import AdmissionContext
-from polder.apiserver.objects import encode
 from polder.apiserver.quota import exceeded, refusal
 from polder.apiserver.quota_recount import Recount, usage_key
-from polder.apiserver.quota_tenant_usage import is_counted, total
+from polder.apiserver.quota_tenant_usage import is_counted, row_total, total
 from polder.apiserver.quota_usage import ZERO, Usage, added, amounts, difference, texts
 from polder.apiserver.types import Role
 from polder.base.ids import ROOT
-from polder.store.protocol import Check, Delete, Entry, Put, Store
+from polder.store.protocol import Check, Delete, Entry, Key, Put, Store
 
 TENANTS: Final = kind_of(Tenant).resource
 AUTOMATIC: Final = frozenset(
@@ -85,15 +84,20 @@ class TenantQuotas:
         """What the commit as it is composed so far adds to the tenant's usage."""
         resource, hard = context.resource.kind.resource, list(orjson.loads(entry.value)["hard"])
         after: Usage = total(resource, value, hard) if value is not None else {}
-        before = total(resource, encode(context.old), hard) if context.old is not None else {}
+        before = await self._standing(Key(resource, context.tenant, context.namespace, context.name), hard)
         for op in context.along:
             if op.key.tenant != context.tenant or not is_counted(op.key.resource):
                 continue
             if isinstance(op, Put) and op.expect == 0:
                 _add(after, total(op.key.resource, op.value, hard))
-            elif isinstance(op, Delete) and (standing := await self.store.get(op.key)) is not None:
-                _add(before, total(op.key.resource, standing.value, hard))
+            elif isinstance(op, Delete):
+                _add(before, await self._standing(op.key, hard))
         return difference(after, before)
+
+    async def _standing(self, key: Key, hard: list[str]) -> Usage:
+        """What the row under a key costs now. (Of a changed object the commit expects that it is as it was read.)"""
+        entry = await self.recount.rows.get(key)
+        return row_total(key.resource, entry.value if entry is not None else None, hard)
 
     async def _keep(self, context: AdmissionContext, value: bytes | None) -> None:
         """Lets the row follow the Tenant's quota."""

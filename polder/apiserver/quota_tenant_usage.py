@@ -10,8 +10,9 @@ from typing import Final
 
 import orjson
 
-from polder.api.kinds import POLDER_WRITTEN, STORED_FORM
+from polder.api.kinds import PLATFORM_ONLY, POLDER_WRITTEN, STORED_FORM
 from polder.api.quantity import Quantity
+from polder.apiserver.projection import is_hidden
 from polder.apiserver.quota_usage import ONE, Usage, concerns, counted, usage
 
 OBJECTS: Final = "objects"
@@ -26,13 +27,22 @@ _PLURALS: Final = {
 
 def is_counted(resource: str) -> bool:
     """Whether rows of a resource are objects that a tenant answers for."""
-    return resource not in POLDER_WRITTEN and (resource in STORED_FORM or "." in resource)
+    return (
+        resource not in POLDER_WRITTEN
+        and resource not in PLATFORM_ONLY
+        and (resource in STORED_FORM or "." in resource)
+    )
 
 
 def names_of(resource: str, hard: list[str]) -> list[str]:
     """Of the limited names, those that objects of a resource count for."""
     own = {OBJECTS, BYTES, counted(resource), _PLURALS.get(resource, OBJECTS)}
     return [name for name in hard if name in own or concerns(resource, name)]
+
+
+def row_total(resource: str, value: bytes | None, hard: list[str]) -> Usage:
+    """What a row costs; none, and one that only says something of an object that is no row, cost nothing."""
+    return {} if value is None or is_hidden(value) else total(resource, value, hard)
 
 
 def total(resource: str, value: bytes, hard: list[str]) -> Usage:
