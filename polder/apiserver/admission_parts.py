@@ -10,7 +10,8 @@ from polder.api.kinds import BUILT_IN, Kind
 from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.admission_names import DEFAULT
-from polder.apiserver.catalog import CustomKinds, Resource
+from polder.apiserver.catalog import Resource
+from polder.apiserver.crdregistry import CrdRegistry
 from polder.apiserver.hooks import Parts
 from polder.apiserver.policies import KindOf, Policies
 from polder.apiserver.policies_cel import Cel, Compiled, ConditionsFailedError, compiled, conditions_hold, variables_of
@@ -37,7 +38,7 @@ PROGRAMS = 512
 
 
 def registered_admission(
-    store: Store, parts: Parts, custom: CustomKinds, clock: Clock, plugins: Sequence[str] = DEFAULT
+    store: Store, parts: Parts, custom: CrdRegistry, clock: Clock, plugins: Sequence[str] = DEFAULT
 ) -> RegisteredAdmission | None:
     """What a server needs that can call out; None for one that cannot."""
     if parts.outcalls is None:
@@ -54,7 +55,7 @@ def registered_admission(
     )  # fmt: skip
 
 
-def kinds_by_name(custom: CustomKinds) -> KindOf:
+def kinds_by_name(custom: CrdRegistry) -> KindOf:
     """Finds a tenant's resource by ``apiVersion`` and kind."""
     built_in = {(kind.api_version, kind.kind): Resource(kind) for kind in BUILT_IN}
 
@@ -106,16 +107,14 @@ class Conditions:
         return found
 
 
-def forms_of(custom: CustomKinds) -> Forms:
+def forms_of(custom: CrdRegistry) -> Forms:
     """The versions of resources."""
 
     async def siblings(tenant: TenantName, resource: Resource) -> Sequence[Resource]:
-        own = resource.kind
-        return [r for r in await custom.all(tenant) if (r.kind.group, r.kind.plural) == (own.group, own.plural)]
+        return await custom.versions(tenant, resource.kind.group, resource.kind.plural)
 
-    async def convert_custom(tenant: TenantName, obj: Raw, old: Resource, new: Resource) -> Raw:
-        del tenant
-        assert old.custom is not None
-        return await old.custom.convert(obj, new.kind.version)
+    async def convert_custom(obj: Raw, new: Resource) -> Raw:
+        assert new.custom is not None
+        return await new.custom.convert(obj, new.kind.version)
 
     return Forms(siblings, convert_custom)

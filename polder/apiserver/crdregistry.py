@@ -44,6 +44,11 @@ class CrdRegistry:
             return None
         return next((r for r in self.compile(entry) if r.kind.version == version), None)
 
+    async def versions(self, tenant: TenantName, group: str, plural: str) -> tuple[Resource, ...]:
+        """Every served version of one kind."""
+        entry = await self._store.get(Key(DEFINITIONS.resource, tenant, "", f"{plural}.{group}"))
+        return () if entry is None else self.compile(entry)
+
     async def all(self, tenant: TenantName) -> Iterable[Resource]:
         """Every served version of every established one."""
         page = await self._store.list(Prefix(DEFINITIONS.resource, tenant))

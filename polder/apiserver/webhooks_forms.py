@@ -31,8 +31,8 @@ _BUILT_IN: Final = _same_rows()
 
 Siblings = Callable[[TenantName, Resource], Awaitable[Sequence[Resource]]]
 """The other served versions of a custom resource."""
-ConvertCustom = Callable[[TenantName, Raw, Resource, Resource], Awaitable[Raw]]
-"""(tenant, object, from, to): a custom object in another version. Raises ApiError."""
+ConvertCustom = Callable[[Raw, Resource], Awaitable[Raw]]
+"""(object, to): a custom object in another version. Raises ApiError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Forms:
             return convert(obj, kind)
         if kind.api_version == obj.get("apiVersion"):
             return obj
-        return await self.convert_custom(context.tenant, obj, context.resource, await self._sibling(context, kind))
+        return await self.convert_custom(obj, await self._sibling(context, kind))
 
     async def take(self, context: AdmissionContext, changed: Raw, kind: Kind) -> None:
         """Makes a changed object of the form of ``kind`` the object of the write: conformed, defaulted, in its form inside.
@@ -65,7 +65,7 @@ class Forms:
         assert context.obj is not None
         resource = context.resource
         if resource.custom is not None and kind.api_version != resource.kind.api_version:
-            changed = await self.convert_custom(context.tenant, changed, await self._sibling(context, kind), resource)
+            changed = await self.convert_custom(changed, resource)
         as_sent = Resource(kind) if resource.custom is None else resource
         taken = (await content.take(as_sent, changed, FieldValidation.IGNORE)).obj
         content.complete(resource, taken)

@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from polder.system.pki import Pki, ensure_pki, server_context
+from tests.contract.conftest import Answer as Answered
 from tests.contract.conftest import Api
 
 Answer = Callable[[web.BaseRequest, Any], Awaitable[Any] | Any]
@@ -109,3 +110,80 @@ async def endpoints(
     }
     made = await api.post(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", slice_)
     assert made.status == 201, made.body
+
+
+# --- webhooks ------------------------------------------------------------------------------------------------------
+
+GROUP = "/apis/admissionregistration.k8s.io/v1"
+MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+def allow(**more: Any) -> Any:
+    """An answerer that admits."""
+
+    def answer(_: web.BaseRequest, review: Any) -> Any:
+        return reply(review, allowed=True, **more)
+
+    return answer
+
+
+def deny(message: str = "", **result: Any) -> Any:
+    def answer(_: web.BaseRequest, review: Any) -> Any:
+        status = {**({"message": message} if message else {}), **result}
+        return reply(review, allowed=False, **({"status": status} if status else {}))
+
+    return answer
+
+
+def patch(*operations: Any) -> Any:
+    def answer(_: web.BaseRequest, review: Any) -> Any:
+        encoded = base64.b64encode(json.dumps(operations).encode()).decode()
+        return reply(review, allowed=True, patchType="JSONPatch", patch=encoded)
+
+    return answer
+
+
+def reply(review: Any, **response: Any) -> Any:
+    return {
+        "apiVersion": review["apiVersion"],
+        "kind": "AdmissionReview",
+        "response": {"uid": review["request"]["uid"], **response},
+    }
+
+
+def add(key: str, value: str) -> Any:
+    return {"op": "add", "path": f"/data/{key}", "value": value}
+
+
+RULE = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
+
+
+def hook(name: str, client: Any, **more: Any) -> Any:
+    return {
+        "name": name,
+        "clientConfig": client,
+        "rules": [RULE],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 2,
+        **more,
+    }
+
+
+async def register(api: Api, kind: str, name: str, *webhooks: Any) -> None:
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": f"{kind}WebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": list(webhooks),
+    }
+    made = await api.post(f"{GROUP}/{kind.lower()}webhookconfigurations", configuration)
+    assert made.status == 201, made.body
+
+
+def config_map(name: str = "m", **more: Any) -> Any:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "1"}, **more}
+
+
+def message(answer: Answered) -> str:
+    return str(answer.json["message"])

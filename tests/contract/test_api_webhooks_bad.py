@@ -1,0 +1,183 @@
+"""Admission webhooks that fail: slow, broken, unreachable, untrusted ones, and what a failure policy makes of that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.contract.conftest import Api
+from tests.contract.hooked import (
+    GROUP,
+    MAPS,
+    Site,
+    allow,
+    config_map,
+    deny,
+    hook,
+    message,
+    patch,
+    register,
+    reply,
+    site,
+)
+
+
+@pytest.fixture
+async def hooks(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "said"),
+    [
+        ({}, 400, "without explanation"),
+        ({"reason": "TooSad"}, 400, ": TooSad"),
+        ({"code": 200, "message": "x", "status": "Success"}, 400, ": x"),
+        ({"code": 418, "message": "tea"}, 418, ": tea"),
+    ],
+)
+async def test_a_refusal_is_always_a_failure(admin: Api, hooks: Site, result: Any, code: int, said: str) -> None:
+    hooks.paths["/"] = deny(**result)
+    await register(admin, "Validating", "v", hook("x.example.com", hooks.url()))
+    refused = await admin.post(MAPS, config_map())
+    sep = "" if said.startswith(":") else " "
+    assert (refused.status, message(refused)) == (
+        code,
+        f'admission webhook "x.example.com" denied the request{sep}{said}',
+    )
+    assert refused.json["status"] == "Failure"
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [{"op": "replace", "path": "/metadata/name", "value": "other"}],
+        [{"op": "remove", "path": "/metadata"}],
+        [{"op": "remove", "path": "/data/missing"}],
+        [{"op": "replace", "path": "/data", "value": 7}],
+        [{"op": "add", "path": "", "value": []}],
+    ],
+)
+async def test_a_patch_that_cannot_be_applied_is_an_error_and_no_other_object(
+    admin: Api, hooks: Site, operations: Any
+) -> None:
+    hooks.paths["/"] = patch(*operations)
+    await register(admin, "Mutating", "a", hook("bad.example.com", hooks.url()))
+    refused = await admin.post(MAPS, config_map())
+    assert refused.status == 500
+    assert "bad.example.com" in message(refused)
+    assert {m["metadata"]["name"] for m in (await admin.get(MAPS)).json["items"]} <= {"kube-root-ca.crt"}
+    assert (await admin.get(f"{MAPS}/m")).status == 404
+
+
+async def test_failure_policy_decides_what_an_unreachable_webhook_does(admin: Api, hooks: Site) -> None:
+    hooks.paths["/broken"] = lambda *_: web.Response(status=500, text="oops")
+    await register(admin, "Validating", "v", hook("open.example.com", hooks.url("/broken"), failurePolicy="Ignore"))
+    assert (await admin.post(MAPS, config_map("m1"))).status == 201
+    await register(admin, "Validating", "w", hook("closed.example.com", hooks.url("/broken"), failurePolicy="Fail"))
+    refused = await admin.post(MAPS, config_map("m2"))
+    assert refused.status == 500
+    assert message(refused).startswith(
+        'Internal error occurred: failed calling webhook "closed.example.com": failed to call webhook: '
+    )
+    assert (await admin.get(f"{MAPS}/m2")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda _, review: {}, "webhook response was absent"),
+        (
+            lambda _, review: reply({"apiVersion": "v1", "request": {"uid": "x"}}, allowed=True),
+            "expected response.uid=",
+        ),
+        (lambda _, review: {**reply(review, allowed=True), "kind": "Else"}, "expected webhook response of"),
+        (lambda _, review: web.Response(text="{"), "the answer is no JSON"),
+        (
+            lambda _, review: reply(review, allowed=True, patch="W10="),
+            "validating webhook may not return response.patch",
+        ),
+        (lambda _, review: web.Response(status=302, headers={"Location": "https://localhost/x"}), "redirect"),
+        (lambda _, review: web.Response(body=b" " * (4 << 20)), "the answer is longer than"),
+    ],
+)
+async def test_an_answer_that_is_none_is_a_failure(admin: Api, hooks: Site, answer: Any, said: str) -> None:
+    hooks.paths["/"] = answer
+    await register(admin, "Validating", "v", hook("x.example.com", hooks.url()))
+    refused = await admin.post(MAPS, config_map())
+    assert refused.status == 500
+    assert said in message(refused)
+    assert len(hooks.asked) == 1
+
+
+async def test_a_slow_webhook_is_waited_for_as_long_as_it_says(admin: Api, hooks: Site) -> None:
+    async def slow(_: web.BaseRequest, review: Any) -> Any:
+        await asyncio.sleep(5)
+        return reply(review, allowed=True)
+
+    hooks.paths["/"] = slow
+    began = asyncio.get_running_loop().time()
+    await register(admin, "Validating", "v", hook("slow.example.com", hooks.url(), timeoutSeconds=1))
+    refused = await admin.post(MAPS, config_map())
+    assert refused.status == 500
+    assert message(refused).endswith(f'Post "https://localhost:{hooks.port}/?timeout=1s": context deadline exceeded')
+    assert asyncio.get_running_loop().time() - began < 3
+    await admin.delete(f"{GROUP}/validatingwebhookconfigurations/v")
+    assert (await admin.post(MAPS, config_map())).status == 201
+
+
+@pytest.mark.parametrize("change", [{"caBundle": ""}, {"caBundle": "bm90IGEgY2VydA=="}])
+async def test_a_webhook_must_show_a_certificate_of_its_authority(admin: Api, hooks: Site, change: Any) -> None:
+    hooks.paths["/"] = allow()
+    await register(admin, "Validating", "v", hook("x.example.com", {**hooks.url(), **change}))
+    refused = await admin.post(MAPS, config_map())
+    assert refused.status == 500
+    assert "certificate" in message(refused)
+    assert hooks.asked == []
+
+
+async def test_a_certificate_for_another_name_is_none(admin: Api, hooks: Site) -> None:
+    hooks.paths["/"] = allow()
+    client = {**hooks.url(), "url": f"https://127.0.0.2:{hooks.port}/"}
+    await register(admin, "Validating", "v", hook("x.example.com", client))
+    assert (await admin.post(MAPS, config_map())).status == 500
+    assert hooks.asked == []
+
+
+async def test_dry_run_is_only_for_webhooks_without_side_effects(admin: Api, hooks: Site) -> None:
+    hooks.paths["/"] = allow()
+    await register(admin, "Validating", "v", hook("x.example.com", hooks.url(), sideEffects="NoneOnDryRun"))
+    assert (await admin.post(MAPS + "?dryRun=All", config_map())).status == 201
+    assert hooks.asked[-1][1]["request"]["dryRun"] is True
+    assert hooks.asked[-1][1]["request"]["options"]["dryRun"] == ["All"]
+
+
+async def test_connections_to_a_webhook_are_used_again(admin: Api, hooks: Site) -> None:
+    hooks.paths["/"] = allow()
+    await register(admin, "Validating", "v", hook("x.example.com", hooks.url()))
+    for number in range(5):
+        assert (await admin.post(MAPS, config_map(f"m{number}"))).status == 201
+    assert len(hooks.asked) == 5
+    assert len(hooks.connections) == 1
+
+
+async def test_match_conditions_that_fail_follow_the_failure_policy(admin: Api, hooks: Site) -> None:
+    hooks.paths["/"] = deny("asked")
+    broken = [{"name": "broken", "expression": "object.data.missing == 'x'"}]
+    await register(
+        admin, "Validating", "i", hook("i.example.com", hooks.url(), matchConditions=broken, failurePolicy="Ignore")
+    )
+    assert (await admin.post(MAPS, config_map("m1"))).status == 201
+    await register(
+        admin, "Validating", "f", hook("f.example.com", hooks.url(), matchConditions=broken, failurePolicy="Fail")
+    )
+    refused = await admin.post(MAPS, config_map("m2"))
+    assert refused.status == 403
+    assert "resulted in error: no such key: missing" in message(refused)
+    assert hooks.asked == []
