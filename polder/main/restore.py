@@ -25,6 +25,8 @@ from polder.system.pki.sealing import is_sealed
 
 LEAP = 1 << 30
 """Revisions by which a restored file runs ahead of its backup: no client has seen as many since."""
+MARGIN = 5000
+"""The same in etcd, whose counter goes one by one."""
 
 
 def opened(path: Path, seals: Seals | None) -> Iterator[tuple[Key, bytes, tuple[str, ...]]]:
@@ -58,10 +60,23 @@ async def everything(path: Path, config: ServerConfig, summary: Summary, *, forc
         )
     async with aclosing_store(config) as store:
         await check_empty(store, force=force)
-    if config.store:
-        advance(Path(config.store), summary.header.revision + LEAP)
+    await _advance(config, summary.header.revision)
     async with aclosing_store(config) as store:
         return await restore_all(store, opened(path, seals))
+
+
+async def _advance(config: ServerConfig, revision: int) -> None:
+    """Makes the store's revisions run ahead of what clients may have seen."""
+    if config.etcd is None:
+        advance(Path(config.store), revision + LEAP)
+        return
+    from polder.main.storage_etcd import advance as advance_etcd
+
+    if not await advance_etcd(config.etcd, revision + MARGIN):
+        print(
+            f"note: etcd's revisions begin far below {revision}; a client that was connected to the saved cluster and stays "
+            "away until they have caught up could miss changes: restart such clients"
+        )
 
 
 async def tenant(args: argparse.Namespace, name: str) -> int:

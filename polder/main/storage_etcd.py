@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from polder._generated import etcd_pb2 as pb
 from polder.base.errors import PermanentError
 from polder.main.config_storage import EtcdConfig
 from polder.store.etcd import EtcdStore, open_etcd
-from polder.store.etcd_client import EtcdSettings
+from polder.store.etcd_client import COMPACT, RANGE, TXN, EtcdClient, EtcdSettings
+from polder.store.etcd_keys import Layout
 from polder.store.protocol import Indexer
 from polder.system.rpc import Tls
+
+PUSHERS, STEPS = 64, 200_000
+"""Calls under way at once, and revisions that are gone through at most: about a minute."""
 
 
 def etcd_settings(config: EtcdConfig) -> EtcdSettings:
@@ -30,3 +36,27 @@ def etcd_settings(config: EtcdConfig) -> EtcdSettings:
 async def open_shared(config: EtcdConfig, indexer: Indexer) -> EtcdStore:
     """Raises PermanentError, StoreError."""
     return await open_etcd(etcd_settings(config), indexer=indexer)
+
+
+async def advance(config: EtcdConfig, revision: int) -> bool:
+    """Makes etcd's counter pass a revision and forgets what came before, so that what clients remember of a store's earlier
+    life is expired to them. The counter goes one by one, some thousands a second: whether it was worth it. Raises StoreError.
+    """
+    client = EtcdClient(etcd_settings(config))
+    put = pb.PutRequest(key=Layout(config.prefix).mark)
+    request = pb.TxnRequest(success=[pb.RequestOp(request_put=put)])
+
+    async def push() -> None:
+        while (await client.ask(TXN, request)).header.revision < revision:
+            pass
+
+    try:
+        now = (await client.ask(RANGE, pb.RangeRequest(key=put.key))).header.revision
+        if revision - now > STEPS:
+            return False
+        if now < revision:
+            await asyncio.gather(*(push() for _ in range(PUSHERS)))
+            await client.ask(COMPACT, pb.CompactionRequest(revision=revision))
+        return True
+    finally:
+        await client.close()

@@ -7,14 +7,16 @@ import gzip
 import pytest
 
 from polder.main.config import ServerConfig
-from polder.main.config_storage import SealingConfig
+from polder.main.config_storage import EtcdConfig, SealingConfig
 from polder.main.restore import LEAP, everything
 from polder.main.storage import open_raw, open_store
+from polder.main.storage_etcd import advance
 from polder.store.backup import VERSION, BackupError, Header, _framed, check, read_store, rows_of
 from polder.store.memory import MemoryStore
 from polder.store.protocol import EVERYTHING, CompactedError, Delete, Key, Put
 from polder.store.sealed import SealedStore, Seals, SealSettings
 from polder.system.pki.sealing import Keyring, ensure_keyring, read_keyring
+from tests.etcd import Etcd
 
 CREATED = "2026-01-01T00:00:00Z"
 TENANT = Key("tenants.polder.dev", "root", "", "acme")
@@ -166,6 +168,31 @@ async def test_a_missing_key_is_said_before_anything_is_written(tmp_path, config
         with pytest.raises(BackupError, match=f"does not have: {sealed.seals.ring.writes}"):
             await everything(tmp_path / "b", chosen, summary, force=False)
     assert not (tmp_path / "db").exists()
+
+
+async def test_from_a_file_into_an_etcd_whose_revisions_run_ahead(tmp_path, config, capsys):
+    store = await open_store(config)
+    await fill(store)
+    for _ in range(300):
+        await store.commit([Put(pod("busy"), b"{}")])
+    await save(tmp_path / "b", store.inner)
+    await store.close()
+    etcd = Etcd().start()
+    try:
+        summary = check(tmp_path / "b")
+        shared = _replaced(config, store="", etcd=EtcdConfig(endpoints=[etcd.endpoint]))
+        assert await everything(tmp_path / "b", shared, summary, force=False) == 3
+        store = await open_store(shared)
+        assert await store.revision() > summary.header.revision + 5000
+        assert (await store.get(SECRET)).value == b'{"metadata":{}}'
+        assert await store.by_term("owner/u1") == [pod("a")]
+        with pytest.raises(CompactedError):
+            await anext(store.watch(EVERYTHING, summary.header.revision + 100))
+        await store.close()
+        assert capsys.readouterr().out == ""
+        assert not await advance(shared.etcd, 10**9)
+    finally:
+        etcd.stop()
 
 
 def _replaced(config, **changes):
