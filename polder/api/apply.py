@@ -243,27 +243,35 @@ async def _pruned(scope: Scope, merged: Raw, managed: Managed, manager: Manager,
     if last.version == mine.version and not fieldsets.difference(before, with_named(kind, mine.fields)):
         return merged
     pruned = remove(kind, converted, before)
+    whole = with_named(kind, fields_of(kind, converted))
     by_version: dict[str, Fields] = {}
     for owned in managed.owners.values():
         by_version[owned.version] = fieldsets.union(by_version.get(owned.version, EMPTY), owned.fields)
     for version in sorted(by_version, key=lambda version: version != last.version):
-        pruned = await _added_back(scope, (converted, pruned, last.version), version, by_version[version])
-    whole = with_named(kind, fields_of(kind, converted))
+        state = (converted, pruned, last.version)
+        every = whole if version == last.version else None
+        pruned = await _added_back(scope, state, (version, by_version[version]), every)
     gone = fieldsets.difference(whole, with_named(kind, fields_of(kind, pruned)))
     found: Raw = remove(kind, converted, fieldsets.intersection(gone, before))
     return found if last.version == scope.version else await scope.versions.convert(found, scope.version)
 
 
-async def _added_back(scope: Scope, state: tuple[Raw, Raw, str], version: str, owned: Fields) -> Raw:
-    """What was pruned from ``state`` (the object whole, pruned, and its version), less what somebody owns in a version."""
+async def _added_back(
+    scope: Scope, state: tuple[Raw, Raw, str], owners: tuple[str, Fields], every: Fields | None
+) -> Raw:
+    """What was pruned from ``state`` (the object whole, pruned, and its version), less what somebody owns in a version.
+    ``every`` are the fields of the whole, where they are known.
+    """
     whole, pruned, spoken = state
+    version, owned = owners
     try:
         kind = scope.versions.type_in(version)
         if version != spoken:
             whole, pruned = await scope.versions.convert(whole, version), await scope.versions.convert(pruned, version)
     except UnknownVersionError:
         return state[1]
-    every = with_named(kind, fields_of(kind, whole))
+    if every is None:
+        every = with_named(kind, fields_of(kind, whole))
     kept = fieldsets.union(with_named(kind, fields_of(kind, pruned)), with_named(kind, owned))
     found: Raw = remove(kind, whole, fieldsets.difference(every, kept))
     return found if version == spoken else await scope.versions.convert(found, spoken)

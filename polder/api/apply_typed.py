@@ -132,9 +132,12 @@ def _owned(kind: Type, value: Any) -> Fields | None:
 
 def _owned_map(kind: Type, value: Raw) -> Fields | None:
     found: Fields = {}
-    fields = kind.fields
+    fields, element = kind.fields, kind.element
     for key, inner in value.items():
-        part = fields.get(key) or kind.element
+        if isinstance(inner, str) and (element is not None or key in fields):
+            found["f:" + key] = EMPTY
+            continue
+        part = fields.get(key) or element
         if part is None:
             continue
         owned = _owned(part, inner)
@@ -272,13 +275,14 @@ def with_named(kind: Type | None, fields: Fields) -> Fields:
     """The set with every declared field above a member as a member too; objects that are maps are not added."""
     found: Fields = {}
     for key, inner in fields.items():
-        if key == SELF:
+        if not inner:  # a leaf, or the mark of a member
+            if key != SELF:
+                found[key] = inner
             continue
-        below = None
-        if kind is not None:
-            below = (kind.at(key[2:]) if key.startswith("f:") else kind.items) if kind.is_map or kind.is_list else None
-        member = is_member(inner) or (key.startswith("f:") and kind is not None and key[2:] in kind.fields)
-        found[key] = node(with_named(below, inner), member=member) if inner else inner
+        is_field = key.startswith("f:")
+        below = None if kind is None else kind.at(key[2:]) if is_field else kind.items
+        member = SELF in inner or (is_field and kind is not None and key[2:] in kind.fields)
+        found[key] = node(with_named(below, inner), member=member)
     return found
 
 
@@ -289,9 +293,12 @@ def reconciled(kind: Type | None, fields: Fields) -> Fields:
     found: Fields = {}
     changed = False
     for key, inner in fields.items():
+        if not inner:
+            found[key] = inner
+            continue
         below = kind.at(key[2:]) if key.startswith("f:") else kind.items
         kept = inner
-        if inner and key != SELF and below is not None and below is not DEDUCED:
+        if below is not None and below is not DEDUCED:
             whole = (below.is_map and below.atomic) or (
                 not below.is_map and below.is_list and not is_associative(below)
             )

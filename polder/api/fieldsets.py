@@ -155,7 +155,7 @@ def union(left: Fields, right: Fields) -> Fields:
         if key == SELF:
             continue
         ours = found.get(key)
-        found[key] = theirs if ours is None else _union_nodes(ours, theirs)
+        found[key] = theirs if not ours and (ours is None or not theirs) else _union_nodes(found[key], theirs)
     return found
 
 
@@ -181,7 +181,7 @@ def difference(left: Fields, right: Fields) -> Fields:
         if theirs is None:
             found[key] = ours
             continue
-        if key == SELF:
+        if not theirs and not ours:
             continue
         kept = difference(children(ours), children(theirs))
         member = is_member(ours) and not is_member(theirs)
@@ -229,6 +229,9 @@ def intersection(left: Fields, right: Fields) -> Fields:
     for key, ours in left.items():
         theirs = right.get(key)
         if theirs is None or key == SELF:
+            continue
+        if not ours and not theirs:
+            found[key] = ours
             continue
         common = intersection(children(ours), children(theirs))
         member = is_member(ours) and is_member(theirs)
