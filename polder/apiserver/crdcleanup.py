@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
 import orjson
@@ -23,7 +24,7 @@ from polder.apiserver.catalog import Resource
 from polder.apiserver.crdregistry import DEFINITIONS
 from polder.apiserver.delete_options import DeleteOptions
 from polder.apiserver.deletes import By, Deleter
-from polder.apiserver.following import answered
+from polder.apiserver.following import PAUSE, answered
 from polder.apiserver.objects import decode, decode_entry
 from polder.apiserver.turns import Turns, turn_key
 from polder.apiserver.types import Identity, Role
@@ -50,9 +51,12 @@ class CrdCleanup:
     deleter: Deleter
     end_watches: EndWatches = field(default=lambda _tenant, _resource: None)
     _tasks: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
+    _again: set[Key] = field(default_factory=set)
+    _seen: dict[Key, bytes] | None = None
+    """What every definition served when it was last looked at; None before the first look."""
 
     async def run(self) -> None:
-        """Watches until cancelled."""
+        """Watches until cancelled, or until the store closes."""
         try:
             while True:
                 try:
@@ -60,6 +64,9 @@ class CrdCleanup:
                     return
                 except CompactedError:
                     log.warning("fell behind the definitions' changes; reading all of them again")
+                except Exception:  # definitions must not stay half deleted for ever because of a defect
+                    log.exception("could not follow the definitions; reading all of them again")
+                    await asyncio.sleep(PAUSE)
         finally:
             for task in tuple(self._tasks.values()):
                 task.cancel()
@@ -67,6 +74,7 @@ class CrdCleanup:
     async def _follow(self) -> None:
         store = self.deleter.writer.store
         page = await answered(lambda: store.list(Prefix(DEFINITIONS.resource)))
+        self._catch_up({entry.key: _served(entry.value) for entry in page.entries})
         for entry in page.entries:
             self._look(entry.key, entry.value)
         changes = store.watch(Prefix(DEFINITIONS.resource), page.revision)
@@ -77,14 +85,27 @@ class CrdCleanup:
         finally:
             await changes.aclose()
 
+    def _catch_up(self, found: dict[Key, bytes]) -> None:
+        """After a gap: what changed in it is seen by comparing."""
+        before, self._seen = self._seen, found
+        for key, served in (before or {}).items():
+            if found.get(key) != served:
+                self._serves_other(key)
+
     def _changed(self, change: Change) -> None:
-        before = _spec_of(change.previous) if change.previous else None
-        after = _spec_of(change.value) if change.type is ChangeType.PUT and change.value else None
-        if before is not None and before != after:
-            self.end_watches(change.key.tenant, change.key.name)
-            self._start(Key(change.key.resource, change.key.tenant, "", "*"), self._rename)
-        if after is not None:
+        seen = self._seen if self._seen is not None else {}
+        before = seen.pop(change.key, None)
+        if change.type is not ChangeType.PUT or change.value is None:
+            after = None
+        else:
+            after = seen[change.key] = _served(change.value)
             self._look(change.key, change.value)
+        if before is not None and before != after:
+            self._serves_other(change.key)
+
+    def _serves_other(self, key: Key) -> None:
+        self.end_watches(key.tenant, key.name)
+        self._start(Key(key.resource, key.tenant, "", "*"), self._rename)
 
     def _look(self, key: Key, value: bytes) -> None:
         if b'"deletionTimestamp"' in value:
@@ -95,19 +116,22 @@ class CrdCleanup:
             self._start(Key(key.resource, key.tenant, "", "*"), self._rename)
 
     def _start(self, key: Key, step: Step) -> None:
-        """Begins a piece of work unless it is under way: it looks at what stands when it comes to it."""
+        """Begins a piece of work; what is under way is done once more, since it may have looked already."""
         if key in self._tasks:
+            self._again.add(key)
             return
-        task = asyncio.ensure_future(self._repeat(key, step))
-        self._tasks[key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        self._tasks[key] = asyncio.ensure_future(self._repeat(key, step))
 
     async def _repeat(self, key: Key, step: Step) -> None:
         """Tries, and looks again until nothing is left to do."""
         wait = SHORTEST_WAIT
         while True:
+            self._again.discard(key)
             try:
                 if await step(key):
+                    if key in self._again:
+                        continue
+                    del self._tasks[key]  # in the same step of the loop as the last look at _again
                     return
             except (StoreError, ApiError) as problem:
                 log.warning("the definition %s of tenant %s waits: %s", key.name, key.tenant, problem)
@@ -199,9 +223,9 @@ class CrdCleanup:
         return None
 
 
-def _spec_of(value: bytes) -> tuple[object, object, object]:
-    """What of a definition decides what is served."""
+def _served(value: bytes) -> bytes:
+    """A digest of what of a definition decides what is served."""
     found = orjson.loads(value)
     meta = found["metadata"]
     accepted = (found.get("status") or {}).get("acceptedNames")
-    return meta.get("uid"), meta.get("generation"), accepted
+    return sha256(orjson.dumps([meta.get("uid"), meta.get("generation"), accepted])).digest()

@@ -108,6 +108,7 @@ class Workshop:
         return found
 
     async def _attempt(self, body: bytes) -> bytes:
+        self._free = [bench for bench in self._free if bench.process.returncode is None]
         bench = self._free.pop() if self._free else await self._start()
         try:
             async with asyncio.timeout(self.seconds):

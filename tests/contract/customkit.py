@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any
 
@@ -64,6 +65,15 @@ async def redefine(api: Any, change: Any, name: str = f"widgets.{GROUP}") -> Raw
     put = await api.put(f"{CRDS}/{name}", found)
     assert put.status == 200, put.body
     return dict(put.json)
+
+
+async def answers(api: Any, where: str, status: int) -> None:
+    """Waits for what happens after an answer."""
+    async with asyncio.timeout(10):
+        while True:
+            if (await api.get(where)).status == status:
+                return
+            await asyncio.sleep(0.05)
 
 
 def integer(**more: Any) -> Raw:

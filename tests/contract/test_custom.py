@@ -10,16 +10,7 @@ import asyncio
 import json
 from typing import Any
 
-from tests.contract.customkit import CRDS, GROUP, crd, define, fields, integer, path, redefine, version, widget
-
-
-async def answers(api: Any, where: str, status: int) -> None:
-    """Waits for what happens after an answer."""
-    async with asyncio.timeout(10):
-        while True:
-            if (await api.get(where)).status == status:
-                return
-            await asyncio.sleep(0.05)
+from tests.contract.customkit import CRDS, GROUP, answers, crd, define, fields, integer, path, redefine, version, widget
 
 
 async def test_defaults_reach_what_was_stored_before(admin: Any) -> None:
@@ -145,7 +136,11 @@ async def test_objects_are_selected_by_declared_fields(admin: Any) -> None:
     spec = fields(color={"type": "string"}, on={"type": "boolean"}, size=integer())
     selectable = [{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.on"}, {"jsonPath": ".spec.size"}]
     await define(admin, crd(version(spec=spec, selectableFields=selectable)))
-    for name, body in {"r": {"color": "red", "on": True, "size": 1}, "b": {"color": "blue", "size": 2}, "n": {}}.items():
+    for name, body in {
+        "r": {"color": "red", "on": True, "size": 1},
+        "b": {"color": "blue", "size": 2},
+        "n": {},
+    }.items():
         assert (await admin.post(path(), widget(name, body))).status == 201
 
     async def chosen(selector: str) -> list[str]:
@@ -187,7 +182,10 @@ async def test_versions_of_one_kind_share_their_rows(admin: Any) -> None:
     only = (await admin.get(name)).json
     only["spec"]["versions"] = only["spec"]["versions"][1:]
     early = await admin.put(name, only)
-    assert early.status == 422 and "missing from spec.versions; v1 was previously a storage version" in early.json["message"]
+    assert (
+        early.status == 422
+        and "missing from spec.versions; v1 was previously a storage version" in early.json["message"]
+    )
     fresh = (await admin.get(name)).json
     fresh["status"]["storedVersions"] = ["v2"]
     assert (await admin.put(f"{name}/status", fresh)).status == 200
@@ -217,7 +215,10 @@ async def test_names_that_become_free_are_given_to_who_waits(admin: Any) -> None
     await define(admin, crd(plural="firsts", kind="Shared"))
     second = await define(admin, crd(plural="seconds", kind="Shared"))
     conditions = {c["type"]: c for c in second["status"]["conditions"]}
-    assert (conditions["NamesAccepted"]["status"], conditions["NamesAccepted"]["reason"]) == ("False", "ListKindConflict")
+    assert (conditions["NamesAccepted"]["status"], conditions["NamesAccepted"]["reason"]) == (
+        "False",
+        "ListKindConflict",
+    )
     assert conditions["Established"]["status"] == "False"
     assert (await admin.get(path(plural="seconds"))).status == 404
     await admin.delete(f"{CRDS}/firsts.{GROUP}")
