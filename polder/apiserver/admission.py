@@ -135,10 +135,16 @@ class Chain:
         for hook in self.assigning:
             await hook.admit(context)
 
-    async def check(self, context: AdmissionContext) -> None:
-        """Runs the hooks that only look; for a deletion, which nothing completes, the registered ones that change too."""
-        if self.registered is not None and context.verb in {"delete", "connect"}:
+    async def look(self, context: AdmissionContext) -> None:
+        """For what is not completed first (a deletion, a binding, an eviction, a connection): all that users registered, and the
+        hooks that only look.
+        """
+        if self.registered is not None:
             await self.registered.change(context, ())
+        await self.check(context)
+
+    async def check(self, context: AdmissionContext) -> None:
+        """Runs the hooks that only look, then those that users registered to look."""
         for hook in self.checking:
             await hook.admit(context)
         if self.registered is not None:

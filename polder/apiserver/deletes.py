@@ -141,7 +141,7 @@ class Deleter:
             by.who, by.tenant, "delete", resource, key.namespace, key.name, "", None, old, bool(options.dry_run),
             options=options.shown(),
         )  # fmt: skip
-        await self.writer.chain.check(context)
+        await self.writer.chain.look(context)
         marked = self._marked(resource, decode(current.value, current.revision), options)
         if marked is None:
             return current, False

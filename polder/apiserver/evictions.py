@@ -139,7 +139,7 @@ class Evictions:
                 dry_run, subject=Subject(EVICTION, eviction),
             )  # fmt: skip
             if not attempt:
-                await self.deleter.writer.chain.check(context)
+                await self.deleter.writer.chain.look(context)
             try:
                 await self._once(call, resource, pod, options)
             except ApiError as refused:

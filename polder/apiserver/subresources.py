@@ -24,7 +24,7 @@ from polder.api.meta import Raw
 from polder.api.scale import SUBRESOURCE
 from polder.api.schemas import named
 from polder.apiserver import objectmeta
-from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.admission import AdmissionContext, Subject
 from polder.apiserver.answers import raw_answer, success
 from polder.apiserver.body import media_type, parse_object
 from polder.apiserver.catalog import Resource
@@ -108,7 +108,8 @@ class Subresources:
             problem = field.required() if not target.get("name") else field.not_supported(target["kind"], ["Node"])
             raise invalid(BINDING, name, [problem])
         key = Key("pods", call.info.tenant, call.info.namespace, name)
-        await self._retry(call, resource, key, lambda pod: self._bound(pod, binding, resource))
+        subject = Subject(BINDING, {**binding, "apiVersion": BINDING.api_version, "kind": BINDING.kind})
+        await self._retry(call, resource, key, lambda pod: self._bound(pod, binding, resource), subject)
         return raw_answer(success(), 201)
 
     def _bound(self, pod: Raw, binding: Raw, resource: Resource) -> Raw:
@@ -140,7 +141,9 @@ class Subresources:
             "status": status,
         }
 
-    async def _retry(self, call: Call, resource: Resource, key: Key, change: _Change) -> bytes:
+    async def _retry(
+        self, call: Call, resource: Resource, key: Key, change: _Change, subject: Subject | None = None
+    ) -> bytes:
         """Changes what stands, again where somebody was faster; admission looks at the result."""
         for _ in range(ATTEMPTS):
             current = await self.writer.store.get(key)
@@ -149,9 +152,9 @@ class Subresources:
             old = decode(current.value, current.revision)
             context = AdmissionContext(
                 call.who, call.info.tenant, "update", resource, key.namespace, key.name, call.info.subresource,
-                change(old), old, self.writer.options(call, "UpdateOptions").dry_run,
+                change(old), old, self.writer.options(call, "UpdateOptions").dry_run, subject=subject,
             )  # fmt: skip
-            await self.writer.chain.check(context)
+            await self.writer.chain.look(context)
             try:
                 entry = await self.writer.replace(context, current)
             except ConflictError:

@@ -181,3 +181,42 @@ async def test_match_conditions_that_fail_follow_the_failure_policy(admin: Api, 
     assert refused.status == 403
     assert "resulted in error: no such key: missing" in message(refused)
     assert hooks.asked == []
+
+
+async def test_bindings_evictions_and_scales_are_asked_about_as_what_they_are(admin: Api, hooks: Site) -> None:
+    hooks.paths["/"] = deny("stay")
+    rule = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"],
+            "resources": ["pods/binding", "pods/eviction", "deployments/scale"]}  # fmt: skip
+    await register(admin, "Validating", "v", hook("v.example.com", hooks.url(), rules=[rule]))
+    pods = "/api/v1/namespaces/default/pods"
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+           "spec": {"containers": [{"name": "c", "image": "toolbox"}]}}  # fmt: skip
+    assert (await admin.post(pods, pod)).status == 201
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "p"},
+        "target": {"kind": "Node", "name": "n1"},
+    }
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
+    for path, body, group in ((f"{pods}/p/binding", binding, ""), (f"{pods}/p/eviction", eviction, "policy")):
+        assert "denied the request: stay" in message(await admin.post(path, body))
+        request = hooks.asked[-1][1]["request"]
+        assert (request["operation"], request["kind"]["kind"], request["kind"]["group"]) == (
+            "CREATE",
+            body["kind"],
+            group,
+        )
+        assert (request["resource"]["resource"], request["subResource"]) == ("pods", path.rpartition("/")[2])
+        assert request["object"]["kind"] == body["kind"]
+    assert (await admin.get(f"{pods}/p")).json["spec"].get("nodeName") is None
+    labels = {"app": "d"}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
+        "replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+        "spec": pod["spec"]}}}  # fmt: skip
+    deployments = "/apis/apps/v1/namespaces/default/deployments"
+    assert (await admin.post(deployments, deployment)).status == 201
+    assert "stay" in message(await admin.patch(f"{deployments}/d/scale", {"spec": {"replicas": 3}}))
+    request = hooks.asked[-1][1]["request"]
+    assert (request["operation"], request["kind"]["kind"]) == ("UPDATE", "Scale")
+    assert request["object"]["spec"]["replicas"] == 3
