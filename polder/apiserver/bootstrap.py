@@ -20,7 +20,7 @@ from polder.apiserver.objects import encode
 from polder.apiserver.projection import leftovers
 from polder.apiserver.proxytrust import CONFIG_MAP as PROXY_CONFIG_MAP
 from polder.apiserver.service_claims import address_key, claim
-from polder.apiserver.tenancy import TenantRecord, Tenants, record_of
+from polder.apiserver.tenancy import TenantRecord, Tenants, record_of, tenant_key
 from polder.apiserver.tokens import signing_key_key, signing_key_put
 from polder.apiserver.turns import left_turns
 from polder.base.clock import Clock, stamp
@@ -32,6 +32,8 @@ ROOT_NAMESPACES = ("default", SYSTEM_NAMESPACE, "kube-node-lease", "kube-public"
 ROOT_CA_MAP = "kube-root-ca.crt"
 SERVICE = "kubernetes"
 SERVICE_PORT = 443
+TOGETHER = 20
+"""Rows that are removed in one commit besides the Tenant's own."""
 TRANSIT_NETWORK = "transit"
 TRANSIT_CIDR = "100.64.0.0/10"
 """RFC 6598: no tenant's pods have these addresses for their own."""
@@ -60,8 +62,20 @@ class Bootstrap:
         """What to commit beside the removal of a Tenant's row: its key goes, and what it had instead of rows."""
         ends: list[Op] = [Delete(signing_key_key(tenant))]
         if self.store is not None:
+            await self._thin_out(self.store, tenant)
             ends += [*await leftovers(self.store, tenant), *await left_turns(self.store, tenant)]
         return ends
+
+    async def _thin_out(self, store: Store, tenant: TenantName) -> None:
+        """Removes most of what an ending tenant has instead of rows beforehand: one commit cannot take any number."""
+        entry = await store.get(tenant_key(tenant))
+        if entry is None or record_of(entry.value).phase != "Terminating":
+            return
+        while len(left := await leftovers(store, tenant)) > TOGETHER:
+            try:
+                await store.commit(left[:TOGETHER])
+            except ConflictError:
+                continue  # another server does the same
 
     async def ensure_root(self, store: Store, tenants: Tenants) -> None:
         """Makes what is missing in ``root``; leaves the rest as it is. Idempotent."""

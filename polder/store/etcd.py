@@ -8,6 +8,7 @@ Index terms and places (for counting) are keys of their own, written in the same
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -41,9 +42,14 @@ from polder.store.protocol import (
     Put,
     StoreFailedError,
     StoreUnknownError,
+    TooLargeError,
 )
 from polder.system.rpc import RpcError
 
+log = logging.getLogger(__name__)
+
+OPERATIONS = 1024
+"""Operations of a commit for which etcd had better be started: a row takes two, and one more per index term."""
 REPLAY = 4096
 """Revisions before its start that a store reads again, so that watches which come from another server find them in memory."""
 ATTEMPTS = 32
@@ -63,12 +69,25 @@ async def open_etcd(
     client = EtcdClient(settings)
     try:
         layout = Layout(settings.prefix)
+        await _check_limits(client, layout)
         await ensure_indexed(client, layout, indexer)
         revision = (await client.ask(RANGE, pb.RangeRequest(key=layout.version))).header.revision
         return EtcdStore(client, layout, hub, revision, await _oldest(client, layout, revision))
     except BaseException:
         await client.close()
         raise
+
+
+async def _check_limits(client: EtcdClient, layout: Layout) -> None:
+    """Says at the start what some commits would find out later; most fit into etcd's default."""
+    look = pb.RequestOp(request_range=pb.RangeRequest(key=layout.version, count_only=True))
+    try:
+        await client.ask(TXN, pb.TxnRequest(success=[look] * OPERATIONS))
+    except TooLargeError:
+        log.warning(
+            "store: etcd takes fewer than %d operations in a commit; what is made of many rows at once (a Service of many "
+            "ports) is refused: start etcd with --max-txn-ops=%d", OPERATIONS, OPERATIONS,
+        )  # fmt: skip
 
 
 async def _oldest(client: EtcdClient, layout: Layout, revision: int) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
 
 from polder.api.errors import ApiError
+from polder.apiserver.builtin import CLUSTER_ROLES, TOMBSTONE
 from polder.apiserver.objects import encode
 from polder.apiserver.projection import Projected, project_node
+from polder.apiserver.tenancy import tenant_key
 from polder.base.ids import ROOT, TenantName
 from polder.store.protocol import Delete, Key, Prefix, Put
 
@@ -142,3 +145,20 @@ async def test_a_tenant_watches_nodes_without_heartbeats(world):
             break
     await watch.aclose()
     assert seen == [("put", "False"), ("delete", "False")]
+
+
+async def test_what_an_ending_tenant_has_instead_of_rows_goes_in_commits_of_any_backends_size(world):
+    bootstrap = replace(world.bootstrap, store=world.store)
+    keys = [Key(CLUSTER_ROLES, "acme", "", f"r{n}") for n in range(130)]
+    await world.store.commit([Put(key, TOMBSTONE) for key in keys])
+    # A deletion that is only tried removes nothing.
+    assert len(await bootstrap.farewell(TenantName("acme"))) > 130
+    assert len((await world.store.list(Prefix(CLUSTER_ROLES, "acme"))).entries) == 130
+    row = await world.store.get(tenant_key(TenantName("acme")))
+    raw = orjson.loads(row.value)
+    raw["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    await world.store.commit([Put(row.key, orjson.dumps(raw))])
+    ends = await bootstrap.farewell(TenantName("acme"))
+    assert len(ends) < 30
+    await world.store.commit(ends)
+    assert not (await world.store.list(Prefix(CLUSTER_ROLES, "acme"))).entries

@@ -292,6 +292,15 @@ async def test_limits_of_etcd_are_said_with_their_names(start, opened):
         await store.commit([Put(pod("a\0b"), b"")])
 
 
+async def test_an_etcd_of_few_operations_is_warned_of(start, opened, caplog):
+    await opened(start().settings())
+    assert "--max-txn-ops=1024" in caplog.text
+    caplog.clear()
+    store = await opened(start("--max-txn-ops", "1024").settings())
+    assert caplog.text == ""
+    assert await store.commit([Put(pod(f"p{n}"), b"", 0, ("t",)) for n in range(300)]) == 2
+
+
 async def test_a_full_etcd_goes_on_reading(start, opened):
     etcd = start("--quota-backend-bytes", str(1 << 20))
     store = await opened(etcd.settings())
