@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from polder.api.errors import forbidden
 from polder.api.meta import Raw
@@ -55,4 +55,12 @@ def _fixed(node: Raw) -> Raw:
     labels = {name: (meta.get("labels") or {}).get(name) for name in LABELS}
     kept = {name: value for name, value in meta.items() if name not in _OVERLAID}
     rest = {name: value for name, value in spec.items() if name not in {"taints", "unschedulable"}}
-    return {"meta": kept, "labels": labels, "spec": rest, "status": node.get("status")}
+    return {"meta": _said(kept), "labels": labels, "spec": _said(rest), "status": _said(node.get("status"))}
+
+
+def _said(value: Any) -> Any:
+    """Without what says nothing: typed clients send every field, the empty ones too."""
+    if isinstance(value, dict):
+        found = {name: _said(inner) for name, inner in value.items()}
+        return {name: inner for name, inner in found.items() if inner not in (None, "", 0, False, {}, [])}
+    return [_said(inner) for inner in value] if isinstance(value, list) else value
