@@ -10,6 +10,7 @@ packages=(python3 python3-venv containerd runc nftables libnftables1 iproute2 bu
           ca-certificates openssl util-linux mount)
 if [ "${SETUP_DEV:-0}" = 1 ]; then
     packages+=(containernetworking-plugins iperf3 tcpdump conntrack git)
+    command -v npm >/dev/null || packages+=(nodejs npm)
 fi
 command -v kubectl >/dev/null || packages+=(kubernetes-client)
 
