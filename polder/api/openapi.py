@@ -14,9 +14,10 @@ import orjson
 from polder.api.crd import CustomVersion
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
+from polder.api.openapi_custom import custom_definition
 from polder.api.openapi_paths import EXTRA_DEFINITIONS, Operation, operations, paths_v2, paths_v3
 from polder.api.openapi_proto import encode_document
-from polder.api.openapi_schemas import Dialect, custom_definition, list_definition, name_of, published
+from polder.api.openapi_schemas import Dialect, list_definition, name_of, published
 from polder.api.schemas import EXTRA, META, definitions
 
 PROTO_ACCEPTED: Final = (
@@ -52,7 +53,7 @@ def served(kinds: Iterable[Kind], custom: Iterable[CustomVersion]) -> Served:
     for kind in kinds:
         digest.update(f"{kind.resource} {kind.version}\n".encode())
     for found in sorted(custom, key=lambda version: (version.kind.resource, version.kind.version)):
-        digest.update(f"{found.kind!r}\n".encode() + found.text + b"\n")
+        digest.update(f"{found.kind!r} {found.selectable}\n".encode() + found.text + b"\n")
     return Served(digest.hexdigest(), kinds, custom)
 
 

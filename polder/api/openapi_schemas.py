@@ -1,4 +1,4 @@
-"""Definitions of OpenAPI documents: the published types and custom schemas in the dialect of each version."""
+"""Definitions of OpenAPI documents: the published types in the dialect of each version."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from enum import Enum
 from typing import Any, Final
 
 import msgspec
-import orjson
 
-from polder.api.crd import CustomVersion
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.api.schemas import META, REF, definition_name, type_of
-from polder.api.structural import EMBEDDED, INT_OR_STRING, PRESERVE
 
 _QUANTITY: Final = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _INT_OR_STRING: Final = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
-_GVK: Final = "x-kubernetes-group-version-kind"
-_TYPE_META: Final = {
+_CONVENTIONS: Final = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
+GVK: Final = "x-kubernetes-group-version-kind"
+TYPE_META: Final = {
     "apiVersion": {
         "type": "string",
-        "description": "APIVersion defines the versioned schema of this representation of an object.",
+        "description": "APIVersion defines the versioned schema of this representation of an object. Servers should convert "
+        "recognized schemas to the latest internal value, and may reject unrecognized values. More info: "
+        f"{_CONVENTIONS}#resources",
     },
     "kind": {
         "type": "string",
-        "description": "Kind is a string value representing the REST resource this object represents.",
+        "description": "Kind is a string value representing the REST resource this object represents. Servers may infer this "
+        "from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: "
+        f"{_CONVENTIONS}#types-kinds",
     },
 }
-_PLAIN_KEYS: Final = (
+PLAIN_KEYS: Final = (
     "description", "title", "format", "required", "enum", "default", "pattern", "minimum", "maximum", "exclusiveMinimum",
     "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
 )  # fmt: skip
@@ -55,7 +57,7 @@ def reference(name: str, dialect: Dialect) -> Raw:
 
 def convert(raw: Raw, dialect: Dialect) -> Raw:
     """A published schema in a dialect: no nullable, no constants for apiVersion and kind."""
-    found: Raw = {key: value for key, value in raw.items() if key.startswith("x-") or key in _PLAIN_KEYS}
+    found: Raw = {key: value for key, value in raw.items() if key.startswith("x-") or key in PLAIN_KEYS}
     if "$ref" in raw:
         pointer = reference(str(raw["$ref"]).removeprefix(REF), dialect)
         return {**found, **pointer} if dialect is Dialect.V2 else {**found, "allOf": [pointer]}
@@ -68,7 +70,7 @@ def convert(raw: Raw, dialect: Dialect) -> Raw:
     if "properties" in raw:
         found["properties"] = {key: convert(part, dialect) for key, part in raw["properties"].items()}
         for key in ("apiVersion", "kind"):
-            if key in found["properties"] and _GVK in raw:
+            if key in found["properties"] and GVK in raw:
                 found["properties"][key].pop("enum", None)
     return found
 
@@ -109,46 +111,9 @@ def list_definition(kind: Kind, item: str, dialect: Dialect) -> Raw:
         "description": f"{kind.kind}List is a list of {kind.kind}",
         "required": ["items"],
         "properties": {
-            **_TYPE_META,
+            **TYPE_META,
             "items": {"type": "array", "description": f"List of {kind.plural}.", "items": reference(item, dialect)},
             "metadata": convert({"$ref": f"{REF}{META}.ListMeta", "description": "Standard list metadata."}, dialect),
         },
-        _GVK: [{"group": kind.group, "kind": f"{kind.kind}List", "version": kind.version}],
+        GVK: [{"group": kind.group, "kind": f"{kind.kind}List", "version": kind.version}],
     }
-
-
-def custom_definition(version: CustomVersion, dialect: Dialect) -> Raw:
-    """The definition of a custom kind in one version. Parses the schema itself: documents are built in threads."""
-    schema: Raw = orjson.loads(version.text)
-    found = _custom(schema, dialect)
-    found["type"] = "object"
-    meta = convert({"$ref": f"{REF}{META}.ObjectMeta", "description": "Standard object's metadata."}, dialect)
-    if "properties" in found or not schema.get(PRESERVE):
-        found["properties"] = {**found.get("properties", {}), **_TYPE_META, "metadata": meta}
-    kind = version.kind
-    found[_GVK] = [{"group": kind.group, "kind": kind.kind, "version": kind.version}]
-    return found
-
-
-def _custom(schema: Raw, dialect: Dialect) -> Raw:
-    """A structural schema; version 2 has no nullable, no junctors, and its readers refuse what it does not name."""
-    found: Raw = {key: value for key, value in schema.items() if key.startswith("x-") or key in _PLAIN_KEYS}
-    second = dialect is Dialect.V2
-    if not second:
-        found |= {key: schema[key] for key in ("nullable", "allOf", "anyOf", "oneOf", "not") if key in schema}
-    open_ended = schema.get(PRESERVE) or schema.get(EMBEDDED)
-    if second and (schema.get("nullable") or open_ended or schema.get(INT_OR_STRING)):
-        for key in ("pattern", "enum", "minimum", "maximum", "minLength", "maxLength", "required"):
-            found.pop(key, None)
-        if schema.get("type") == "object" and not schema.get("nullable"):
-            found["type"] = "object"
-        return found
-    if "type" in schema:
-        found["type"] = schema["type"]
-    if isinstance(schema.get("items"), dict):
-        found["items"] = _custom(schema["items"], dialect)
-    if isinstance(schema.get("additionalProperties"), dict):
-        found["additionalProperties"] = _custom(schema["additionalProperties"], dialect)
-    if "properties" in schema:
-        found["properties"] = {key: _custom(part, dialect) for key, part in schema["properties"].items()}
-    return found
