@@ -32,6 +32,11 @@ class CustomSchema(Protocol):
         ...
 
     @property
+    def webhook(self) -> Mapping[str, Any] | None:
+        """What converts between versions; None where only ``apiVersion`` changes."""
+        ...
+
+    @property
     def scale(self) -> ScalePaths | None:
         """Where its scale stands; None for a kind that has none."""
         ...
@@ -64,6 +69,11 @@ class CustomSchema(Protocol):
 
     async def stored(self, obj: Raw) -> Raw:
         """An object in the version in which rows are written. Raises ApiError 500."""
+        ...
+
+    @property
+    def standing(self) -> Check:
+        """The definition as it was when this was made of it."""
         ...
 
     def is_ready(self, value: bytes, revision: int) -> bool:

@@ -5,14 +5,16 @@ Source: apiserver's handlers (create, update, patch) and apimachinery's managedf
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
 from polder.api import ownership
-from polder.api.apply import Conflicts, Scope, UnknownVersionError, allowed_by_last_applied, apply, update
+from polder.api.apply import Conflicts, Scope, UnknownVersionError, Versions, allowed_by_last_applied, apply, update
 from polder.api.apply_typed import TypedError
 from polder.api.apply_types import DEDUCED, Type, type_of_schema
 from polder.api.convert import convert
@@ -25,6 +27,7 @@ from polder.api.resets import kept_fields, reset_fields
 from polder.api.schemas import schema_of
 from polder.apiserver import content
 from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.aside import Aside
 from polder.apiserver.catalog import Resource
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
@@ -86,6 +89,11 @@ class CustomVersions:
         """A tenant may change its definition."""
         return False
 
+    @property
+    def calls_out(self) -> bool:
+        """Whether a webhook converts between the versions."""
+        return self.resource.custom is not None and self.resource.custom.webhook is not None
+
     def type_in(self, version: str) -> Type:
         """Raises UnknownVersionError."""
         group, _, name = version.partition("/")
@@ -110,10 +118,50 @@ def scope_of(resource: Resource, subresource: str) -> Scope:
     return Scope(versions, kind.api_version, subresource, reset, kept_fields(kind, subresource))
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Versions whose types are made already: for work in a thread, which must not fill what others share."""
+
+    of: Versions
+    types: Mapping[str, Type]
+
+    @property
+    def fixed(self) -> bool:
+        """As the versions themselves."""
+        return self.of.fixed
+
+    def type_in(self, version: str) -> Type:
+        """Raises UnknownVersionError."""
+        found = self.types.get(version)
+        if found is None:
+            raise UnknownVersionError(version)
+        return found
+
+    async def convert(self, obj: Raw, version: str) -> Raw:
+        """Raises UnknownVersionError."""
+        return await self.of.convert(obj, version)
+
+
+def _known(scope: Scope, managed: Managed) -> Scope:
+    types: dict[str, Type] = {}
+    for version in {scope.version, *(owned.version for owned in managed.owners.values())}:
+        with contextlib.suppress(UnknownVersionError):
+            types[version] = scope.versions.type_in(version)
+    return replace(scope, versions=_Known(scope.versions, types))
+
+
+def _size(scope: Scope, *values: Raw | None) -> int:
+    """Bytes of JSON to work on; none where the work may have to wait for a webhook, which only the loop can."""
+    versions = scope.versions
+    if isinstance(versions, CustomVersions) and versions.calls_out:
+        return 0
+    return sum(len(orjson.dumps(value)) for value in values if value is not None)
+
+
 # --- create, update, patch --------------------------------------------------------------------------------------------
 
 
-async def track(context: AdmissionContext, author: Author, sent: Any) -> None:
+async def track(context: AdmissionContext, author: Author, sent: Any, aside: Aside) -> None:
     """Sets the new object's managedFields in place. ``sent`` is what the client sent for them (None for nothing)."""
     obj, old, resource = context.obj, context.old, context.resource
     assert obj is not None
@@ -125,7 +173,10 @@ async def track(context: AdmissionContext, author: Author, sent: Any) -> None:
         return
     scope = scope_of(resource, context.subresource)
     before = content.shown(resource, old) if old is not None else _nothing(resource)
-    found = await update(scope, before, content.shown(resource, obj), managed, (author.name, author.time))
+    after = content.shown(resource, obj)
+    known, by = _known(scope, managed), (author.name, author.time)
+    size = _size(scope, after, before)
+    found = await aside.run(context.tenant, size, lambda: update(known, before, after, managed, by))
     _put(meta, found, standing)
 
 
@@ -164,7 +215,17 @@ def settle_times(obj: Raw, old: Raw) -> None:
 # --- apply ------------------------------------------------------------------------------------------------------------
 
 
-async def applied(scope: Scope, live: Raw | None, config: Raw, author: Author, *, force: bool) -> Raw:
+@dataclass(frozen=True, slots=True)
+class Applier:
+    """Who applies, in which tenant, and whether by force."""
+
+    author: Author
+    tenant: str
+    force: bool
+    aside: Aside
+
+
+async def applied(scope: Scope, live: Raw | None, config: Raw, by: Applier) -> Raw:
     """``live`` (in the request's form; None where nothing stands) with a configuration applied, managedFields set.
 
     Raises ApiError 400, 409.
@@ -172,18 +233,24 @@ async def applied(scope: Scope, live: Raw | None, config: Raw, author: Author, *
     if (config.get("metadata") or {}).get(MANAGED) is not None:
         raise bad_request("metadata.managedFields must be nil")
     begun = live if live is not None else {"apiVersion": config["apiVersion"], "kind": config["kind"]}
-    standing: Raw = begun.get("metadata") or {}
-    manager = Manager.applier(author.name, scope.subresource)
-    by = (manager, author.time)
+    managed = ownership.read_stored(begun.get("metadata") or {})
+    known = _known(scope, managed)
+    return await by.aside.run(
+        by.tenant, _size(scope, config, live), lambda: _applied(known, begun, config, managed, by)
+    )
+
+
+async def _applied(scope: Scope, begun: Raw, config: Raw, managed: Managed, by: Applier) -> Raw:
+    author, standing = by.author, begun.get("metadata") or {}
+    applier = (Manager.applier(author.name, scope.subresource), author.time)
     try:
-        managed = ownership.read_stored(standing)
         try:
-            found = await apply(scope, begun, config, managed.copy(), by, force=force)
+            found = await apply(scope, begun, config, managed.copy(), applier, force=by.force)
         except Conflicts as conflicts:
             left = conflicts if author.name != KUBECTL else _upgraded(scope, begun, conflicts)
             if left is not None:
                 raise conflict_error(left) from None
-            found = await apply(scope, begun, config, managed.copy(), by, force=True)
+            found = await apply(scope, begun, config, managed.copy(), applier, force=True)
     except TypedError as mistake:
         raise bad_request(f"failed to create typed patch object ({_named(config)}): {mistake}") from mistake
     meta = dict(found.obj.get("metadata") or {})
@@ -237,9 +304,9 @@ def conflict_error(conflicts: Conflicts) -> ApiError:
     if len(listed) == 1:
         message = f"Apply failed with 1 conflict: conflict with {listed[0][0]}: {listed[0][1]}"
     else:
-        lines: list[str] = []
-        for words in dict.fromkeys(words for words, _ in listed):
-            lines.append(f"conflicts with {words}:")
-            lines += [f"- {field}" for other, field in listed if other == words]
+        grouped: dict[str, list[str]] = {}
+        for words, field in listed:
+            grouped.setdefault(f"conflicts with {words}:", []).append(f"- {field}")
+        lines = [line for head, fields in grouped.items() for line in (head, *fields)]
         message = f"Apply failed with {len(listed)} conflicts: " + "\n".join(lines)
     return ApiError(409, "Conflict", message, {"causes": causes})

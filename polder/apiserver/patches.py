@@ -62,8 +62,7 @@ class Patcher:
         scope = managers.scope_of(resource, call.info.subresource)
 
         async def merged(live: Raw | None) -> Raw:
-            author = self.writer.author(options)
-            obj = await managers.applied(scope, live, config, author, force=options.force)
+            obj = await managers.applied(scope, live, config, self.writer.applier(call, options))
             _check(call, resource, obj)
             if repeated and options.validation is FieldValidation.STRICT:
                 raise bad_request(f"error strict decoding YAML: {repeated}")

@@ -134,10 +134,8 @@ class Scales:
         if change.how == APPLY:
             assert isinstance(change.body, dict)
             _check_form(change.body)
-            force = change.options.force
-            return _conformed(
-                await managers.applied(_SCOPE, old, change.body, author, force=force), change.options, warnings
-            )
+            by = self.writer.applier(call, change.options)
+            return _conformed(await managers.applied(_SCOPE, old, change.body, by), change.options, warnings)
         if change.how:
             schema = named(_SCHEMA)
             new = apply_patch(patch_type(change.how, schema), old, change.body, schema)

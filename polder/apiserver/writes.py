@@ -27,12 +27,13 @@ from polder.api.strategies import strategy_of
 from polder.apiserver import content, managers, objectmeta
 from polder.apiserver.admission import AdmissionContext, Chain, Subject
 from polder.apiserver.answers import json_answer
+from polder.apiserver.aside import Aside
 from polder.apiserver.audit import notes_of
 from polder.apiserver.body import media_type, read_body, read_sent
 from polder.apiserver.catalog import Resource
 from polder.apiserver.commits import Commits
 from polder.apiserver.hooks import Authorizer, Call
-from polder.apiserver.managers import Author
+from polder.apiserver.managers import Applier, Author
 from polder.apiserver.objects import decode, encode, same, terms
 from polder.apiserver.options import WriteOptions, write_options
 from polder.apiserver.parts import PARTS
@@ -92,6 +93,7 @@ class Writer:
     settings: ServerSettings
     authorizer: Authorizer
     locks: Locks = field(default_factory=Locks)
+    aside: Aside = field(default_factory=Aside)
     commits: Commits = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,6 +117,10 @@ class Writer:
     def author(self, options: WriteOptions) -> Author:
         """Who writes now."""
         return Author(options.manager, stamp(self.clock.now()))
+
+    def applier(self, call: Call, options: WriteOptions) -> Applier:
+        """Who applies now."""
+        return Applier(self.author(options), call.info.tenant, options.force, self.aside)
 
     async def create(self, call: Call, resource: Resource) -> web.StreamResponse:
         """POST of a collection. Raises ApiError."""
@@ -219,7 +225,7 @@ class Writer:
         assert context.obj is not None
         content.complete(context.resource, context.obj)
         if author is not None:
-            await managers.track(context, author, sent)
+            await managers.track(context, author, sent, self.aside)
         if context.verb == "create":
             content.begin_status(context.resource, context.obj)
         await self.chain.change(context)

@@ -392,3 +392,26 @@ async def test_built_in_kinds_in_two_versions(admin: Any) -> None:
     versions = {e["manager"]: e["apiVersion"] for e in found["metadata"]["managedFields"]}
     assert versions == {"new": "autoscaling/v2", "old": "autoscaling/v1"}
     assert "f:metrics" not in managers(found)["new", "Apply"]["f:spec"]
+
+
+async def test_large_objects_are_applied_beside_the_loop(admin: Any) -> None:
+    data = {f"key-{number:05}": "v" for number in range(4000)}
+    assert (await apply(admin, f"{MAPS}/x", config_map(**data))).status == 201
+    fewer = {key: value for key, value in data.items() if not key.endswith("7")}
+    answers = await asyncio.gather(
+        apply(admin, f"{MAPS}/x", config_map(**fewer)), *(admin.get(f"{MAPS}/kube-root-ca.crt") for _ in range(20))
+    )
+    assert {answer.status for answer in answers} == {200}
+    assert answers[0].json["data"] == fewer
+    clash = await apply(admin, f"{MAPS}/x", config_map(**dict.fromkeys(data, "w")), "other")
+    assert clash.status == 409 and len(clash.json["details"]["causes"]) == len(fewer)
+
+
+async def test_large_custom_objects_too(admin: Any) -> None:
+    await made(admin, CRDS, widget_crd())
+    path = "/apis/test.io/v1/namespaces/default/gadgets/g"
+    parts = [{"name": f"part-{number:04}"} for number in range(1500)]
+    config = {"apiVersion": "test.io/v1", "kind": "Gadget", "metadata": {"name": "g"}, "spec": {"parts": parts}}
+    assert (await apply(admin, path, config)).status == 201
+    config["spec"] = {"parts": parts[:1000]}
+    assert (await apply(admin, path, config)).json["spec"]["parts"] == parts[:1000]
