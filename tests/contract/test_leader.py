@@ -14,7 +14,7 @@ from polder.base.ref import Ref
 from polder.client.client import Client, ClientSettings
 from polder.loop.leader import Leader, LeaderSettings, LeadershipError
 
-QUICK = {"duration": 1, "renew_within": 0.6, "retry": 0.1}
+QUICK = {"duration": 2, "renew_within": 1.3, "retry": 0.1}
 
 
 @asynccontextmanager
@@ -23,7 +23,7 @@ async def candidate(running, name, work, **more):
     certificate, key = running.folder / f"{name}.crt", running.folder / f"{name}.key"
     leaf.write(certificate, key)
     client = Client(
-        ClientSettings(f"https://127.0.0.1:{running.port}", running.pki.serving_ca, certificate, key, timeout=0.3)
+        ClientSettings(f"https://127.0.0.1:{running.port}", running.pki.serving_ca, certificate, key, timeout=0.6)
     )
     leader = Leader(client, LeaderSettings("test", name, **{**QUICK, **more}), SystemClock())
     leader.client = client
@@ -59,14 +59,14 @@ async def test_one_leads_and_a_leader_that_leaves_hands_over_at_once(running):
     async with candidate(running, "a", worker(log, "a")) as (first, task):
         await until(lambda: log)
         async with candidate(running, "b", worker(log, "b")) as (second, _):
-            await asyncio.sleep(1.5)  # longer than the lease: renewals keep it
+            await asyncio.sleep(2.3)  # longer than the lease: renewals keep it
             assert log == [("begin", "a")]
             assert (first.leading, second.leading) == (True, False)
             task.cancel()
             loop = asyncio.get_running_loop()
             began = loop.time()
             await until(lambda: len(log) == 3)
-            assert loop.time() - began < 0.9
+            assert loop.time() - began < 1.8
             assert log == [("begin", "a"), ("end", "a"), ("begin", "b")]
             lease = await second.client.get(Lease, Ref(ROOT, "kube-system", "test"))
             assert (lease.spec.holder_identity, lease.spec.lease_transitions) == ("b", 1)
@@ -102,12 +102,12 @@ async def test_another_one_takes_over_only_after_the_duration_on_its_own_clock(r
     began = loop.time()
     async with candidate(running, "b", worker(log, "b")):
         await until(lambda: ("begin", "b") in log)
-        assert 0.95 < loop.time() - began < 3
+        assert 1.9 < loop.time() - began < 6
 
 
 async def test_work_that_does_not_end_is_said(running):
     async def stubborn():
-        for _ in range(200):
+        for _ in range(100):
             try:
                 await asyncio.sleep(0.02)
             except asyncio.CancelledError:

@@ -202,6 +202,9 @@ async def test_killing_the_server_that_leads_loses_nothing(cluster):
             await ready(cluster, number)
             await until(lambda: connected(agent, 2))
             assert await leader(client) == cluster.servers[other].running.pid
+            await asyncio.to_thread(cluster.servers[other].end, signal.SIGTERM)
+            assert await until(lambda: takes_over(client, cluster.servers[other].running.pid))
+            await namespace_comes_and_goes(client, "handed-over")
         finally:
             for task in (writer, *following):
                 task.cancel()
