@@ -60,11 +60,19 @@ class TenantSpec(Struct, frozen=True, kw_only=True):
     quota: TenantQuota | None = None
 
 
+class TenantUsage(Struct, frozen=True, kw_only=True):
+    """What of a tenant's quota was used when it was last looked at. (What is refused goes by what is used now.)"""
+
+    hard: dict[str, str | int | float] | None = None
+    used: dict[str, str | int | float] | None = None
+
+
 class TenantStatus(Struct, frozen=True, kw_only=True):
     """Active, or Terminating while its contents go."""
 
     phase: str = "Active"
     conditions: list[Condition] | None = None
+    quota: TenantUsage | None = None
 
 
 class Tenant(Object, frozen=True, kw_only=True):

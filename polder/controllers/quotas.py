@@ -6,9 +6,12 @@ since users may write the status too.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote, urlencode
 
-from polder.api.polder import Tenant
+import msgspec
+
+from polder.api.polder import Tenant, TenantUsage
 from polder.api.policy import ResourceQuota
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
@@ -42,3 +45,26 @@ class QuotaController:
     async def _count(self, tenant: TenantName, what: dict[str, str]) -> None:
         query = f"?{urlencode(what)}" if what else ""
         await self._client.raw("POST", f"/tenants/{quote(tenant)}/polder/v1/recount{query}")
+
+
+class UsageController:
+    """Shows in a Tenant's status what it uses; key: the Tenant's reference."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def reconcile(self, ref: Ref) -> float | None:
+        """One look. Raises ApiError."""
+        tenant = await find(self._client, Tenant, ref)
+        if tenant is None or tenant.metadata.deletion_timestamp is not None:
+            return None
+        shown: Any = None
+        if tenant.spec.quota is not None:
+            shown = msgspec.json.decode(await self._client.raw("GET", f"/tenants/{quote(ref.name)}/polder/v1/usage"))
+        if shown != msgspec.to_builtins(tenant.status.quota):
+            gone = dict.fromkeys((tenant.status.quota or TenantUsage()).used or ())
+            status = {"quota": shown and {**shown, "used": {**gone, **shown["used"]}, "hard": shown["hard"]}}
+            await self._client.patch(
+                Tenant, ref, {"metadata": {"uid": tenant.metadata.uid}, "status": status}, subresource="status"
+            )
+        return None

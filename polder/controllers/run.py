@@ -43,4 +43,5 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         group.create_task(GarbageFeed(client, runners.garbage.add).run())
         group.create_task(EventExpiry(client, settings.clock, settings).run())
         group.create_task(_every(settings.sweep_period, wiring.sweep))
+        group.create_task(_every(settings.sweep_period, policy.show))
         group.create_task(_every(settings.quota_period, policy.resync))

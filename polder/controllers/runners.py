@@ -25,7 +25,7 @@ from polder.controllers.network import NetworkController, SegmentController
 from polder.controllers.node import NodeController
 from polder.controllers.pods import PodController
 from polder.controllers.ports import AddressSweeper, PortSweeper
-from polder.controllers.quotas import QuotaController
+from polder.controllers.quotas import QuotaController, UsageController
 from polder.controllers.replicas import ReplicaController
 from polder.controllers.router import RouterController
 from polder.controllers.settings import ControllerSettings
@@ -84,6 +84,7 @@ class Runners:
         """Quotas, budgets, roles and tokens."""
         clock = settings.clock
         self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 2)
+        self.usages: Runner[Ref] = Runner("usages", UsageController(client).reconcile, 1)
         budgets = DisruptionController(client, clock, caches.pods_in)
         self.budgets: Runner[Ref] = Runner("disruption budgets", budgets.reconcile, 2)
         self.roles: Runner[Ref] = Runner("cluster roles", AggregationController(client).reconcile, 1)

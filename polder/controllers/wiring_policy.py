@@ -49,6 +49,12 @@ class PolicyWiring:
         for request in self._caches.requests.values():
             self._runners.requests.add(ref_of(request))
 
+    def show(self) -> None:
+        """Has the status of every tenant with a quota say what is used."""
+        for tenant in self._caches.tenants.values():
+            if tenant.spec.quota is not None:
+                self._runners.usages.add(ref_of(tenant))
+
     def _quota(self, ref: Ref, _old: ResourceQuota | None, new: ResourceQuota | None) -> None:
         if new is not None and not is_settled(new):
             self._runners.quotas.add(ref)
@@ -56,6 +62,7 @@ class PolicyWiring:
     def _tenant(self, ref: Ref, old: Tenant | None, new: Tenant | None) -> None:
         if new is not None and new.spec.quota != (old.spec.quota if old is not None else None):
             self._runners.quotas.add(ref)
+            self._runners.usages.add(ref)
 
     def _budget(self, ref: Ref, _old: PodDisruptionBudget | None, new: PodDisruptionBudget | None) -> None:
         if new is not None:

@@ -246,3 +246,61 @@ async def test_only_who_may_decide_decides(running: Any, api: Api) -> None:
 
     await until(allowed)
     await certificate(api, "ann")
+
+
+async def test_a_tenant_s_status_shows_what_it_uses(running: Any, api: Api) -> None:
+    tenant, admin = "/apis/polder.dev/v1alpha1/tenants/acme", running.admin()
+    await api.post(f"{NS}/secrets", {"metadata": {"name": "one"}})
+    await admin.patch(tenant, {"spec": {"quota": {"hard": {"secrets": "3", "pods": "1"}}}})
+
+    async def shown() -> Any:
+        return await field(admin, tenant, "status", "quota")
+
+    assert await until(shown) == {"hard": {"pods": "1", "secrets": "3"}, "used": {"pods": "0", "secrets": "1"}}
+    await admin.patch(tenant, {"spec": {"quota": None}})
+
+    async def gone() -> Any:
+        return not await field(admin, tenant, "status", "quota")
+
+    await until(gone)
+
+
+async def test_the_status_of_a_quota_is_put_right(api: Api) -> None:
+    quotas = f"{NS}/resourcequotas"
+    body = {"metadata": {"name": "q"}, "spec": {"hard": {"cpu": "1", "configmaps": "5"}}}
+    assert (await api.post(quotas, body)).status == 201
+
+    async def counted() -> Any:
+        return await field(api, f"{quotas}/q", "status") == {
+            "hard": {"cpu": "1", "configmaps": "5"}, "used": {"cpu": "0", "configmaps": "1"},
+        }  # fmt: skip
+
+    await until(counted)
+    changed = await api.patch(f"{quotas}/q/status", {"status": {"hard": {"cpu": "2"}}})
+    assert changed.json["status"]["hard"]["cpu"] == "2"
+    await until(counted)
+
+
+async def test_a_namespace_waits_for_what_other_servers_of_the_tenant_may_hold(api: Api) -> None:
+    service = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.far.dev"}, "spec": {
+        "group": "far.dev", "version": "v1", "groupPriorityMinimum": 10, "versionPriority": 10,
+        "insecureSkipTLSVerify": True, "service": {"name": "nowhere", "namespace": "default"}}}  # fmt: skip
+    services = "/apis/apiregistration.k8s.io/v1/apiservices"
+    assert (await api.post(services, service)).status == 201
+    await api.post("/api/v1/namespaces", {"metadata": {"name": "mall"}})
+    await api.post("/api/v1/namespaces/mall/configmaps", {"metadata": {"name": "one"}})
+    await api.delete("/api/v1/namespaces/mall")
+
+    async def failing() -> Any:
+        found = await field(api, "/api/v1/namespaces/mall", "status", "conditions")
+        return [c for c in found or () if (c["type"], c["status"]) == ("NamespaceDeletionDiscoveryFailure", "True")]
+
+    (condition,) = await until(failing)
+    assert condition["message"] == "Discovery failed for some groups, 1 failing: far.dev/v1"
+    assert (await api.get("/api/v1/namespaces/mall/configmaps/one")).status == 404
+    assert (await api.delete(f"{services}/v1.far.dev")).status == 200
+
+    async def gone() -> Any:
+        return (await api.get("/api/v1/namespaces/mall")).status == 404
+
+    await until(gone)
