@@ -32,6 +32,10 @@ from polder.apiserver.catalog import Resource
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 KUBECTL: Final = "kubectl"
+_INVALID_AFTER_ADMISSION: Final = (
+    ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating "
+    "admission controller; please fix your requests: "
+)
 ANNOTATIONS_LIMIT: Final = 256 * 1024
 
 
@@ -203,6 +207,22 @@ def _put(meta: Raw, managed: Managed, standing: Raw) -> None:
         meta[MANAGED] = entries
     else:
         meta.pop(MANAGED, None)
+
+
+def check_admitted(context: AdmissionContext, before: Any) -> None:
+    """Puts back the managedFields (``before``) that admission left in a state that makes no sense, in place."""
+    assert context.obj is not None
+    meta = context.obj["metadata"]
+    after = meta.get(MANAGED)
+    if not after or after == before:
+        return
+    try:
+        ownership.read_sent(after)
+    except ManagedFieldsError as problem:
+        meta.pop(MANAGED, None)
+        if before:
+            meta[MANAGED] = before
+        context.warnings.append(f"{_INVALID_AFTER_ADMISSION}{problem}")
 
 
 def settle_times(obj: Raw, old: Raw) -> None:

@@ -228,7 +228,9 @@ class Writer:
             await managers.track(context, author, sent, self.aside)
         if context.verb == "create":
             content.begin_status(context.resource, context.obj)
+        owners = context.obj["metadata"].get(MANAGED)
         await self.chain.change(context)
+        managers.check_admitted(context, owners)
         content.prepare(context)
         await content.validate(context)
         await self.chain.check(context)
