@@ -22,7 +22,11 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
         "hard": "Limits over all namespaces: the names of a ResourceQuota, and objects, objects.bytes (each object rounded "
         "up to 1 KiB), namespaces, customresourcedefinitions.",
     },
-    "TenantStatus": {"phase": "Active, or Terminating while the contents go."},
+    "TenantStatus": {
+        "phase": "Active, or Terminating while the contents go.",
+        "quota": "What of the quota was used when it was last looked at, a few times in a minute.",
+    },
+    "TenantUsage": {"hard": "The limits that hold.", "used": "What is used of them."},
     "NetworkSpec": {
         "cidr": "IPv4 prefix of the pods' addresses, apart from the router's other networks and from the services. "
         "Never changes.",

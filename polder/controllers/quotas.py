@@ -62,8 +62,9 @@ class UsageController:
         if tenant.spec.quota is not None:
             shown = msgspec.json.decode(await self._client.raw("GET", f"/tenants/{quote(ref.name)}/polder/v1/usage"))
         if shown != msgspec.to_builtins(tenant.status.quota):
-            gone = dict.fromkeys((tenant.status.quota or TenantUsage()).used or ())
-            status = {"quota": shown and {**shown, "used": {**gone, **shown["used"]}, "hard": shown["hard"]}}
+            known = tenant.status.quota or TenantUsage()
+            gone = dict.fromkeys((*(known.hard or ()), *(known.used or ())))
+            status = {"quota": shown and {part: {**gone, **shown[part]} for part in ("hard", "used")}}
             await self._client.patch(
                 Tenant, ref, {"metadata": {"uid": tenant.metadata.uid}, "status": status}, subresource="status"
             )
