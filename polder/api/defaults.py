@@ -94,7 +94,10 @@ def _service(service: Raw) -> None:
         fill(spec, [("externalTrafficPolicy", "Cluster")])
     if spec["type"] == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
-    service.setdefault("status", {}).setdefault("loadBalancer", {})
+    balancer = service.setdefault("status", {}).setdefault("loadBalancer", {})
+    for point in balancer.get("ingress") or () if spec["type"] == "LoadBalancer" else ():
+        if point.get("ip"):
+            point.setdefault("ipMode", "VIP")
 
 
 def _endpoint_slice(piece: Raw) -> None:

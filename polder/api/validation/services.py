@@ -18,6 +18,7 @@ _TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _POLICIES: Final = ("PreferDualStack", "RequireDualStack", "SingleStack")
 _DISTRIBUTIONS: Final = ("PreferClose", "PreferSameNode", "PreferSameZone")
 _DAY: Final = 86400
+_NO_IP: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _ONLY_BALANCERS: Final = "may only be used when `type` is 'LoadBalancer'"
 _NOT_EXTERNAL_NAME: Final = "may not be set for ExternalName services"
 
@@ -121,7 +122,7 @@ def _addresses(spec: Raw) -> Iterator[FieldError]:
                 yield at.invalid(all_, "'None' must be the first and only value")
             continue
         if _ip(address) is None:
-            yield at[number].invalid(address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+            yield at[number].invalid(address, _NO_IP)
     if len(all_) > 2:
         yield at.invalid(all_, "may only hold up to 2 values")
     elif len(all_) == 2 and NONE not in all_:
@@ -151,7 +152,7 @@ def validate_endpoint_ip(text: str, at: Field) -> Iterator[FieldError]:
     """An address that traffic can be sent to."""
     found = _ip(text)
     if found is None:
-        yield at.invalid(text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+        yield at.invalid(text, _NO_IP)
         return
     for wrong, why in (
         (found.is_unspecified, f"may not be unspecified ({text})"),
@@ -219,6 +220,31 @@ def validate_service_update(new: Raw, old: Raw) -> Iterator[FieldError]:
     moved = after.get("healthCheckNodePort") != before.get("healthCheckNodePort")
     if moved and needs_health_port(after) and needs_health_port(before):
         yield (_SPEC / "healthCheckNodePort").forbidden("field is immutable")
+    if new.get("status") != old.get("status"):
+        yield from _status(new)
+
+
+def _status(service: Raw) -> Iterator[FieldError]:
+    """What a load balancer says of itself; upstream looks at it only where the status is written."""
+    points = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    at = Field("status") / "loadBalancer" / "ingress"
+    if points and (service.get("spec") or {}).get("type") != "LoadBalancer":
+        yield at.forbidden("may only be used when `spec.type` is 'LoadBalancer'")
+        return
+    for number, point in enumerate(points):
+        address, mode, host = point.get("ip", ""), point.get("ipMode"), point.get("hostname", "")
+        if address and _ip(address) is None:
+            yield (at[number] / "ip").invalid(address, _NO_IP)
+        if mode is None and address:
+            yield (at[number] / "ipMode").required("must be specified when `ip` is set")
+        elif mode is not None and not address:
+            yield (at[number] / "ipMode").forbidden("may not be specified when `ip` is not set")
+        elif mode not in (None, "Proxy", "VIP"):
+            yield (at[number] / "ipMode").not_supported(mode, ("Proxy", "VIP"))
+        if host:
+            yield from ((at[number] / "hostname").invalid(host, said) for said in names.dns_subdomain(host))
+            if _ip(host) is not None:
+                yield (at[number] / "hostname").invalid(host, "must be a DNS name, not an IP address")
 
 
 def _kept_addresses(after: Raw, before: Raw) -> Iterator[FieldError]:

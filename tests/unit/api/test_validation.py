@@ -142,6 +142,29 @@ def test_headless_services_need_no_port_and_addresses_stay() -> None:
     assert found == ['spec.clusterIPs[0]: Invalid value: ["10.96.0.8"]: may not change once set']
 
 
+@pytest.mark.parametrize(
+    ("point", "sentence"),
+    [
+        ({"ip": "10.0.0.300"}, "status.loadBalancer.ingress[0].ip: Invalid value"),
+        (
+            {"hostname": "a.b", "ipMode": "VIP"},
+            "status.loadBalancer.ingress[0].ipMode: Forbidden: may not be specified",
+        ),
+        ({"ip": "10.0.0.3", "ipMode": "x"}, "status.loadBalancer.ingress[0].ipMode: Unsupported value"),
+        ({"hostname": "10.0.0.3"}, "status.loadBalancer.ingress[0].hostname: Invalid value"),
+    ],
+)
+def test_what_a_load_balancer_says_of_itself_is_checked(point: Raw, sentence: str) -> None:
+    was = service(type="LoadBalancer")
+    sound = {**was, "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.3"}]}}}
+    assert refused_update("services", sound, was) == []
+    (found,) = refused_update("services", {**was, "status": {"loadBalancer": {"ingress": [point]}}}, was)
+    assert found.startswith(sentence)
+    assert refused_update("services", {**sound, "spec": service()["spec"]}, service()) == [
+        "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'"
+    ]
+
+
 def test_endpoint_slices_are_checked() -> None:
     resource = "endpointslices.discovery.k8s.io"
     good = named("s", addressType="IPv4", endpoints=[{"addresses": ["10.0.0.1"]}], ports=[{"name": "a", "port": 80}])
