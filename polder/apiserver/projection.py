@@ -264,6 +264,8 @@ class Projected:
         now: bytes | None = None if change.type is ChangeType.DELETE else after
         was = change.previous
         if change.key.tenant != tenant:
+            if is_built_in(key):
+                return ()  # each has its own
             now, was = _seen(key.resource, now), _seen(key.resource, was)
             if now == was:
                 return ()
