@@ -157,6 +157,7 @@ def standard_chain(
 ) -> Chain:  # fmt: skip
     """The hooks of every server, as far as ``plugins`` has them. Raises PermanentError for a plug-in that is unknown."""
     wanted = check_names(plugins)
+    definitions = Definitions(store, clock)
     changing: tuple[Named, ...] = (
         ("", Turns(store)),
         ("", Lifecycle(store, parts.tenancy)),
@@ -169,10 +170,25 @@ def standard_chain(
         ("DefaultIngressClass", default_ingress(store)),
         ("LimitRanger", LimitDefaults(store)),
         ("", Requesters()),
-        ("", Definitions(store, clock)),
+        ("", definitions),
     )
-    checking: tuple[Named, ...] = (
-        ("", DefinitionRules(workshop or Workshop())),
+    claims = ServiceClaims(store, clock)
+    recount = Recount(store)
+    companions = (
+        Lifecycle(store, parts.tenancy),
+        definitions,
+        FirstObjects(parts.bootstrap, store),
+        claims,
+        *((Quotas(store, recount),) if "ResourceQuota" in wanted else ()),
+        TenantQuotas(store, recount),
+    )
+    checking = _checking(store, parts, workshop or Workshop())
+    return Chain(_of(changing, wanted), _of(checking, wanted), companions, registered, assigning=(claims,))
+
+
+def _checking(store: Store, parts: Parts, workshop: Workshop) -> tuple[Named, ...]:
+    return (
+        ("", DefinitionRules(workshop)),
         ("", FirstNamespaces(parts.tenancy)),
         ("", LastingObjects(parts.tenancy)),
         ("", UnsupportedPods()),
@@ -190,17 +206,6 @@ def standard_chain(
         ("DenyExecOnPrivileged", DenyExecOnPrivileged(store)),
         *(("", hook) for hook in parts.checking),
     )
-    claims = ServiceClaims(store, clock)
-    recount = Recount(store)
-    quotas = (Quotas(store, recount),) if "ResourceQuota" in wanted else ()
-    companions = (
-        Lifecycle(store, parts.tenancy),
-        FirstObjects(parts.bootstrap, store),
-        claims,
-        *quotas,
-        TenantQuotas(store, recount),
-    )
-    return Chain(_of(changing, wanted), _of(checking, wanted), companions, registered, assigning=(claims,))
 
 
 def _of(hooks: Sequence[Named], wanted: frozenset[str]) -> tuple[Hook, ...]:

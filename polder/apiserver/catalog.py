@@ -15,7 +15,7 @@ from polder.api.meta import Raw
 from polder.api.scale import ScalePaths
 from polder.apiserver.objects import PLAIN, View
 from polder.base.ids import EVERY_TENANT, ROOT, TenantName
-from polder.store.protocol import Change, Entry
+from polder.store.protocol import Change, Check, Entry
 
 
 class CustomSchema(Protocol):

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
 
-from polder.api.errors import conflict
+from polder.api.errors import ApiError, conflict
 from polder.apiserver.admission import AdmissionContext, Chain
+from polder.apiserver.custom import DEFINITIONS
 from polder.apiserver.quota import GUARDS
 from polder.apiserver.quota_recount import QUOTA, QUOTAS, USAGES
 from polder.store.protocol import ConflictError, Delete, Put, Store
@@ -58,7 +59,13 @@ class Commits:
         await self.chain.accompany(context, op.value if isinstance(op, Put) else None)
         if context.dry_run:
             return 0
-        return await self.store.commit([op, *context.along])
+        try:
+            return await self.store.commit([op, *context.along])
+        except ConflictError as lost:
+            if lost.key.resource != DEFINITIONS.resource or op.key.resource == DEFINITIONS.resource:
+                raise
+            why = f"the definition {lost.key.name} has just changed, please try again"
+            raise ApiError(429, "TooManyRequests", why, {"retryAfterSeconds": 1}) from lost
 
 
 def _is_shared(lost: ConflictError, op: Put | Delete) -> bool:

@@ -14,7 +14,7 @@ from polder.api.meta import Raw
 from polder.api.rules import rule_texts
 from polder.api.validation.crds import unknown_formats, validate_crd, validate_crd_update
 from polder.apiserver.admission import AdmissionContext
-from polder.apiserver.crdregistry import DEFINITIONS
+from polder.apiserver.custom import DEFINITIONS
 from polder.apiserver.objects import decode_entry
 from polder.apiserver.workshop import Workshop
 from polder.base.clock import Clock, stamp
@@ -45,6 +45,11 @@ class Definitions:
         page = await self.store.list(Prefix(DEFINITIONS.resource, context.tenant))
         others = [decode_entry(entry) for entry in page.entries if entry.key.name != context.name]
         context.obj["status"] = next_status(context.obj, others, stamp(self.clock.now()))
+
+    async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
+        """An object is committed only while its definition is the one by which it was converted and checked."""
+        if context.resource.custom is not None and value is not None:
+            context.along.append(context.resource.custom.standing)
 
 
 @dataclass(frozen=True, slots=True)

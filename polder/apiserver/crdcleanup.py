@@ -21,7 +21,7 @@ from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.catalog import Resource
-from polder.apiserver.crdregistry import DEFINITIONS
+from polder.apiserver.custom import DEFINITIONS
 from polder.apiserver.delete_options import DeleteOptions
 from polder.apiserver.deletes import By, Deleter
 from polder.apiserver.following import PAUSE, answered

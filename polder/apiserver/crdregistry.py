@@ -13,17 +13,14 @@ import orjson
 from polder.api.bytecache import ByteCache
 from polder.api.crd import CustomVersion, to_versions
 from polder.api.crd_status import is_established
-from polder.api.extensions import CustomResourceDefinition
-from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.apiserver.catalog import Resource
 from polder.apiserver.crdconvert import Converter, breathe
-from polder.apiserver.custom import Custom, Services
+from polder.apiserver.custom import DEFINITIONS, Custom, Services
 from polder.apiserver.workshop import Workshop
 from polder.base.ids import TenantName
 from polder.store.protocol import Entry, Key, Prefix, Store
 
-DEFINITIONS = kind_of(CustomResourceDefinition)
 _REMEMBERED = 32 * 1024 * 1024
 """Bytes of schemas' JSON that are kept with the kinds."""
 _SHARE = 8 * 1024 * 1024

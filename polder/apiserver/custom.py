@@ -12,13 +12,16 @@ from polder.api import structural
 from polder.api.cel.errors import TooLongError
 from polder.api.cel.program import Budget
 from polder.api.crd import CustomVersion, Verdict
+from polder.api.extensions import CustomResourceDefinition
+from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.apiserver.crdconvert import Converter, Target, breathe
 from polder.apiserver.objects import encode
 from polder.apiserver.workshop import Workshop
 from polder.base.ids import ROOT, TenantName
-from polder.store.protocol import Change, Entry
+from polder.store.protocol import Change, Check, Entry, Key
 
+DEFINITIONS = kind_of(CustomResourceDefinition)
 _COMPILE_WEIGHT = 160
 """Compiling a character takes as long as reading so many bytes of JSON."""
 
@@ -78,6 +81,12 @@ class Custom(CustomVersion):
     async def stored(self, obj: Raw) -> Raw:
         """An object in the version in which rows are written. Raises ApiError 500."""
         return await self.convert(obj, self.storage or self.kind.version)
+
+    @property
+    def standing(self) -> Check:
+        """The definition as it was when this was made of it."""
+        name = f"{self.kind.plural}.{self.kind.group}"
+        return Check(Key(DEFINITIONS.resource, self.tenant, "", name), self.since)
 
     def is_ready(self, value: bytes, revision: int) -> bool:
         """Whether a row shows what a client of this version sees: written in it, under the definition as it is, and by a

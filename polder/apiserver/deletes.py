@@ -154,7 +154,8 @@ class Deleter:
             options=options.shown(),
         )  # fmt: skip
         await self.writer.chain.look(context)
-        marked = self._marked(resource, decode(current.value, current.revision), options)
+        stands = decode(current.value, current.revision) if resource.custom is None else await resource.stored(old)
+        marked = self._marked(resource, stands, options)
         if marked is None:
             return current, False
         value = encode(marked)

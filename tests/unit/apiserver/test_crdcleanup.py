@@ -13,7 +13,7 @@ import pytest
 
 from polder.apiserver import crdcleanup
 from polder.apiserver.crdcleanup import CrdCleanup
-from polder.apiserver.crdregistry import DEFINITIONS
+from polder.apiserver.custom import DEFINITIONS
 from polder.store.memory import MemoryStore
 from polder.store.protocol import Batch, CompactedError, Key, Prefix, Put
 
