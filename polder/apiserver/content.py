@@ -5,6 +5,7 @@ The rules are ``polder.api``'s for built-in kinds and the compiled schema's for 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from polder.api.meta import Raw
 from polder.api.validation import validate_create, validate_update
 from polder.api.validation.meta import validate_meta_update
 from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.aside import Aside
 from polder.apiserver.catalog import Resource
 from polder.apiserver.options import FieldValidation
 from polder.apiserver.parts import PARTS
@@ -42,24 +44,38 @@ class Odd:
 
 
 NOTHING_ODD: Final = Odd()
+Beside = tuple[Aside, str]
+"""Where large work goes, and whose it is."""
 _OWNERS_WARNING: Final = (
     ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject "
     "such requests as early as 1.24; please fix your requests;"
 )
 
 
-async def take(resource: Resource, obj: Raw, validation: FieldValidation, odd: Odd = NOTHING_ODD) -> Content:
-    """The object in the form in which its kind is stored. Raises ApiError 400, 422."""
+async def _conformed(resource: Resource, obj: Raw) -> tuple[Raw, tuple[str, ...]]:
+    """A built-in object in its stored form, and its unknown fields."""
+    found = conform.conform(resource.kind, obj)
+    if is_stored_form(resource.kind):
+        return found.obj, found.unknown
+    form = stored_form(resource.kind)
+    return conform.conform(form, convert(found.obj, form)).obj, found.unknown
+
+
+async def take(
+    resource: Resource, obj: Raw, validation: FieldValidation, odd: Odd = NOTHING_ODD, beside: Beside | None = None
+) -> Content:
+    """The object in the form in which its kind is stored; a large one is read ``beside`` the event loop. Raises ApiError 400,
+    422.
+    """
     if resource.custom is not None:
         obj, unknown = await resource.custom.take(obj)
         sentences = (*odd.repeated, *map(conform.unknown_field, unknown))
     else:
-        found = conform.conform(resource.kind, obj)
-        obj, unknown = found.obj, found.unknown
+        given = obj
+        size = len(orjson.dumps(obj)) if beside is not None else 0
+        aside, tenant = beside or (Aside(), "")
+        obj, unknown = await aside.run(tenant, size, lambda: _conformed(resource, given))
         sentences = (*map(conform.unknown_field, unknown), *odd.repeated)
-        if not is_stored_form(resource.kind):
-            form = stored_form(resource.kind)
-            obj = conform.conform(form, convert(obj, form)).obj
     warnings = _single_owners(obj)
     if not sentences or validation is FieldValidation.IGNORE:
         return Content(obj, warnings)
@@ -79,8 +95,8 @@ def _single_owners(obj: Raw) -> tuple[str, ...]:
     if len(kept) == len(owners):
         return ()
     obj["metadata"]["ownerReferences"] = kept
-    uids = [str(owner.get("uid", "")) for owner in owners]
-    twice = " ".join(dict.fromkeys(uid for at, uid in enumerate(uids) if uid in uids[:at]))
+    count = Counter(str(owner.get("uid", "")) for owner in owners)
+    twice = " ".join(uid for uid, times in count.items() if times > 1)
     return (f"{_OWNERS_WARNING} duplicate UID(s) observed: [{twice}]",)
 
 

@@ -135,7 +135,9 @@ class Writer:
         objectmeta.check_kind(resource, obj)
         objectmeta.check_place(resource, objectmeta.check_metadata(obj), call.info.namespace)
         sent = obj["metadata"].get(MANAGED)
-        taken = await content.take(resource, obj, options.validation, content.Odd(body.repeated))
+        taken = await content.take(
+            resource, obj, options.validation, content.Odd(body.repeated), (self.aside, call.info.tenant)
+        )
         objectmeta.begin(resource, taken.obj, self.clock.now())
         entry, warnings = await self._create_named(call, resource, (taken, sent), options)
         shown = renderer.one(entry, self.clock.now())
@@ -295,7 +297,9 @@ class Writer:
         objectmeta.check_name(meta, key.name)
         meta.pop("resourceVersion", None)
         sent = meta.get(MANAGED)
-        taken = await content.take(resource, obj, wish.options.validation, wish.odd(obj))
+        taken = await content.take(
+            resource, obj, wish.options.validation, wish.odd(obj), (self.aside, call.info.tenant)
+        )
         objectmeta.begin(resource, taken.obj, self.clock.now())
         if wish.owns and sent:
             taken.obj["metadata"][MANAGED] = sent
@@ -312,7 +316,9 @@ class Writer:
         old = decode(shown.value, shown.revision)
         wanted = await wish.make(content.shown(resource, decode(shown.value, shown.revision)))
         sent = wanted["metadata"].get(MANAGED)
-        taken = await content.take(resource, wanted, wish.options.validation, wish.odd(wanted))
+        taken = await content.take(
+            resource, wanted, wish.options.validation, wish.odd(wanted), (self.aside, call.info.tenant)
+        )
         objectmeta.check_same(resource, taken.obj["metadata"], old, key.name)
         obj = self._merge(call, resource, taken.obj, old)
         context = AdmissionContext(
