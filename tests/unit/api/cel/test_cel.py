@@ -160,7 +160,10 @@ def test_evaluation_fails_in_upstreams_words(expression: str, message: str) -> N
         ("nothing(x)", "ERROR: <input>:1:8: undeclared reference to 'nothing' (in container '')"),
         ("[1, 'a']", "ERROR: <input>:1:5: expected type 'int' but found 'string'"),
         ("x && true", "ERROR: <input>:1:1: expected type 'bool' but found 'int'"),
-        ("x.all(i, true)", "expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)"),
+        (
+            "x.all(i, true)",
+            "expression of type 'int' cannot be range of a comprehension (must be list, map, or dynamic)",
+        ),
         ("self.l.all(i, i)", "expected type 'bool' but found 'int'"),
         ("duration('x')", "ERROR: <input>:1:10: invalid duration argument"),
         ("'a'.matches('(')", "invalid matches argument"),
@@ -229,7 +232,9 @@ def test_objects_and_patches_are_made_where_that_is_allowed() -> None:
     def made(expression: str) -> Any:
         return compile_cel(expression, VARIABLES, mutating=True).run(VALUES, Budget())
 
-    built = made("Object{metadata: Object.metadata{labels: {'a': 'b'}}, spec: Object.spec{n: x + 1, ?z: optional.none()}}")
+    built = made(
+        "Object{metadata: Object.metadata{labels: {'a': 'b'}}, spec: Object.spec{n: x + 1, ?z: optional.none()}}"
+    )
     assert to_json(built) == {"metadata": {"labels": {"a": "b"}}, "spec": {"n": 2}}
     patch = made("[JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('x/y~z'), value: [1]}]")
     assert to_patch(patch) == [{"op": "add", "path": "/a/x~1y~0z", "value": [1]}]
@@ -259,7 +264,10 @@ SCHEMA: dict[str, Any] = {
             "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}},
         },
         "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-        "maps": {"type": "object", "additionalProperties": {"type": "object", "properties": {"n": {"type": "integer"}}}},
+        "maps": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "properties": {"n": {"type": "integer"}}},
+        },
     },
 }
 OBJECT: dict[str, Any] = {
