@@ -14,6 +14,7 @@ from aiohttp import web
 from polder.api.errors import ApiError, internal, method_not_allowed, no_such_path, not_acceptable
 from polder.apiserver.aggregation_proxy import Proxy
 from polder.apiserver.answers import SOFTWARE, add_warning, error_answer
+from polder.apiserver.asked_selectors import with_selectors
 from polder.apiserver.audit_trail import Trail
 from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.deletes import Deleter
@@ -137,7 +138,7 @@ class Dispatcher:
         who = await self.parts.authenticator.authenticate(connection, request.headers, parsed.path)
         trail.asks(connection, who, parsed.info(ROOT))
         tenant = await self.parts.tenancy.resolve(who, connection, parsed.tenant)
-        info = parsed.info(tenant)
+        info = with_selectors(parsed.info(tenant), request.query)
         trail.asks(connection, who, info)
         if self.parts.impersonation is not None:
             who = await self.parts.impersonation.apply(who, info, request.headers)

@@ -12,13 +12,13 @@ from typing import Final
 from aiohttp import web
 
 from polder.api.conform import conform_to
-from polder.api.errors import ApiError, Field, FieldError, bad_request, invalid, method_not_allowed
+from polder.api.errors import Field, FieldError, bad_request, invalid, method_not_allowed
 from polder.api.kinds import BUILT_IN, Kind
 from polder.api.meta import Raw
 from polder.api.rbac import PolicyRule
 from polder.api.schemas import schema_of
-from polder.api.selectors import parse_labels
 from polder.apiserver.answers import raw_answer
+from polder.apiserver.asked_selectors import field_requirements, label_requirements, understood
 from polder.apiserver.authz import Authorizer
 from polder.apiserver.body import media_type, parse_object, read_body
 from polder.apiserver.hooks import Call, Handler
@@ -33,7 +33,6 @@ _KINDS: Final = {kind.kind: kind for kind in BUILT_IN if kind.group == GROUP}
 _AT: Final = Field("spec")
 _NO_RESOURCE: Final = " "
 """Asked for where a review leaves the resource out: only a rule for all resources is for it."""
-_OPERATORS: Final = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +179,9 @@ def _asked(tenant: TenantName, spec: Raw) -> tuple[RequestInfo, list[str]]:
         return RequestInfo(tenant, path.get("verb", ""), path.get("path", "")), []
     asked, ignored = spec["resourceAttributes"], []
     selectors: dict[str, tuple[Requirement, ...]] = {}
-    for name, read in (("fieldSelector", _raw_fields), ("labelSelector", _raw_labels)):
+    for name, read in (("fieldSelector", field_requirements), ("labelSelector", label_requirements)):
         selector = asked.get(name) or {}
-        found, bad = _requirements(selector, read)
+        found, bad = understood(selector, read)
         if bad:
             how = "partially ignored" if found else "ignored"
             ignored.append(f"spec.resourceAttributes.{name} {how} due to parse error")
@@ -201,41 +200,6 @@ def _asked(tenant: TenantName, spec: Raw) -> tuple[RequestInfo, list[str]]:
         selectors["labelSelector"],
     )
     return what, ignored
-
-
-def _requirements(selector: Raw, read: object) -> tuple[tuple[Requirement, ...], bool]:
-    """The clauses that can be understood, and whether there are others."""
-    if selector.get("rawSelector"):
-        assert callable(read)
-        try:
-            found: tuple[Requirement, ...] = read(selector["rawSelector"])
-        except (ApiError, ValueError):
-            return (), True
-        return found, False
-    wanted = selector.get("requirements") or []
-    good = [r for r in wanted if r.get("operator") in _OPERATORS and r.get("key")]
-    made = tuple(Requirement(r["key"], r["operator"], tuple(r.get("values") or ())) for r in good)
-    return made, len(good) < len(wanted)
-
-
-def _raw_labels(text: str) -> tuple[Requirement, ...]:
-    words = {"in": "In", "notin": "NotIn", "exists": "Exists", "!": "DoesNotExist"}
-    return tuple(
-        Requirement(r.key, words.get(r.operator, r.operator), tuple(sorted(r.values)))
-        for r in parse_labels(text).requirements
-    )
-
-
-def _raw_fields(text: str) -> tuple[Requirement, ...]:
-    """``a=b,c!=d``. Raises ValueError."""
-    found = []
-    for clause in text.split(","):
-        key, equals, value = clause.partition("=")
-        if not equals or not key.rstrip("!="):
-            raise ValueError(clause)
-        operator = "NotIn" if key.endswith("!") else "In"
-        found.append(Requirement(key.rstrip("!="), operator, (value.lstrip("="),)))
-    return tuple(found)
 
 
 def _resource_rule(rule: PolicyRule) -> Raw:

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from polder.apiserver.abac import Abac, AbacError, parse_abac
+from polder.apiserver.asked_selectors import with_selectors
 from polder.apiserver.asker import Asker
 from polder.apiserver.authz_build import AuthzSettings, authorization
 from polder.apiserver.authz_modes import AlwaysAllow, AlwaysDeny, RbacMode
@@ -291,6 +292,28 @@ async def test_a_webhook_is_asked_and_remembered(running: Running, tenants: None
     await authorizer.decide(jane, ask("globex", "list", "pods"))
     await authorizer.decide(jane, ask("acme", "create", "ports", "polder.dev"))
     assert len(service.asked) == 3, "the frame decides before it is asked"
+    await webhook.close()
+
+
+async def test_a_webhook_is_told_the_selectors(running: Running, tenants: None, hook: Any) -> None:
+    service, trust = hook
+    webhook = Webhook(WebhookSettings(service.url, trust), Clock())  # type: ignore[arg-type]
+    service.answer = {"allowed": True}
+    asker = Asker(Identity("jane", Role.USER, ACME), ACME, "jane", (), ())
+    query = {"fieldSelector": "spec.nodeName=n1,metadata.name!=x", "labelSelector": "a in (1,2),!b"}
+    await webhook.decide(asker, with_selectors(ask("acme", "list", "pods"), query))
+    await webhook.decide(asker, with_selectors(ask("acme", "list", "pods"), {"labelSelector": "a in (1"}))
+    await webhook.decide(asker, with_selectors(ask("acme", "get", "pods"), query))
+    first, *others = [said["spec"]["resourceAttributes"] for said in service.asked]
+    assert first["fieldSelector"] == {"requirements": [
+        {"key": "spec.nodeName", "operator": "In", "values": ["n1"]},
+        {"key": "metadata.name", "operator": "NotIn", "values": ["x"]},
+    ]}  # fmt: skip
+    assert first["labelSelector"] == {"requirements": [
+        {"key": "a", "operator": "In", "values": ["1", "2"]}, {"key": "b", "operator": "DoesNotExist", "values": []},
+    ]}  # fmt: skip
+    for other in others:
+        assert not {"fieldSelector", "labelSelector"} & set(other)
     await webhook.close()
 
 
