@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.contract.test_api_apply import CRDS, DEPLOYMENTS, apply, deployment, managers, widget_crd
+from tests.contract.test_api_apply import DEPLOYMENTS, apply, deployment, managers
+from tests.contract.test_api_apply_kinds import CRDS, widget_crd
 from tests.contract.test_api_writes import MAPS, PODS, made, pod
 
 BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
