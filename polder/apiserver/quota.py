@@ -78,6 +78,8 @@ class Quotas:
     async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
         """Adds the quotas' new rows to ``context.along``. Raises ApiError 403, ConflictError for a race that was lost."""
         resource = context.resource.kind.resource
+        if resource == "namespaces" and value is None:
+            await self._forget(context)
         if not context.namespace or resource == EVENTS:
             return
         if resource == QUOTAS and await self._guard(context, value):
@@ -96,6 +98,13 @@ class Quotas:
         for entry in page.entries:
             if entry.key.name != context.name or resource != QUOTAS:
                 await self._charge(context, await self._settled(entry, resource), (new, old))
+
+    async def _forget(self, context: AdmissionContext) -> None:
+        """The guard goes with the namespace, if two quotas that went at once left it."""
+        key = guard_key(context.tenant, context.name)
+        guard = await self.store.get(key)
+        if guard is not None:
+            context.along.append(Delete(key, guard.revision))
 
     async def _guard(self, context: AdmissionContext, value: bytes | None) -> bool:
         """Changes the guard along with the quotas; whether that is all there is to do."""

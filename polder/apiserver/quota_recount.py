@@ -15,8 +15,9 @@ from typing import Final
 import orjson
 
 from polder.api.errors import conflict
-from polder.api.kinds import built_in
+from polder.api.kinds import built_in, kind_of
 from polder.api.meta import Raw
+from polder.api.polder import Tenant
 from polder.apiserver.objects import decode_entry, encode, terms
 from polder.apiserver.projection import Projected
 from polder.apiserver.quota_scopes import in_scope
@@ -33,15 +34,22 @@ from polder.apiserver.quota_usage import (
     texts,
     usage,
 )
-from polder.store.protocol import CompactedError, ConflictError, Entry, Key, Prefix, Put, Store
+from polder.base.ids import ROOT
+from polder.store.protocol import Check, CompactedError, ConflictError, Delete, Entry, Key, Prefix, Put, Store
 
 QUOTA: Final = built_in("v1", "resourcequotas")
 QUOTAS: Final = QUOTA.resource
+TENANTS: Final = kind_of(Tenant).resource
 USAGES: Final = "tenant-usages"
 """The store's resource of what each tenant uses; not of the API."""
 ATTEMPTS: Final = 64
 PAGE: Final = 200
 _KNOWN: Final = (PODS, SERVICES, CLAIMS, "configmaps", "resourcequotas", "replicationcontrollers", "secrets")
+
+
+def limits_of(tenant: Raw | None) -> dict[str, str]:
+    """What a Tenant is limited to."""
+    return (((tenant or {}).get("spec") or {}).get("quota") or {}).get("hard") or {}
 
 
 def usage_key(tenant: str) -> Key:
@@ -129,22 +137,39 @@ class Recount:
             await asyncio.sleep(0)
 
     async def tenant(self, tenant: str) -> None:
-        """Sets the row of a tenant's usage from what there is, if it has one. Raises ApiError 409."""
-        key = usage_key(tenant)
+        """Sets the row of a tenant's usage from what there is and what its Tenant limits. Raises ApiError 409."""
         for _ in range(ATTEMPTS):
-            entry = await self.store.get(key)
-            if entry is None:
-                return
-            row: Raw = orjson.loads(entry.value)
             try:
-                used = await self._used_by(tenant, list(row["hard"]))
-                value = orjson.dumps({"hard": row["hard"], "used": texts(used)})
-                if value != entry.value:
-                    await self.store.commit([Put(key, value, entry.revision)])
-                return
+                if await self._count_tenant(tenant):
+                    return
             except (ConflictError, CompactedError):
                 continue
         raise conflict(QUOTA, tenant)
+
+    async def _count_tenant(self, tenant: str) -> bool:
+        """Whether the row is right now; where it was not about the Tenant's limits, it is to be counted once more, for from
+        then on nobody writes past it. Raises ConflictError, CompactedError.
+        """
+        key, at = usage_key(tenant), Key(TENANTS, ROOT, "", tenant)
+        owner, entry = await self.rows.get(at), await self.rows.get(key)
+        hard = limits_of(orjson.loads(owner.value)) if owner is not None else {}
+        if owner is None or (not hard and entry is None):
+            return True
+        same = Check(at, owner.revision)
+        row: Raw = orjson.loads(entry.value) if entry is not None else {"hard": None, "used": {}}
+        if not hard and entry is not None:
+            await self.rows.commit([Delete(key, entry.revision), same])
+            return True
+        if row["hard"] != hard:
+            known = {name: amount for name, amount in row["used"].items() if name in hard}
+            new = Put(key, orjson.dumps({"hard": hard, "used": known}), entry.revision if entry is not None else 0)
+            await self.rows.commit([new, same])
+            return False
+        used = await self._used_by(tenant, list(hard))
+        value = orjson.dumps({"hard": hard, "used": texts(used)})
+        if entry is not None and value != entry.value:
+            await self.rows.commit([Put(key, value, entry.revision)])
+        return True
 
     async def _used_by(self, tenant: str, hard: list[str]) -> Usage:
         at = await self.store.revision()

@@ -12,19 +12,16 @@ from typing import Final
 import orjson
 
 from polder.api.errors import forbidden
-from polder.api.kinds import kind_of
 from polder.api.meta import Raw
-from polder.api.polder import Tenant
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.quota import exceeded, refusal
-from polder.apiserver.quota_recount import Recount, usage_key
+from polder.apiserver.quota_recount import TENANTS, Recount, limits_of, usage_key
 from polder.apiserver.quota_tenant_usage import is_counted, row_total, total
 from polder.apiserver.quota_usage import ZERO, Usage, added, amounts, difference, texts
 from polder.apiserver.types import Role
 from polder.base.ids import ROOT
 from polder.store.protocol import Check, Delete, Entry, Key, Put, Store
 
-TENANTS: Final = kind_of(Tenant).resource
 AUTOMATIC: Final = frozenset(
     {
         "configmaps",
@@ -38,11 +35,6 @@ AUTOMATIC: Final = frozenset(
     }
 )
 """What Polder's parts write for what a tenant has already: charged, but not refused to them."""
-
-
-def limits_of(tenant: Raw | None) -> dict[str, str]:
-    """What a Tenant is limited to."""
-    return (((tenant or {}).get("spec") or {}).get("quota") or {}).get("hard") or {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from polder.api.quantity import parse
+from polder.apiserver.quota import guard_key
+from polder.store.protocol import Put
 from tests.contract.conftest import Api
 
 NS = "/api/v1/namespaces/default"
@@ -244,3 +246,18 @@ async def test_a_priority_class_scope_of_a_quota(api: Api) -> None:
     assert (await api.post(f"{NS}/pods", pod("one", priorityClassName="high"))).status == 201
     assert (await api.post(f"{NS}/pods", pod("two", priorityClassName="high"))).status == 403
     assert await used(api) == {"pods": "1"}
+
+
+async def test_no_row_of_a_quota_outlives_its_namespace(running: Any, api: Api) -> None:
+    await api.post("/api/v1/namespaces", {"metadata": {"name": "short"}})
+    for name in ("a", "b"):
+        await api.post("/api/v1/namespaces/short/resourcequotas", quota(name, hard={"pods": "1"}))
+    assert (await running.store.resources("acme", "short"))["quota-guards"] == 1
+    gone = [api.delete(f"/api/v1/namespaces/short/resourcequotas/{name}") for name in ("a", "b")]
+    assert [a.status for a in await asyncio.gather(*gone)] == [200, 200]
+    assert "quota-guards" not in await running.store.resources("acme", "short")
+    await running.store.commit([Put(guard_key("acme", "short"), b"{}")])  # what two that went at once may leave
+    await api.delete("/api/v1/namespaces/short")
+    done = {"metadata": {"name": "short"}, "spec": {"finalizers": []}}
+    assert (await api.put("/api/v1/namespaces/short/finalize", done)).status == 200
+    assert "quota-guards" not in await running.store.resources("acme", "short")

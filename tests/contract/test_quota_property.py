@@ -63,7 +63,7 @@ class Chaos:
                 if "/pods/" in target:
                     target, change = (
                         f"{target}/status",
-                        {"status": {"phase": self.chance.choice(["Failed", "Running"])}},
+                        {"status": {"phase": self.chance.choice(["Failed", "Succeeded"])}},
                     )
                 return (await self.api.patch(target, change)).status
             case _ if self.mine:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from polder.apiserver.quota_recount import Recount
+import orjson
+
+from polder.apiserver.quota_recount import Recount, usage_key
+from polder.store.protocol import Delete
 from tests.contract.conftest import Api
 from tests.contract.test_quota import NS, pod, quota
 
@@ -20,10 +23,6 @@ async def limited(admin: Api, **hard: str) -> Api:
 
 async def usage(running: Any) -> dict[str, str]:
     """What the usage's row says; counted anew it must say the same."""
-    import orjson
-
-    from polder.apiserver.quota_recount import usage_key
-
     before = orjson.loads((await running.store.get(usage_key("acme"))).value)["used"]
     await Recount(running.store).tenant("acme")
     after = orjson.loads((await running.store.get(usage_key("acme"))).value)["used"]
@@ -94,3 +93,16 @@ async def test_both_quotas_are_charged_and_the_tenant_changes_only_its_own(runni
     assert (await usage(running))["pods"] == "2"
     unknown = await admin.patch(f"{TENANTS}/acme", {"spec": {"quota": {"hard": {"sheep": "1"}}}})
     assert unknown.status == 422 and "spec.quota.hard[sheep]" in unknown.json["message"], unknown.json
+
+
+async def test_a_tenant_that_was_written_past_the_server_is_limited_as_soon_as_it_is_counted(
+    running: Any, admin: Api
+) -> None:
+    """A restored one, for example."""
+    api = await limited(admin, secrets="1")
+    await running.store.commit([Delete(usage_key("acme"))])
+    assert (await api.post(f"{NS}/secrets", {"metadata": {"name": "one"}})).status == 201
+    counted = await running.component().post("/tenants/acme/polder/v1/recount", {})
+    assert counted.status == 200
+    assert await usage(running) == {"secrets": "1"}
+    assert (await api.post(f"{NS}/secrets", {"metadata": {"name": "two"}})).status == 403
