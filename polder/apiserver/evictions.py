@@ -86,18 +86,19 @@ def check_budget(budget: Raw) -> None:
     if allowed:
         return
     condition = _condition(budget, "DisruptionAllowed")
-    why, reason = (
-        (condition.get("message"), condition.get("reason")) if condition.get("status") == "False" else ("", "")
-    )
+    denies = condition.get("status") == "False"
+    message, reason = _text(condition, "message", said=denies), _text(condition, "reason", said=denies)
     current, desired = status.get("currentHealthy", 0), status.get("desiredHealthy", 0)
-    if why and reason == "SyncFailed":
-        message = f"The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}"
-    elif current <= desired:
-        message = f"The disruption budget {name} needs {desired} healthy pods and has {current} currently"
-    else:
-        message = f"The disruption budget {name} does not allow evicting pods currently"
-        message += f" ({reason}): {why}" if why else ""
-    raise _refused(message)
+    plain = f"The disruption budget {name} does not allow evicting pods currently"
+    if message and reason == "SyncFailed":
+        raise _refused(f"{plain} because it failed sync: {message}")
+    if current <= desired:
+        raise _refused(f"The disruption budget {name} needs {desired} healthy pods and has {current} currently")
+    raise _refused(f"{plain} ({reason}): {message}" if message else plain)
+
+
+def _text(condition: Raw, key: str, *, said: bool) -> str:
+    return str(condition.get(key) or "") if said else ""
 
 
 def spent(budget: Raw, pod: str, now: datetime) -> Raw:
