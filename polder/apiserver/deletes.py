@@ -6,7 +6,7 @@ Source: apimachinery's registry store (rest.BeforeDelete, deletionFinalizersForG
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from polder.apiserver import objectmeta
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.admit import KEPT
 from polder.apiserver.answers import json_answer, success
+from polder.apiserver.audit import notes_of
 from polder.apiserver.body import media_type
 from polder.apiserver.catalog import Resource
 from polder.apiserver.delete_options import DeleteOptions, read_options
@@ -50,15 +51,17 @@ _JOBS_WARNING: Final = (
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """Who deletes, in which tenant."""
+    """Who deletes, in which tenant; what admission notes for the audit and warns of."""
 
     who: Identity
     tenant: TenantName
+    notes: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @staticmethod
     def of(call: Call) -> By:
         """The caller."""
-        return By(call.who, call.info.tenant)
+        return By(call.who, call.info.tenant, notes_of(call.request))
 
 
 ANSWERED_WHOLE: Final = frozenset({
@@ -88,8 +91,10 @@ class Deleter:
         current = await self.writer.store.get(key)
         if current is None:
             raise not_found(resource.kind, key.name)
-        entry, gone = await self.remove(By.of(call), resource, current, options)
+        by = By.of(call)
+        entry, gone = await self.remove(by, resource, current, options)
         warnings = (_JOBS_WARNING,) if resource.kind.resource == "jobs.batch" and not options.policy else ()
+        warnings = (*warnings, *by.warnings)
         if gone and resource.kind.resource not in ANSWERED_WHOLE:
             return json_answer(orjson.dumps(success(_details(resource, decode(entry.value, 0)))), warnings=warnings)
         body = renderer.one(await resource.served(entry), self.writer.clock.now())
@@ -106,11 +111,12 @@ class Deleter:
         found = await self.reader.find(prefix, window_of(call, prefix), selection, renderer)
         removed = []
         refusals: list[ApiError] = []
+        by = By.of(call)
         for entry in found.entries:
             if (entry.key.resource, entry.key.namespace, entry.key.name) in KEPT:
                 continue  # upstream makes it anew at once
             try:
-                gone, _ = await self.remove(By.of(call), resource, entry, options)
+                gone, _ = await self.remove(by, resource, entry, options)
                 removed.append(await resource.served(gone))
             except ApiError as refused:
                 if not refused.is_not_found:
@@ -118,7 +124,8 @@ class Deleter:
         if refusals:
             raise refusals[0]
         meta = ListMeta(await self.writer.store.revision(), found.token, found.remaining)
-        return json_answer(renderer.many(removed, meta, self.writer.clock.now()), media=renderer.accepted.media)
+        body = renderer.many(removed, meta, self.writer.clock.now())
+        return json_answer(body, media=renderer.accepted.media, warnings=tuple(dict.fromkeys(by.warnings)))
 
     async def _options(self, call: Call) -> DeleteOptions:
         return read_options(await self.writer.body(call), media_type(call.request), call.query)
@@ -151,7 +158,7 @@ class Deleter:
         _check_preconditions(resource, old, options)
         context = AdmissionContext(
             by.who, by.tenant, "delete", resource, key.namespace, key.name, "", None, old, bool(options.dry_run),
-            options=options.shown(),
+            by.warnings, options=options.shown(), audit=by.notes,
         )  # fmt: skip
         await self.writer.chain.look(context)
         stands = decode(current.value, current.revision) if resource.custom is None else await resource.stored(old)

@@ -14,6 +14,7 @@ from tests.contract.conftest import Api
 from tests.contract.hooked import (
     GROUP,
     MAPS,
+    RULE,
     Site,
     allow,
     config_map,
@@ -220,3 +221,14 @@ async def test_bindings_evictions_and_scales_are_asked_about_as_what_they_are(ad
     request = hooks.asked[-1][1]["request"]
     assert (request["operation"], request["kind"]["kind"]) == ("UPDATE", "Scale")
     assert request["object"]["spec"]["replicas"] == 3
+
+
+async def test_a_deletion_carries_the_warnings_too(admin: Api, hooks: Site) -> None:
+    hooks.paths["/"] = allow(warnings=["gone for good"])
+    await register(
+        admin, "Validating", "v", hook("v.example.com", hooks.url(), rules=[{**RULE, "operations": ["DELETE"]}])
+    )
+    for name in ("m1", "m2"):
+        assert (await admin.post(MAPS, config_map(name))).status == 201
+    assert (await admin.delete(f"{MAPS}/m1")).headers["Warning"] == '299 - "gone for good"'
+    assert (await admin.delete(MAPS)).headers.getall("Warning") == ['299 - "gone for good"']
