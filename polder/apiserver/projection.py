@@ -30,7 +30,7 @@ from polder.apiserver.builtin import (
 )
 from polder.apiserver.builtin_apis import API_SERVICES
 from polder.apiserver.projection_classes import SHARED_CLASSES, project_class
-from polder.apiserver.projection_nodes import is_overlay, overlaid, overlay_of, project_node
+from polder.apiserver.projection_nodes import is_overlay, overlaid, overlay_node, overlay_of, project_node
 from polder.base.ids import ROOT, TenantName
 from polder.store.protocol import (
     EVERYTHING,
@@ -159,11 +159,10 @@ class Projected:
         return _page(found, revision, limit, 0 if horizon is None else own.remaining)
 
     async def _list_rows(self, prefix: Prefix, limit: int, after: Key | None, revision: int | None) -> Page:
-        """Over all tenants: only what was written, and of nodes the platform's."""
-        if prefix.resource == NODES:
-            return await self._store.list(replace(prefix, tenant=ROOT), limit=limit, after=after, revision=revision)
+        """Over all tenants: only what was written, and of nodes the platform's, and what tenants put on them."""
         page = await self._store.list(prefix, limit=limit, after=after, revision=revision)
-        return replace(page, entries=[e for e in page.entries if not is_hidden(e.value)])
+        seen = [(e, _in_all(e.key, e.value)) for e in page.entries]
+        return replace(page, entries=[Entry(e.key, value, e.revision) for e, value in seen if value is not None])
 
     async def _shared(self, prefix: Prefix, limit: int, after: Key | None, revision: int) -> Page | None:
         """Root's part of a list, under the tenant's keys."""
@@ -250,8 +249,12 @@ class Projected:
             async for batch in changes:
                 shown: list[Change] = []
                 for change in batch.changes:
-                    if prefix.tenant is None:
+                    if prefix == EVERYTHING:
                         shown += _row_change(change)
+                    elif prefix.tenant is None:
+                        was, now = _in_all(change.key, change.previous), _in_all(change.key, change.value)
+                        now = None if change.type is ChangeType.DELETE else now
+                        shown += _step(change.key, was, now, change.revision)
                     elif change.key.tenant in {prefix.tenant, ROOT}:
                         shown += await self._change(prefix.tenant, change)
                 yield Batch(shown, batch.revision)
@@ -319,8 +322,17 @@ def _step(key: Key, was: bytes | None, now: bytes | None, revision: int) -> list
     return [Change(ChangeType.PUT, key, now, was, revision)]
 
 
+def _in_all(key: Key, value: bytes | None) -> bytes | None:
+    """What a row is in the view over all tenants; None for nothing. A tenant's own nodes are its own matter."""
+    if value is None or is_tombstone(value):
+        return None
+    if is_overlay(value):
+        return overlay_node(key.name, value)
+    return value if key.resource != NODES or key.tenant == ROOT else None
+
+
 def _row_change(change: Change) -> list[Change]:
-    """A change in the view over all tenants, where only rows that are objects show, and of nodes the platform's."""
+    """A change among those of the whole store, where only rows that are objects show, and of nodes the platform's."""
     if change.key.resource not in LAYERED:
         return [change]
     if change.key.resource == NODES and change.key.tenant != ROOT:

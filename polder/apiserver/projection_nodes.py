@@ -85,6 +85,14 @@ def overlay_of(base: bytes, wanted: bytes) -> bytes:
         put.values()) else _OVERLAY[:-1] + b"}"  # fmt: skip
 
 
+def overlay_node(name: str, row: bytes) -> bytes:
+    """An overlay alone, as the view over all tenants shows it: a Node that has nothing but what the tenant put on it."""
+    put = orjson.loads(row)
+    meta = {"name": name, "labels": put.get("labels") or {}, "annotations": put.get("annotations") or {}}
+    spec = {key: put[key] for key in ("taints", "unschedulable") if put.get(key)}
+    return encode({"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": spec})
+
+
 @lru_cache(maxsize=1024)
 def overlaid(base: bytes, row: bytes) -> bytes:
     """A projected node with a tenant's overlay."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from polder.api.core import Node, Taint
+from polder.base.ids import TenantName
 from polder.scheduler.demand import Amounts, Demand, amounts
 
 
@@ -20,6 +21,32 @@ class NodeFacts:
     unschedulable: bool
     ready: bool
     allocatable: Amounts
+    own_taints: tuple[Taint, ...] = ()
+    """Those of ``taints`` that the pod's tenant itself put on the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What a tenant put on a node, for its own pods."""
+
+    labels: dict[str, str]
+    taints: tuple[Taint, ...]
+    unschedulable: bool
+
+    def on(self, facts: NodeFacts) -> NodeFacts:
+        """The node as the tenant's pods find it."""
+        return replace(
+            facts,
+            labels={**facts.labels, **self.labels},
+            taints=(*facts.taints, *self.taints),
+            unschedulable=facts.unschedulable or self.unschedulable,
+            own_taints=self.taints,
+        )
+
+
+def overlay_of(node: Node) -> Overlay:
+    """The overlay that a Node in the view over all tenants, of a tenant, stands for."""
+    return Overlay(node.metadata.labels or {}, tuple(node.spec.taints or ()), node.spec.unschedulable)
 
 
 def facts_of(node: Node) -> NodeFacts:
@@ -75,6 +102,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self._facts: dict[str, NodeFacts] = {}
+        self._overlays: dict[TenantName, dict[str, Overlay]] = {}
         self._usage: dict[str, Usage] = {}
         self._placed: dict[str, Placement] = {}
         self.changes = 0
@@ -87,6 +115,26 @@ class Cluster:
         """All nodes with what is on them."""
         for name, facts in self._facts.items():
             yield facts, self.usage(name)
+
+    def seen_by(self, tenant: TenantName) -> Iterator[tuple[NodeFacts, Usage]]:
+        """The same, with what the tenant put on them."""
+        overlays = self._overlays.get(tenant)
+        if not overlays:
+            yield from self
+            return
+        for facts, usage in self:
+            overlay = overlays.get(facts.name)
+            yield (overlay.on(facts) if overlay else facts), usage
+
+    def set_overlay(self, tenant: TenantName, node: str, overlay: Overlay | None) -> None:
+        """What a tenant put on a node came, changed or (None) went."""
+        known = self._overlays.setdefault(tenant, {})
+        known.pop(node, None)
+        if overlay is not None:
+            known[node] = overlay
+        if not known:
+            del self._overlays[tenant]
+        self.changes += 1
 
     def usage(self, node: str) -> Usage:
         """What is on a node, known or not (pods may be seen before their node)."""

@@ -39,7 +39,7 @@ def decide(demand: Demand, cluster: Cluster) -> Decision:
         return Decision(message=NO_NODES)
     fitting: list[tuple[NodeFacts, Usage]] = []
     reasons: Counter[str] = Counter()
-    for facts, usage in cluster:
+    for facts, usage in cluster.seen_by(demand.ref.tenant):
         against = refusals(demand, facts, usage)
         if against:
             reasons.update(against)
@@ -62,7 +62,7 @@ def refusals(demand: Demand, node: NodeFacts, usage: Usage) -> list[str]:
         return [UNSCHEDULABLE]
     taint = first_untolerated(demand, node)
     if taint is not None:
-        return [_tainted(demand, taint)]
+        return [_tainted(demand, node, taint)]
     # Root's own pods may tolerate a node that is not ready (they make it ready); tenants' pods never get there.
     if not node.ready and not (demand.ref.tenant == ROOT and _tolerates_unready(demand)):
         return [NOT_READY]
@@ -110,9 +110,9 @@ def _tolerates_unready(demand: Demand) -> bool:
     return tolerates(demand.tolerations, Taint(key="node.kubernetes.io/not-ready", effect="NoSchedule"))
 
 
-def _tainted(demand: Demand, taint: Taint) -> str:
+def _tainted(demand: Demand, node: NodeFacts, taint: Taint) -> str:
     """Upstream's words where the taint is nobody's secret; a platform's own taint may name another tenant."""
-    if demand.ref.tenant == ROOT or taint.key.startswith(WELL_KNOWN_TAINTS):
+    if demand.ref.tenant == ROOT or taint in node.own_taints or taint.key.startswith(WELL_KNOWN_TAINTS):
         return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
     return TAINTED
 

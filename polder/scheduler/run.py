@@ -18,7 +18,7 @@ from polder.client.events import Recorder
 from polder.client.informer import Informer
 from polder.loop.wait import wait_set
 from polder.scheduler.backlog import Backlog
-from polder.scheduler.cluster import Cluster, facts_of
+from polder.scheduler.cluster import Cluster, facts_of, overlay_of
 from polder.scheduler.core import Decision, decide
 from polder.scheduler.demand import DEFAULT_SCHEDULER, Demand, demand_of, is_pending, is_terminal
 from polder.scheduler.settings import SchedulerSettings
@@ -40,7 +40,7 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(settings.parallel)
         self._recorder = Recorder(client, DEFAULT_SCHEDULER, settings.clock)
-        self._nodes = Informer(client, Node, ROOT)
+        self._nodes = Informer(client, Node)
         self._pods = Informer(client, Pod)
         self._nodes.on_change(self._on_node)
         self._pods.on_change(self._on_pod)
@@ -57,7 +57,10 @@ class Scheduler:
                 await self._rest()
 
     def _on_node(self, ref: Ref, _old: Node | None, new: Node | None) -> None:
-        if new is None:
+        """Root's nodes are the nodes; a tenant's is what the tenant put on one of them."""
+        if ref.tenant != ROOT:
+            self._cluster.set_overlay(ref.tenant, ref.name, overlay_of(new) if new is not None else None)
+        elif new is None:
             self._cluster.remove_node(ref.name)
         else:
             try:

@@ -1,5 +1,7 @@
 from polder.api.core import Taint
 from polder.api.podspec import Container, ContainerPort, Toleration
+from polder.base.ids import TenantName
+from polder.scheduler.cluster import overlay_of
 from polder.scheduler.core import decide, tolerates
 from tests.unit.scheduler.make import cluster, container, demand, node
 
@@ -145,3 +147,27 @@ def test_pods_may_be_seen_before_their_node():
     state.remove_node("one")
     state.remove_pod("acme-a")
     assert len(state) == 0
+
+
+def test_what_a_tenant_put_on_a_node_counts_for_its_own_pods() -> None:
+    acme, globex = TenantName("acme"), TenantName("globex")
+    made = cluster(node("n1", labels={"rack": "7"}), node("n2"))
+    taint = Taint(key="mine", value="x", effect="NoSchedule")
+    made.set_overlay(acme, "n1", overlay_of(node("n1", labels={"disk": "ssd", "rack": "mine"}, taints=[taint])))
+    made.set_overlay(acme, "gone", overlay_of(node("gone")))
+    assert decide(demand(tenant="acme"), made).node == "n2"
+    assert decide(demand(tenant="acme", node_selector={"disk": "ssd"}), made).message == (
+        "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, "
+        "1 node(s) had untolerated taint {mine: x}."
+    )
+    tolerations = [Toleration(key="mine", operator="Exists")]
+    for selector in ({"disk": "ssd"}, {"rack": "mine"}):
+        assert decide(demand(tenant="acme", node_selector=selector, tolerations=tolerations), made).node == "n1"
+    assert decide(demand(tenant="globex", node_selector={"rack": "7"}), made).node == "n1"
+    assert not decide(demand(tenant="globex", node_selector={"disk": "ssd"}), made).node
+    made.set_overlay(globex, "n1", overlay_of(node("n1", unschedulable=True)))
+    assert decide(demand(tenant="globex"), made).node == "n2"
+    before = made.changes
+    for tenant in (acme, globex):
+        made.set_overlay(tenant, "n1", None)
+    assert made.changes > before and decide(demand(tenant="globex", node_selector={"rack": "7"}), made).node == "n1"
