@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polder.api.core import Event, Node, Pod
-from polder.api.meta import TENANT_ANNOTATION
+from polder.api.meta import TENANT_ANNOTATION, ObjectMeta
 from polder.base.clock import SystemClock
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
@@ -178,6 +178,25 @@ async def test_room_that_a_finished_pod_leaves_is_used(client: CuttableClient) -
         assert await node_of(client, second) == ""
         await client.patch(Pod, first, {"status": {"phase": "Succeeded"}}, subresource="status")
         await until(lambda: node_of(client, second))
+
+
+async def test_a_tenants_taint_keeps_its_own_pods_off_and_nobody_elses(client: CuttableClient) -> None:
+    await add_node(client, "one")
+    for tenant in (ACME, GLOBEX):
+        await add_tenant(client, tenant)
+    mine, theirs = Ref(ACME, "default", "web"), Ref(GLOBEX, "default", "web")
+    taint = [{"key": "mine", "value": "x", "effect": "NoSchedule"}]
+    async with running_scheduler(client):
+        await client.patch(Node, Ref(ACME, "", "one"), {"spec": {"taints": taint}})
+        await client.create(ACME, Node(metadata=ObjectMeta(name="own")))
+        await asyncio.sleep(0.3)
+        await client.create(ACME, pod("web"))
+        await client.create(GLOBEX, pod("web"))
+        await until(lambda: node_of(client, theirs))
+        await asyncio.sleep(0.3)
+        assert await node_of(client, mine) == ""
+        await client.patch(Node, Ref(ACME, "", "one"), {"spec": {"taints": None}})
+        assert await until(lambda: node_of(client, mine)) == "one"
 
 
 async def test_what_a_tenant_is_told_names_no_node_and_no_other_tenant(client: CuttableClient) -> None:
