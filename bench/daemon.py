@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from polder.base.errors import PolderError
 from polder.client.client import Client
 from polder.main.cluster import Cluster
@@ -42,7 +44,8 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def prepare(cls) -> Server:
+    def prepare(cls, etcd: str = "") -> Server:
+        """With a file for its store, or with what stands at an etcd's endpoint."""
         state = Path(tempfile.mkdtemp(prefix="polder-bench", dir="/tmp"))
         port = free_port()
         cluster = Cluster(state=state, name="bench", subnet="127.0.0.0/24", port=port)
@@ -52,6 +55,9 @@ class Server:
         config.write_text(
             config.read_text().replace(f"- 127.0.0.1:{port}\n- 127.0.0.1:{port}\n", f"- 127.0.0.1:{port}\n")
         )
+        if etcd:
+            document = yaml.safe_load(config.read_text())
+            config.write_text(yaml.safe_dump({**document, "store": "", "etcd": {"endpoints": [etcd]}}))
         credentials.admin()
         return cls(state, credentials)
 
