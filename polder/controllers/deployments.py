@@ -20,6 +20,7 @@ from polder.api.workloads import Deployment, DeploymentStatus, ReplicaSet, Workl
 from polder.base.clock import Clock
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.client.events import Recorder
 from polder.client.informer import Informer
 from polder.controllers import deployments_pure as pure
 from polder.controllers.deployments_pure import Rollout
@@ -34,8 +35,9 @@ ENDED = ("Succeeded", "Failed")
 class DeploymentController:
     """Reconciles a Deployment; key: its reference."""
 
-    def __init__(self, client: Client, pods: Informer[Pod], clock: Clock) -> None:
+    def __init__(self, client: Client, pods: Informer[Pod], clock: Clock, recorder: Recorder | None = None) -> None:
         self._client = client
+        self._recorder = recorder
         self._pods = pods
         self._clock = clock
 
@@ -142,6 +144,7 @@ class DeploymentController:
             await self._refused(rollout, f'Failed to create new replica set "{name}": {error}')
             raise
         made = await self._client.get(ReplicaSet, Ref(at.tenant, at.namespace, name))
+        self._note(rollout, name, 0, made.spec.replicas)
         told = WorkloadCondition(
             type=pure.PROGRESSING, status="True", reason="NewReplicaSetCreated",
             message=f'Created new replica set "{name}"',
@@ -201,12 +204,19 @@ class DeploymentController:
             meta = {"uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version, "annotations": told}
             patch = {"metadata": meta, "spec": {"replicas": size}}
             changed[found.metadata.name] = await self._client.patch(ReplicaSet, ref_of(found), patch)
+            self._note(rollout, found.metadata.name, found.spec.replicas, size)
         new = rollout.new
         return replace(
             rollout,
             new=changed.get(new.metadata.name, new) if new is not None else None,
             old=tuple(changed.get(s.metadata.name, s) for s in rollout.old),
         )
+
+    def _note(self, rollout: Rollout, name: str, before: int, size: int) -> None:
+        if self._recorder is not None and size != before:
+            how = "up" if size > before else "down"
+            words = f"Scaled {how} replica set {name} from {before} to {size}"
+            self._recorder.event(rollout.deployment, "Normal", "ScalingReplicaSet", words)
 
     async def _clean(self, rollout: Rollout) -> None:
         """Deletes sets beyond the history that is kept."""

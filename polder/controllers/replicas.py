@@ -21,6 +21,7 @@ from polder.api.workloads import ReplicaSetStatus
 from polder.base.clock import Clock
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.client.events import Recorder
 from polder.client.informer import Informer
 from polder.controllers.batch import each
 from polder.controllers.reading import find
@@ -56,8 +57,11 @@ class _Written:
 class ReplicaController:
     """Reconciles the sets of one kind; key: the set's reference."""
 
-    def __init__(self, client: Client, kind: type[Owner], pods: Informer[Pod], clock: Clock) -> None:
+    def __init__(
+        self, client: Client, kind: type[Owner], pods: Informer[Pod], clock: Clock, recorder: Recorder | None = None
+    ) -> None:
         self._client = client
+        self._recorder = recorder
         self._type = kind
         self._kind = kind_of(kind)
         self._pods = pods
@@ -79,7 +83,7 @@ class ReplicaController:
         pods = [*claims.own, *claims.adopt]
         problem: ApiError | None = None
         if not wanted.going:
-            problem = await self._manage(ref, wanted, [pod for pod in pods if is_active(pod)])
+            problem = await self._manage(obj, wanted, [pod for pod in pods if is_active(pod)])
         short = len([pod for pod in pods if is_active(pod)]) < wanted.replicas
         outcome = Outcome("FailedCreate" if short else "FailedDelete", str(problem)) if problem else Outcome()
         status = status_of(obj, wanted, pods, outcome, self._clock.now())
@@ -102,44 +106,58 @@ class ReplicaController:
         del self._written[ref]
         return True
 
-    def _wrote(self, ref: Ref, body: bytes) -> None:
-        version = msgspec.json.decode(body, type=Object).metadata.resource_version
+    def _wrote(self, ref: Ref, made: Object) -> None:
+        version = made.metadata.resource_version
         written = self._written.setdefault(ref, _Written())
         written.revision = max(written.revision, int(version) if version.isdigit() else 0)
 
-    async def _manage(self, ref: Ref, wanted: SetOfPods, active: Sequence[Pod]) -> ApiError | None:
+    async def _manage(self, obj: Owner, wanted: SetOfPods, active: Sequence[Pod]) -> ApiError | None:
         """Makes or deletes pods; what was refused."""
         missing = wanted.replicas - len(active)
         if missing > 0:
-            return await self._create(ref, wanted, min(missing, BURST))
+            return await self._create(obj, wanted, min(missing, BURST))
         surplus = first_to_go(active, min(-missing, BURST))
         problems: list[ApiError] = []
-        await each([self._delete(ref, pod, problems) for pod in surplus])
+        await each([self._delete(obj, pod, problems) for pod in surplus])
+        if problems:
+            self._note(obj, "Warning", "FailedDelete", f"Error deleting: {problems[0]}")
         return problems[0] if problems else None
 
-    async def _create(self, ref: Ref, wanted: SetOfPods, count: int) -> ApiError | None:
+    def _note(self, obj: Owner, kind: str, reason: str, message: str) -> None:
+        if self._recorder is not None:
+            self._recorder.event(obj, kind, reason, message)
+
+    async def _create(self, obj: Owner, wanted: SetOfPods, count: int) -> ApiError | None:
         """In batches that double while all goes well, so that what is refused is refused a few times only."""
-        body, size = orjson.dumps(pod_of(wanted)), FIRST_BATCH
+        body, size, ref = orjson.dumps(pod_of(wanted)), FIRST_BATCH, ref_of(obj)
         path = f"/tenants/{quote(ref.tenant)}/api/v1/namespaces/{quote(ref.namespace)}/pods"
         while count > 0:
             now = min(size, count)
             problems: list[ApiError] = []
-            await each([self._create_one(ref, path, body, problems) for _ in range(now)])
+            await each([self._create_one(obj, path, body, problems) for _ in range(now)])
             if problems:
                 ending = any(c.get("reason") == TERMINATING for c in problems[0].details.get("causes") or ())
-                return None if ending else problems[0]
+                if ending:
+                    return None
+                self._note(obj, "Warning", "FailedCreate", f"Error creating: {problems[0]}")
+                return problems[0]
             count, size = count - now, size * 2
         return None
 
-    async def _create_one(self, ref: Ref, path: str, body: bytes, problems: list[ApiError]) -> None:
+    async def _create_one(self, obj: Owner, path: str, body: bytes, problems: list[ApiError]) -> None:
         try:
-            self._wrote(ref, await self._client.raw("POST", path, body))
+            made = msgspec.json.decode(await self._client.raw("POST", path, body), type=Object)
         except ApiError as refused:
             problems.append(refused)
+            return
+        self._wrote(ref_of(obj), made)
+        self._note(obj, "Normal", "SuccessfulCreate", f"Created pod: {made.metadata.name}")
 
-    async def _delete(self, ref: Ref, pod: Pod, problems: list[ApiError]) -> None:
+    async def _delete(self, obj: Owner, pod: Pod, problems: list[ApiError]) -> None:
+        ref = ref_of(obj)
         try:
             await self._client.delete(Pod, ref_of(pod), uid=pod.metadata.uid)
+            self._note(obj, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
         except ApiError as refused:
             if not (refused.is_not_found or refused.is_conflict):
                 problems.append(refused)

@@ -38,6 +38,8 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         WorkloadWiring(caches, runners).attach()
         policy = PolicyWiring(caches, runners)
         policy.attach()
+        for recorder in runners.recorders:
+            group.create_task(recorder.run())
         for runner in runners.all():
             group.create_task(runner.run())
         group.create_task(GarbageFeed(client, runners.garbage.add).run())

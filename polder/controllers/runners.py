@@ -8,6 +8,7 @@ from typing import Any
 from polder.api.workloads import ReplicaSet, ReplicationController
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.client.events import Recorder
 from polder.controllers.account_tokens import AccountTokenController
 from polder.controllers.aggregation import AggregationController
 from polder.controllers.bootstrap_tokens import BootstrapTokenController
@@ -73,11 +74,14 @@ class Runners:
         clock = settings.clock
         behind = EndpointsController(client, caches.pods_with)
         self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 4)
-        sets = ReplicaController(client, ReplicaSet, caches.pods, clock)
+        self.recorders = [
+            Recorder(client, f"{name}-controller", clock) for name in ("replicaset", "replication", "deployment")
+        ]
+        sets = ReplicaController(client, ReplicaSet, caches.pods, clock, self.recorders[0])
         self.sets: Runner[Ref] = Runner("replica sets", sets.reconcile, 4)
-        controllers = ReplicaController(client, ReplicationController, caches.pods, clock)
+        controllers = ReplicaController(client, ReplicationController, caches.pods, clock, self.recorders[1])
         self.controllers: Runner[Ref] = Runner("replication controllers", controllers.reconcile, 2)
-        rolling = DeploymentController(client, caches.pods, clock)
+        rolling = DeploymentController(client, caches.pods, clock, self.recorders[2])
         self.deployments: Runner[Ref] = Runner("deployments", rolling.reconcile, 4)
 
     def _add_policies(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
