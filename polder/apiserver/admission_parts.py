@@ -16,6 +16,7 @@ from polder.apiserver.hooks import Parts
 from polder.apiserver.policies import KindOf, Policies
 from polder.apiserver.policies_cel import Cel, Compiled, ConditionsFailedError, compiled, conditions_hold, variables_of
 from polder.apiserver.policies_mutating import MutatingPolicies, compile_mutating
+from polder.apiserver.policies_types import Find, PolicyTypes
 from polder.apiserver.policies_validating import ValidatingPolicies, compile_validating
 from polder.apiserver.webhooks import Webhooks
 from polder.apiserver.webhooks_chain import RegisteredAdmission
@@ -51,7 +52,7 @@ def registered_admission(
     validating = Policies(store, rows, forms, kind_of, compile_validating, (VALIDATING_POLICIES, VALIDATING_BINDINGS))
     return RegisteredAdmission(
         rows, parts.tenancy, webhooks, MutatingPolicies(mutating, cel), ValidatingPolicies(validating, cel),
-        frozenset(plugins),
+        PolicyTypes(resources_by_path(custom), kind_of), frozenset(plugins),
     )  # fmt: skip
 
 
@@ -65,6 +66,16 @@ def kinds_by_name(custom: CrdRegistry) -> KindOf:
             return known
         wanted = (api_version, kind)
         return next((r for r in await custom.all(tenant) if (r.kind.api_version, r.kind.kind) == wanted), None)
+
+    return find
+
+
+def resources_by_path(custom: CrdRegistry) -> Find:
+    """Finds a tenant's resource by group, version and plural."""
+    built_in = {(kind.group, kind.version, kind.plural): Resource(kind) for kind in BUILT_IN}
+
+    async def find(tenant: TenantName, group: str, version: str, plural: str) -> Resource | None:
+        return built_in.get((group, version, plural)) or await custom.find(tenant, group, version, plural)
 
     return find
 

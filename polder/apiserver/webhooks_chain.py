@@ -15,9 +15,10 @@ from polder.apiserver.admission import AdmissionContext, Hook
 from polder.apiserver.admission_names import DEFAULT
 from polder.apiserver.hooks import Tenancy
 from polder.apiserver.policies_mutating import MutatingPolicies
+from polder.apiserver.policies_types import PolicyTypes
 from polder.apiserver.policies_validating import ValidatingPolicies
 from polder.apiserver.webhooks import Reinvocation, Webhooks, concerns_users
-from polder.apiserver.webhooks_index import EXEMPT, Registrations
+from polder.apiserver.webhooks_index import EXEMPT, VALIDATING_POLICIES, Registrations
 
 REQUEST_TIME = 34.0
 """Seconds that everything registered has for one write, as upstream's mutating requests."""
@@ -32,12 +33,15 @@ class RegisteredAdmission:
     webhooks: Webhooks
     mutating: MutatingPolicies
     validating: ValidatingPolicies
+    types: PolicyTypes
     plugins: frozenset[str] = frozenset(DEFAULT)
 
     async def change(self, context: AdmissionContext, again: Sequence[Hook]) -> None:
         """See ``admission.Registered``."""
         if context.resource.kind.resource in EXEMPT and context.verb != "delete":
             self.registrations.expect(context.resource.kind.resource, context.tenant)
+            if context.resource.kind.resource == VALIDATING_POLICIES:
+                await self.types.note(context)
         if not await self._asked(context):
             return
         try:
