@@ -35,6 +35,8 @@ DISCOVERY: Final = (
 )  # fmt: skip
 """What a tenant's API has besides resources; all other paths tell of the whole server."""
 STREAM_PATH: Final = "/polder/v1/stream"
+OWN_PATHS: Final = "/polder/"
+"""Polder's own questions, backups among them, which are about every tenant: for the platform, whatever else is granted."""
 CERTIFICATES_PATH: Final = "/polder/v1/certificates"
 NEVER: Final = frozenset({"pods/binding", "networks.polder.dev/status"})
 """Written by Polder alone: which node a pod is on, and which VXLAN identifier a network has."""
@@ -165,7 +167,7 @@ class Authorizer:
                 return Decision(False, True, "the view over all tenants is for reading; name a tenant")
             return _ALLOWED
         if not what.is_resource:
-            if what.tenant != ROOT and not _is_tenants(what.path):
+            if what.path.startswith(OWN_PATHS) or (what.tenant != ROOT and not _is_tenants(what.path)):
                 return _DENIED
         elif _writes(what):
             resource = resource_of(what)

@@ -13,7 +13,10 @@ ACME, GLOBEX = TenantName("acme"), TenantName("globex")
 ADMIN = Identity("root-admin", Role.PLATFORM_ADMIN)
 TENANT_ADMIN = Identity("admin", Role.TENANT_ADMIN, ACME)
 ACCOUNT = Identity(
-    "system:serviceaccount:default:default", Role.SERVICE_ACCOUNT, ACME, ("system:serviceaccounts", "system:authenticated")
+    "system:serviceaccount:default:default",
+    Role.SERVICE_ACCOUNT,
+    ACME,
+    ("system:serviceaccounts", "system:authenticated"),
 )
 COMPONENT = Identity("system:polder:scheduler", Role.COMPONENT)
 NODE = Identity("system:node:n1", Role.NODE, node="n1")
@@ -95,7 +98,9 @@ async def test_a_tenant_admin_does_everything_at_home_but_what_polder_writes(wor
             assert await may(world, TENANT_ADMIN, ask(ACME, verb, resource, group))
         for resource in ("routers", "ports", "addresses", "tenants", "segments"):
             assert await may(world, TENANT_ADMIN, ask(ACME, verb, resource, "polder.dev")) == (verb in READS)
-        assert await may(world, TENANT_ADMIN, ask(ACME, verb, "nodes")), "its own are inert, on others it puts an overlay"
+        assert await may(world, TENANT_ADMIN, ask(ACME, verb, "nodes")), (
+            "its own are inert, on others it puts an overlay"
+        )
         for tenant in (ROOT, GLOBEX, EVERY_TENANT):
             assert not await may(world, TENANT_ADMIN, ask(tenant, verb, "pods"))
     status = ask(ACME, "patch", "networks", "polder.dev", name="default", subresource="status")
@@ -107,12 +112,27 @@ async def test_a_tenant_admin_does_everything_at_home_but_what_polder_writes(wor
     assert not await may(world, TENANT_ADMIN, RequestInfo(ACME, "get", "/polder/v1/stream"))
 
 
+async def test_roots_cluster_admin_is_not_the_platform(world):
+    """Backups and Polder's own questions are about every tenant."""
+    masters = Identity("root-user", Role.USER, ROOT, ("system:masters",))
+    assert await may(world, masters, ask(ROOT, "delete", "secrets"))
+    assert await may(world, masters, RequestInfo(ROOT, "get", "/metrics"))
+    for path in ("/polder/v1/backup", "/polder/v1/restore", "/polder/v1/dependents", "/polder/v1/stream"):
+        for verb in ("get", "post"):
+            assert not await may(world, masters, RequestInfo(ROOT, verb, path))
+    assert await may(world, ADMIN, RequestInfo(ROOT, "get", "/polder/v1/backup"))
+    for tenant in (ACME, GLOBEX, EVERY_TENANT):
+        assert not await may(world, masters, ask(tenant, "get", "pods"))
+
+
 async def test_a_service_account_may_what_every_authenticated_user_may_and_no_more(world):
     for verb in VERBS:
         for resource in ("pods", "secrets", "nodes", "configmaps"):
             assert not await may(world, ACCOUNT, ask(ACME, verb, resource))
         assert not await may(world, ACCOUNT, ask(GLOBEX, verb, "pods"))
-    assert await may(world, ACCOUNT, ask(ACME, "create", "selfsubjectaccessreviews", "authorization.k8s.io", namespace=""))
+    assert await may(
+        world, ACCOUNT, ask(ACME, "create", "selfsubjectaccessreviews", "authorization.k8s.io", namespace="")
+    )
     for path in ("/api", "/apis/apps/v1", "/openapi/v3", "/version", "/openid/v1/jwks"):
         assert await may(world, ACCOUNT, RequestInfo(ACME, "get", path))
     for path in ("/metrics", "/polder/v1/stream", "/nonsense"):
