@@ -35,7 +35,7 @@ from polder.apiserver.policies_cel import (
     variables_of,
 )
 from polder.apiserver.policies_validating import compile_conditions, prepare
-from polder.apiserver.webhooks import KEPT_FIELDS, Reinvocation, dumped
+from polder.apiserver.webhooks import KEPT_FIELDS, Reinvocation, dumped, keep_owners
 
 _OBJECT = struct("Object")
 _JSON_PATCHES = list_of(struct("JSONPatch"))
@@ -146,6 +146,7 @@ class MutatingPolicies:
         meta = changed.get("metadata")
         if not isinstance(meta, dict) or any(meta.get(k) != live["metadata"].get(k) for k in KEPT_FIELDS):
             raise MutationFailedError(f"a mutation may not change any of metadata.{', '.join(KEPT_FIELDS)}")
+        keep_owners(meta, live["metadata"])
         changed |= {"apiVersion": live["apiVersion"], "kind": live["kind"]}
         try:
             await self._policies.forms.take(context, changed, invocation.kind)

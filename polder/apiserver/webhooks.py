@@ -138,6 +138,13 @@ def dumped(obj: Raw | None) -> bytes:
     return orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)
 
 
+def keep_owners(meta: Raw, before: Raw) -> None:
+    """Who owns which fields is not admission's to say."""
+    meta.pop("managedFields", None)
+    if before.get("managedFields") is not None:
+        meta["managedFields"] = before["managedFields"]
+
+
 def hooks_of(found: Sequence[Found]) -> list[Hook]:
     """The webhooks in their order: configurations by name, then as listed."""
     return [
@@ -259,6 +266,7 @@ class Webhooks:
             meta = changed.get("metadata")
             if not isinstance(meta, dict):
                 raise bad_request("metadata is missing")
+            keep_owners(meta, shown["metadata"])
             for key, value in kept.items():
                 if meta.get(key) != value:
                     raise bad_request(f"metadata.{key} may not be changed")
