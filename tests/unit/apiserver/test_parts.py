@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from polder.api import strategies
 from polder.api.errors import ApiError
-from polder.api.kinds import BUILT_IN
+from polder.api.kinds import BUILT_IN, built_in
 from polder.api.selectors import parse_fields, parse_labels
 from polder.apiserver import objectmeta
 from polder.apiserver.catalog import Resource
@@ -140,10 +141,22 @@ def test_generation_counts_what_is_wanted() -> None:
            "spec": {"a": 1}, "status": {"phase": "Running"}}  # fmt: skip
     new = {**old, "metadata": {"name": "p", "labels": {"a": "b"}}, "status": {"phase": "Failed"}}
     objectmeta.carry_over(PODS, new, old)
-    assert new["metadata"]["generation"] == 4 and new["status"] == {"phase": "Running"}
+    strategies.prepare(PODS.kind, new, old)
+    assert new["metadata"]["generation"] == 4 and new["status"]["phase"] == "Running"
     changed = {**old, "metadata": {"name": "p"}, "spec": {"a": 2}}
     objectmeta.carry_over(PODS, changed, old)
+    strategies.prepare(PODS.kind, changed, old)
     assert changed["metadata"]["generation"] == 5
+
+
+def test_a_write_of_the_status_counts_no_generation() -> None:
+    deployment = built_in("apps/v1", "deployments")
+    old = {"metadata": {"name": "d", "generation": 4}, "spec": {"a": 1}}
+    new = {**old, "metadata": {**old["metadata"], "annotations": {"a": "b"}}}
+    strategies.prepare(deployment, new, old, counts=False)
+    assert new["metadata"]["generation"] == 4
+    strategies.prepare(deployment, new, old)
+    assert new["metadata"]["generation"] == 5
 
 
 def test_tables_say_how_old() -> None:
