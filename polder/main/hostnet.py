@@ -65,6 +65,12 @@ def other_clusters(state: Path) -> list[Record]:
     return [record for record in records if record is not None and record.running]
 
 
+def ensure_no_link(name: str) -> None:
+    """Deletes a link of the host, if it is there. One whose namespace ends may go by itself meanwhile. Raises HostError."""
+    if not succeeds("ip", "link", "del", name) and succeeds("ip", "link", "show", name):
+        run("ip", "link", "del", name)
+
+
 @dataclass(frozen=True, slots=True)
 class HostNetwork:
     """Makes and removes the underlay. Every step is idempotent."""
@@ -128,8 +134,7 @@ table inet {table} {{
             netns.touch()
             run("unshare", f"--net={netns}", "true")
         if not succeeds(*inside(netns, "ip", "link", "show", link)):
-            if succeeds("ip", "link", "show", host_link):
-                run("ip", "link", "del", host_link)
+            ensure_no_link(host_link)
             run("ip", "link", "add", host_link, "type", "veth", "peer", "name", link, "netns", str(netns))
         run("ip", "link", "set", host_link, "master", self.cluster.bridge, "up")
         run(*inside(netns, "ip", "addr", "replace", f"{address}/24", "dev", link))
@@ -138,16 +143,14 @@ table inet {table} {{
 
     def remove_namespace(self, netns: Path, host_link: str) -> None:
         """Takes the link and the namespace's file away; the namespace goes with its last process."""
-        if succeeds("ip", "link", "show", host_link):
-            run("ip", "link", "del", host_link)
+        ensure_no_link(host_link)
         if succeeds("mountpoint", "-q", str(netns)):
             run("umount", str(netns))
         netns.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Undoes `ensure`."""
-        if succeeds("ip", "link", "show", self.cluster.bridge):
-            run("ip", "link", "del", self.cluster.bridge)
+        ensure_no_link(self.cluster.bridge)
         if succeeds("nft", "list", "table", "inet", self._table):
             run("nft", "delete", "table", "inet", self._table)
         record = read_record(self.cluster.record)

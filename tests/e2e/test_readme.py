@@ -27,7 +27,9 @@ def test_the_session_in_the_readme_works(tmp_path: Path) -> None:
     script = script.replace("/var/lib/polder", str(cluster.state)).replace("make up", f".venv/bin/{up}")
     # `! command` does not end a script under -e, so each refusal is asked for by name.
     script = re.sub(r"^! (.*)$", r"if \1; then exit 9; fi", script, flags=re.MULTILINE)
-    script = script.replace("acme.kubeconfig", f"{tmp_path}/acme").replace("globex.kubeconfig", f"{tmp_path}/globex")
+    for name in ("acme", "globex", "jane"):
+        script = script.replace(f"{name}.kubeconfig", f"{tmp_path}/{name}")
+    script = script.replace("https://127.0.0.1:6443", f"https://127.0.0.1:{cluster.port}")
     environment = {**os.environ, "POLDER_STATE": str(cluster.state)}
     try:
         done = subprocess.run(
@@ -42,6 +44,7 @@ def test_the_session_in_the_readme_works(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         assert "Ready" in done.stdout
         assert 'tenants.polder.dev "nobody" is forbidden' in done.stderr
+        assert 'tenants.polder.dev "globex" is forbidden: User "jane"' in done.stderr
         assert (snapshot(cluster.name), snapshot(str(cluster.state))) == before
     finally:
         cluster.down("--wipe")

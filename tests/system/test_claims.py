@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from polder.main import hostnet
 from polder.main.claims import check_free
 from polder.main.cluster import Cluster
 from polder.main.hostnet import FORWARD, HostNetwork, Record, write_record
-from polder.system.commands import run
+from polder.system.commands import run, succeeds
 from polder.system.net.netns import Netns, ensure_netns, open_netns, remove_netns, run_inside
 
 NAME = f"c{os.getpid()}"
@@ -127,3 +128,14 @@ def test_the_last_cluster_restores_what_the_first_one_found(
         assert written == [(FORWARD, "1"), (FORWARD, "1"), (FORWARD, "0")]
 
     run_inside(machine, play)
+
+
+def test_a_link_that_goes_by_itself_meanwhile_is_no_failure() -> None:
+    """As when the namespace of the other end ends while `down` looks: here two take the same link away."""
+    name = f"g{os.getpid()}"
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            run("ip", "link", "add", name, "type", "bridge")
+            for done in [pool.submit(hostnet.ensure_no_link, name) for _ in range(4)]:
+                done.result()
+            assert not succeeds("ip", "link", "show", name)
