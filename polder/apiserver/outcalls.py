@@ -9,6 +9,7 @@ webhooks hold up nobody else's.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -117,7 +118,8 @@ class Outcalls:
                 if attempt:
                     raise OutcallError(f'Post "{place.url}": EOF') from error
             except (aiohttp.ClientError, OSError) as error:
-                raise OutcallError(f'Post "{place.url}": {said(error)}') from error
+                if attempt or not was_dead(error):
+                    raise OutcallError(f'Post "{place.url}": {said(error)}') from error
         raise AssertionError("unreachable")
 
     @asynccontextmanager
@@ -301,6 +303,11 @@ def _refusal(status: int, body: bytes) -> str:
     if 300 <= status < 400:
         return f"the server answered with a redirect (status {status}), which is not followed"
     return f"the server could not handle the request (status {status})"
+
+
+def was_dead(error: BaseException) -> bool:
+    """Whether a connection that was kept had ended before the call began."""
+    return isinstance(error, OSError) and error.errno in {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN}
 
 
 def said(error: BaseException) -> str:

@@ -2,9 +2,9 @@
 
 Whom a tenant's webhooks may hold up: everybody who writes in the tenant, and nobody else. They are asked about the writes of
 users, accounts and Polder's controllers; of the latter with little patience, since a controller's worker serves other
-tenants too: a webhook that was too slow for one is taken as failed for a while. They are never asked about what keeps the
-platform going: the writes of nodes, the kinds that only Polder writes, its Leases and Events, anything of a tenant that is being
-deleted, and admission's own configuration.
+tenants too: after one that was too slow, the tenant's webhooks are taken as failed for a while. They are never asked
+about what keeps the platform going: the writes of nodes, the kinds that only Polder writes, its Leases and Events,
+anything of a tenant that is being deleted, and admission's own configuration.
 
 Source: apiserver's admission/plugin/webhook (mutating, validating, generic).
 """
@@ -46,6 +46,7 @@ from polder.apiserver.webhooks_match import (
 )
 from polder.apiserver.webhooks_review import ReviewError, Verdict, ask, refusal, request_of, verify
 from polder.base.clock import Clock
+from polder.base.ids import TenantName
 from polder.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,6 @@ TIMEOUT: Final = 10
 """Seconds that a webhook has where its configuration does not say."""
 COMPONENT_PATIENCE: Final = 3.0
 """Seconds that a webhook has for a write of Polder's own controllers and scheduler."""
-TIRED: Final = 10.0
-"""Seconds for which a webhook that was too slow for them is not asked by them again."""
-TIRED_LIMIT: Final = 1024
 AT_ONCE: Final = 8
 """Validating webhooks that are asked at a time about one write: each question holds the object twice."""
 TURN: Final = 64
@@ -159,6 +157,40 @@ async def _turn(number: int) -> None:
         await asyncio.sleep(0)
 
 
+class Patience:
+    """Of Polder's controllers with each tenant's webhooks: whose were too slow is not waited for, for longer each time, until
+    one answers again.
+    """
+
+    SHORTEST: Final = 10.0
+    LONGEST: Final = 300.0
+    """Seconds without asking."""
+    TENANTS: Final = 4096
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lost: OrderedDict[TenantName, tuple[float, float]] = OrderedDict()
+
+    def is_over(self, tenant: TenantName) -> bool:
+        """Whether the tenant's webhooks are not to be asked."""
+        return self._lost.get(tenant, (0.0, 0.0))[0] > self._clock.monotonic()
+
+    def lose(self, tenant: TenantName) -> None:
+        """One was too slow."""
+        now, known = self._clock.monotonic(), self._lost.pop(tenant, None)
+        if known is not None and known[0] > now:
+            self._lost[tenant] = known  # of several at the same time
+            return
+        pause = self.SHORTEST if known is None else min(2 * known[1], self.LONGEST)
+        self._lost[tenant] = now + pause, pause
+        while len(self._lost) > self.TENANTS:
+            self._lost.popitem(last=False)
+
+    def restore(self, tenant: TenantName) -> None:
+        """One answered in time."""
+        self._lost.pop(tenant, None)
+
+
 class _CallError(Exception):
     """A webhook gave no good answer; failurePolicy decides."""
 
@@ -176,7 +208,7 @@ class Webhooks:
         self._forms = forms
         self._conditions = conditions
         self._clock = clock
-        self._tired: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._patience = Patience(clock)
 
     async def change(self, context: AdmissionContext, round_: Reinvocation) -> None:
         """One round of the mutating webhooks, one after the other. Raises ApiError."""
@@ -301,28 +333,23 @@ class Webhooks:
 
     async def _asked(self, hook: Hook, context: AdmissionContext, kind: Kind, *, mutating: bool) -> Verdict:
         seconds = float(hook.raw.get("timeoutSeconds") or TIMEOUT)
-        mark = (context.tenant, hook.id)
         hurried = context.who.role is Role.COMPONENT
         if hurried:
             seconds = min(seconds, COMPONENT_PATIENCE)
-            if self._tired.get(mark, 0.0) > self._clock.monotonic():
-                raise _CallError("it was too slow for the platform's own writes a moment ago")
+            if self._patience.is_over(context.tenant):
+                raise _CallError("this tenant's webhooks were too slow for the platform's own writes a moment ago")
         obj = await self._forms.show(context, context.obj, kind) if context.subject is None else object_of(context)
         old = await self._forms.show(context, context.old, kind) if context.subject is None else None
         try:
             review = ask(request_of(context, kind, obj, old), hook.raw.get("admissionReviewVersions") or [])
             config = with_query(hook.raw.get("clientConfig") or {}, f"timeout={-int(-seconds // 1)}s")
             answer = await self._outcalls.post(context.tenant, config, review.body, seconds)
+            if hurried:
+                self._patience.restore(context.tenant)
             return verify(review, answer, mutating=mutating)
         except OutcallError as error:
             if hurried and error.timeout:
-                self._tire(mark)
+                self._patience.lose(context.tenant)
             raise _CallError(f"failed to call webhook: {error}") from error
         except ReviewError as error:
             raise _CallError(f"received invalid webhook response: {error}") from error
-
-    def _tire(self, mark: tuple[str, str]) -> None:
-        self._tired[mark] = self._clock.monotonic() + TIRED
-        self._tired.move_to_end(mark)
-        while len(self._tired) > TIRED_LIMIT:
-            self._tired.popitem(last=False)

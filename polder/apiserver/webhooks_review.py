@@ -24,6 +24,9 @@ GROUP: Final = "admission.k8s.io"
 VERSIONS: Final = ("v1", "v1beta1")
 WARNING_LIMIT: Final = 256
 """Characters of a warning; further ones are cut off."""
+WARNINGS: Final = 64
+"""Warnings, and annotations, of one answer; further ones are left out."""
+ANNOTATION_LIMIT: Final = 4096
 
 
 class ReviewError(Exception):
@@ -139,9 +142,18 @@ def verify(review: Review, answer: bytes, *, mutating: bool) -> Verdict:
         response.get("allowed") is True,
         result if isinstance(result, dict) else {},
         _patch_of(response) if mutating and response.get("patch") else None,
-        tuple(str(text)[:WARNING_LIMIT] for text in response.get("warnings") or []),
-        {str(key): str(value) for key, value in (response.get("auditAnnotations") or {}).items()},
+        _warnings(response.get("warnings")),
+        _annotations(response.get("auditAnnotations")),
     )
+
+
+def _warnings(said: Any) -> tuple[str, ...]:
+    return tuple(str(text)[:WARNING_LIMIT] for text in said[:WARNINGS]) if isinstance(said, list) else ()
+
+
+def _annotations(said: Any) -> dict[str, str]:
+    rows = list(said.items())[:WARNINGS] if isinstance(said, dict) else []
+    return {str(key)[:WARNING_LIMIT]: str(value)[:ANNOTATION_LIMIT] for key, value in rows}
 
 
 def _check_patch(response: Raw, *, mutating: bool, strict: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.contract.conftest import Api
+from tests.contract.conftest import Api, Kubectl
 from tests.contract.hooked import (
     GROUP,
     MAPS,
@@ -232,3 +233,31 @@ async def test_a_deletion_carries_the_warnings_too(admin: Api, hooks: Site) -> N
         assert (await admin.post(MAPS, config_map(name))).status == 201
     assert (await admin.delete(f"{MAPS}/m1")).headers["Warning"] == '299 - "gone for good"'
     assert (await admin.delete(MAPS)).headers.getall("Warning") == ['299 - "gone for good"']
+
+
+async def test_kubectl_shows_what_a_webhook_says(admin: Api, hooks: Site, kubectl: Kubectl) -> None:
+    hooks.paths["/"] = deny("not on a Friday", code=403)
+    hooks.paths["/warn"] = allow(warnings=["mind the gap"])
+    await register(
+        admin, "Validating", "v", hook("v.example.com", hooks.url(), objectSelector={"matchLabels": {"a": "b"}})
+    )
+    await register(admin, "Validating", "w", hook("w.example.com", hooks.url("/warn")))
+    labelled = {**config_map(), "metadata": {"name": "m", "namespace": "default", "labels": {"a": "b"}}}
+    said = await kubectl.refused("create", "-f", "-", stdin=json.dumps(labelled))
+    assert 'admission webhook "v.example.com" denied the request: not on a Friday' in said
+    plain = {**config_map(), "metadata": {"name": "m", "namespace": "default"}}
+    done = await kubectl.run("create", "-f", "-", stdin=json.dumps(plain))
+    assert (done.code, "Warning: mind the gap" in done.err) == (0, True), done
+
+
+async def test_a_connection_that_ended_meanwhile_costs_no_call(admin: Api, hooks: Site) -> None:
+    def once(request: web.BaseRequest, review: Any) -> Any:
+        asyncio.get_running_loop().call_later(0.05, request.transport.close)
+        return reply(review, allowed=True)
+
+    hooks.paths["/"] = once
+    await register(admin, "Validating", "v", hook("v.example.com", hooks.url()))
+    for number, pause in enumerate((0.1, 0.0, 0.04, 0.045, 0.05, 0.055, 0.06, 0.0)):
+        made = await admin.post(MAPS, config_map(f"m{number}"))
+        assert made.status == 201, made.body
+        await asyncio.sleep(pause)
