@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from polder.api.core import Namespace, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.endpoints import Endpoints
-from polder.api.errors import forbidden, not_found
+from polder.api.errors import ApiError, forbidden, not_found
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import DEFAULT_NETWORK, SYSTEM_NAMESPACE, Network, Tenant
@@ -40,7 +40,7 @@ from polder.apiserver.service_claims import HeldAddresses, ServiceClaims
 from polder.apiserver.turns import Turns
 from polder.apiserver.workshop import Workshop
 from polder.base.clock import Clock
-from polder.base.ids import TenantName
+from polder.base.ids import ROOT, TenantName
 from polder.store.protocol import Check, Entry, Key, Store
 
 NAMESPACES = kind_of(Namespace)
@@ -66,15 +66,28 @@ class Lifecycle:
         if context.resource.kind.resource == NAMESPACES.resource and context.obj is not None:
             context.obj["spec"] = {"finalizers": ["kubernetes"]}
         if await self.tenancy.phase(context.tenant) == "Terminating":
-            raise forbidden(context.resource.kind, context.name, "the tenant is being terminated")
+            raise _ends(context)
         if context.namespace and not context.subresource:
-            await self._check_namespace(context)
+            await self._hold_namespace(context)
 
     async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
-        """What is made in a namespace is committed only while the namespace is as it was looked at."""
-        if context.verb == "create" and value is not None and context.namespace:
-            entry = await self._check_namespace(context)
-            context.along.append(Check(entry.key, entry.revision))
+        """What is made is committed only while its namespace, or its tenant, is as it was looked at."""
+        if context.verb != "create" or value is None:
+            return
+        if context.namespace:
+            await self._hold_namespace(context)
+        elif context.tenant != ROOT:
+            key = Key(TENANTS.resource, ROOT, "", context.tenant)
+            entry = await self.store.get(key)
+            if entry is None or decode_entry(entry)["metadata"].get("deletionTimestamp"):
+                raise _ends(context)
+            context.along.append(Check(key, entry.revision))
+
+    async def _hold_namespace(self, context: AdmissionContext) -> None:
+        """Has the commit expect the namespace as it is now, unless it expects it already."""
+        key = Key(NAMESPACES.resource, context.tenant, "", context.namespace)
+        if all(op.key != key for op in context.along):
+            context.along.append(Check(key, (await self._check_namespace(context)).revision))
 
     async def _check_namespace(self, context: AdmissionContext) -> Entry:
         entry = await self.store.get(Key(NAMESPACES.resource, context.tenant, "", context.namespace))
@@ -90,6 +103,10 @@ class Lifecycle:
             {"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}
         ]
         raise refused
+
+
+def _ends(context: AdmissionContext) -> ApiError:
+    return forbidden(context.resource.kind, context.name, "the tenant is being terminated")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from polder.api.errors import ApiError, conflict
 from polder.apiserver.admission import AdmissionContext, Chain
 from polder.apiserver.custom import DEFINITIONS
 from polder.apiserver.quota import GUARDS
-from polder.apiserver.quota_recount import QUOTA, QUOTAS, USAGES
-from polder.store.protocol import ConflictError, Delete, Put, Store
+from polder.apiserver.quota_recount import QUOTA, QUOTAS, TENANTS, USAGES
+from polder.store.protocol import ConflictError, Delete, Op, Put, Store
 
 ATTEMPTS: Final = 64
-SHARED: Final = frozenset({QUOTAS, GUARDS, USAGES, "namespaces"})
+SHARED: Final = frozenset({QUOTAS, GUARDS, USAGES, TENANTS, "namespaces"})
 """Resources of the store whose rows a commit may depend on without being about them."""
 
 
@@ -43,6 +43,7 @@ class Commits:
             except ConflictError as lost:
                 if not _is_shared(lost, op):
                     raise
+                given = _without(given, lost)
                 line = self._lines.setdefault(context.tenant, asyncio.Lock())
         async with line:
             for _ in range(ATTEMPTS):
@@ -52,7 +53,7 @@ class Commits:
                 except ConflictError as lost:
                     if not _is_shared(lost, op):
                         raise
-                    last = lost
+                    given, last = _without(given, lost), lost
         raise conflict(QUOTA, last.key.name) from last
 
     async def _once(self, context: AdmissionContext, op: Put | Delete) -> int:
@@ -66,6 +67,11 @@ class Commits:
                 raise
             why = f"the definition {lost.key.name} has just changed, please try again"
             raise ApiError(429, "TooManyRequests", why, {"retryAfterSeconds": 1}) from lost
+
+
+def _without(given: tuple[Op, ...], lost: ConflictError) -> tuple[Op, ...]:
+    """What admission put beside the object, but for what is to be looked at again."""
+    return tuple(op for op in given if op.key != lost.key)
 
 
 def _is_shared(lost: ConflictError, op: Put | Delete) -> bool:

@@ -165,3 +165,21 @@ async def test_nothing_is_made_in_a_namespace_that_goes_meanwhile(running: Runni
     made = await api.post("/api/v1/namespaces/other/configmaps", {"metadata": {"name": "late"}})
     assert made.status == 403 and "is being terminated" in made.json["message"], made.json
     assert seen and (await running.store.get(key)) is not None
+
+
+async def test_nothing_is_made_in_a_tenant_that_ends_meanwhile(running: Running, two: list[Api]) -> None:
+    """What is in no namespace would else stand in the next tenant of that name."""
+    root, commit, seen = running.admin(), running.store.commit, []
+
+    async def late(ops: Any) -> int:
+        if any(op.key.name == "late" for op in ops) and not seen:
+            seen.append(ops)
+            assert (await root.patch(f"{TENANTS}/acme", {"metadata": {"finalizers": ["a.dev/held"]}})).status == 200
+            assert (await root.delete(f"{TENANTS}/acme")).status == 200
+        return await commit(ops)
+
+    running.store.commit = late  # type: ignore[method-assign]
+    role = {"metadata": {"name": "late"}, "rules": []}
+    made = await two[0].post("/apis/rbac.authorization.k8s.io/v1/clusterroles", role)
+    assert made.status == 403 and "the tenant is being terminated" in made.json["message"], made.json
+    assert seen
