@@ -8,6 +8,7 @@ costs nothing. A decision waits for what this server wrote before; what another 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from polder.apiserver.builtin import BINDINGS, CLUSTER_BINDINGS, CLUSTER_ROLES, 
 from polder.apiserver.following import answered
 from polder.apiserver.types import Decision
 from polder.store.protocol import EVERYTHING, Change, ChangeType, CompactedError, Key, Prefix, Store
+
+log = logging.getLogger(__name__)
 
 RESOURCES = frozenset({ROLES, BINDINGS, CLUSTER_ROLES, CLUSTER_BINDINGS})
 _SHARDS, _BYTES = 2048, 64 << 20
@@ -268,9 +271,15 @@ class Policies:
     async def _settled(self) -> None:
         if not self._running or self._position >= self._wrote:
             return
-        async with asyncio.timeout(_PATIENCE):
-            while self._running and self._position < self._wrote:
-                await self._moved.wait()
+        wanted = self._wrote
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while self._running and self._position < wanted:
+                    await self._moved.wait()
+        except TimeoutError:
+            log.warning("the store's watch is slow: roles and bindings are read anew")
+            self._forget_all()
+            self._wrote = self._position  # what is read from now on has it
 
     async def _load(self, tenant: str, shard: Shard) -> None:
         shard.loading = asyncio.get_running_loop().create_future()

@@ -124,6 +124,17 @@ async def test_what_is_kept_equals_what_is_stored(store: SlowStore, policies: Po
                     assert one.allowed == (await fresh.decide("acme", place, keys, LIST)).allowed, step
 
 
+async def test_a_watch_that_lags_is_not_waited_for_for_ever(
+    store: SlowStore, policies: Policies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    await commit(store, policies, role("acme", "ns", "r", "list"), binding("acme", "ns", "b", "r"))
+    assert await may(policies)
+    policies.wrote([Key(BINDINGS, "acme", "ns", "b")], 10**6)
+    assert await may(policies), "it is read anew"
+    assert await may(policies)
+
+
 async def test_it_is_bounded(store: SlowStore, policies: Policies, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SHARDS", 16)
     for number in range(100):
