@@ -17,7 +17,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
@@ -48,6 +48,7 @@ AT_ONCE = 48
 SERVICE_LABEL = "kubernetes.io/service-name"
 HTTPS = 443
 CLUSTER_DOMAIN = "cluster.local"
+_QUERY = "/%:@!$&'()*+,;=~-._?[]"
 
 
 class OutcallError(RetryableError):
@@ -263,8 +264,10 @@ def with_query(client_config: Raw, query: str) -> Raw:
 
 
 def _path_of(url: str) -> str:
+    """Path and query for a request's first line: what may not stand there is encoded (RFC 3986), what is encoded stays."""
     parts = urlsplit(url)
-    return f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    return f"{path}?{quote(parts.query, safe=_QUERY)}" if parts.query else path
 
 
 def _local_service(host: str) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ from polder.api.kinds import Kind
 from polder.api.labelselector import matcher_of
 from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.crdconvert import breathe
 from polder.apiserver.objects import decode_entry
 from polder.apiserver.webhooks_forms import Forms
 from polder.apiserver.webhooks_index import Found, Registrations, Remembered
@@ -202,9 +203,9 @@ class Policies(Generic[T]):
             raise PolicyConfigError(str(error)) from error
         page = await self.store.list(Prefix(resource.kind.resource, tenant, place))
         found: list[Raw | None] = []
-        for number, entry in enumerate(page.entries):
-            if number % 256 == 255:
-                await asyncio.sleep(0)
+        size = 0
+        for entry in page.entries:
+            size = await breathe(size + len(entry.value))
             obj = decode_entry(entry)
             if matcher.matches(obj):
                 found.append(_shown(obj, resource.kind))

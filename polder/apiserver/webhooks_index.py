@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 from polder.api.meta import Raw
+from polder.apiserver.crdconvert import breathe
 from polder.apiserver.following import answered
 from polder.apiserver.objects import decode_entry
 from polder.base.ids import TenantName
@@ -150,7 +151,14 @@ class Registrations:
         page = await self._store.list(Prefix(resource, tenant))
         if page.entries and at in self._counts:
             self._expected.pop(at, None)
-        return [self._found(entry) for entry in page.entries]
+        found, size = [], 0
+        for entry in page.entries:
+            known = self._decoded.get(entry.key, entry.revision)
+            if known is None:
+                size = await breathe(size + len(entry.value))
+                known = self._decode(entry)
+            found.append(known)
+        return found
 
     def rows(self) -> Sequence[Key]:
         """Where anything is registered, of all tenants."""
@@ -162,9 +170,6 @@ class Registrations:
             (resource, tenant) in self._counts or (resource, tenant) in self._expected for resource in self._resources
         )
 
-    def _found(self, entry: Entry) -> Found:
-        known = self._decoded.get(entry.key, entry.revision)
-        if known is not None:
-            return known
+    def _decode(self, entry: Entry) -> Found:
         found = Found(entry.key, entry.revision, decode_entry(entry))
         return self._decoded.put(entry.key, entry.revision, found, len(entry.value) + 512)
