@@ -131,8 +131,9 @@ async def _review(call: Call, kind: Kind) -> Raw:
     if info.tenant == EVERY_TENANT:
         raise bad_request(f"a {kind.kind} is for one tenant: name it in the path")
     request = await _body(call)
-    if (request.get("apiVersion"), request.get("kind")) != (kind.api_version, kind.kind):
-        raise bad_request(f"the object is no {kind.kind} of {kind.api_version}")
+    named = (request.get("apiVersion") or kind.api_version, request.get("kind") or kind.kind)
+    if named != (kind.api_version, kind.kind):
+        raise bad_request(f"{named[1]} in version {named[0]} cannot be handled as a {kind.kind}")
     return request
 
 

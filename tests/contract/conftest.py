@@ -182,6 +182,15 @@ async def admin(running: Running) -> Api:
     return running.admin()
 
 
+@pytest.fixture(params=["root", "tenant"])
+async def either(request: pytest.FixtureRequest, running: Running, admin: Api) -> Api:
+    """The administrator of the platform, then one of a tenant with the tenant's own credential."""
+    if request.param == "root":
+        return admin
+    assert (await admin.post("/apis/polder.dev/v1alpha1/tenants", {"metadata": {"name": "acme"}})).status == 201
+    return await running.tenant_admin("acme")
+
+
 @dataclass
 class Done:
     """What a command said."""
