@@ -40,6 +40,8 @@ EXEMPT: Final = frozenset(
 )
 """What is registered never passes by what is registered: a broken webhook can always be taken away."""
 
+EXPECTED: Final = 30.0
+"""Seconds for which a write that was begun is looked for; the watch brings it long before."""
 DECODED: Final = 16 * 1024 * 1024
 """Bytes of stored values of which the decoded form is remembered."""
 
@@ -88,7 +90,7 @@ class Registrations:
         self._resources = resources
         self._rows: dict[Key, int] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._expected: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._expected: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._decoded: Remembered[Found] = Remembered(DECODED)
 
     async def load(self) -> None:
@@ -135,22 +137,30 @@ class Registrations:
         elif not gone and key not in self._rows:
             self._rows[key] = 1
             self._counts[at] += 1
+            self._expected.pop(at, None)
 
     def expect(self, resource: str, tenant: TenantName) -> None:
         """An object is about to be written here: it counts from its commit on, not only when the watch brings it."""
-        self._expected[resource, tenant] = None
+        self._expected[resource, tenant] = asyncio.get_running_loop().time() + EXPECTED
         self._expected.move_to_end((resource, tenant))
         while len(self._expected) > 4096:
             self._expected.popitem(last=False)
 
+    def _may_have(self, at: tuple[str, str]) -> bool:
+        if at in self._counts:
+            return True
+        until = self._expected.get(at)
+        if until is not None and until < asyncio.get_running_loop().time():
+            del self._expected[at]
+            return False
+        return until is not None
+
     async def of(self, resource: str, tenant: TenantName) -> list[Found]:
         """The tenant's objects of one kind, by name."""
         at = (resource, tenant)
-        if at not in self._counts and at not in self._expected:
+        if not self._may_have(at):
             return []
         page = await self._store.list(Prefix(resource, tenant))
-        if page.entries and at in self._counts:
-            self._expected.pop(at, None)
         found, size = [], 0
         for entry in page.entries:
             known = self._decoded.get(entry.key, entry.revision)
@@ -166,9 +176,7 @@ class Registrations:
 
     def any(self, tenant: TenantName) -> bool:
         """Whether the tenant may have registered anything."""
-        return any(
-            (resource, tenant) in self._counts or (resource, tenant) in self._expected for resource in self._resources
-        )
+        return any(self._may_have((resource, tenant)) for resource in self._resources)
 
     def _decode(self, entry: Entry) -> Found:
         found = Found(entry.key, entry.revision, decode_entry(entry))
