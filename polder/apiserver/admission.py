@@ -145,11 +145,15 @@ class Chain:
 
     async def check(self, context: AdmissionContext) -> None:
         """Runs the hooks that only look, then those that users registered to look."""
-        for hook in self.checking:
-            await hook.admit(context)
+        await self.check_own(context)
         if self.registered is not None:
             await self.registered.check(context)
         for hook in self.last:
+            await hook.admit(context)
+
+    async def check_own(self, context: AdmissionContext) -> None:
+        """Runs the server's own hooks that only look."""
+        for hook in self.checking:
             await hook.admit(context)
 
     async def lost(self, context: AdmissionContext, key: Key) -> bool:

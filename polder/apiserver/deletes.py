@@ -51,12 +51,15 @@ _JOBS_WARNING: Final = (
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """Who deletes, in which tenant; what admission notes for the audit and warns of."""
+    """Who deletes, in which tenant; what admission notes for the audit and warns of. ``evicts``: users' policies and webhooks
+    were asked about the eviction, and are not asked about the deletion that follows.
+    """
 
     who: Identity
     tenant: TenantName
     notes: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    evicts: bool = False
 
     @staticmethod
     def of(call: Call) -> By:
@@ -160,7 +163,7 @@ class Deleter:
             by.who, by.tenant, "delete", resource, key.namespace, key.name, "", None, old, bool(options.dry_run),
             by.warnings, options=options.shown(), audit=by.notes,
         )  # fmt: skip
-        await self.writer.chain.look(context)
+        await (self.writer.chain.check_own(context) if by.evicts else self.writer.chain.look(context))
         stands = decode(current.value, current.revision) if resource.custom is None else await resource.stored(old)
         marked = self._marked(resource, stands, options)
         if marked is None:

@@ -5,7 +5,7 @@ Source: upstream's EvictionREST (policy/v1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -223,7 +223,7 @@ class Evictions:
             current = await self._marked(resource, entry.key.name, entry, options)
             if _version_of(options) is not None:
                 options = _pinned(msgspec.structs.replace(options, preconditions=None), current, options)
-        await self.deleter.remove(By.of(call), resource, current, options)
+        await self.deleter.remove(replace(By.of(call), evicts=True), resource, current, options)
 
     async def _marked(self, resource: Resource, name: str, entry: Entry, options: DeleteOptions) -> Entry:
         store, current = self.deleter.writer.store, entry

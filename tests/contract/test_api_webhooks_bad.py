@@ -261,3 +261,19 @@ async def test_a_connection_that_ended_meanwhile_costs_no_call(admin: Api, hooks
         made = await admin.post(MAPS, config_map(f"m{number}"))
         assert made.status == 201, made.body
         await asyncio.sleep(pause)
+
+
+async def test_an_eviction_is_asked_about_once(admin: Api, hooks: Site) -> None:
+    hooks.paths["/"] = allow()
+    rule = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["pods", "pods/eviction"]}
+    pods = "/api/v1/namespaces/default/pods"
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+           "spec": {"containers": [{"name": "c", "image": "toolbox"}]}}  # fmt: skip
+    assert (await admin.post(pods, pod)).status == 201
+    await register(admin, "Validating", "v", hook("v.example.com", hooks.url(), rules=[rule]))
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
+    assert (await admin.post(f"{pods}/p/eviction", eviction)).status == 201
+    assert [(r["request"]["operation"], r["request"].get("subResource")) for _, r in hooks.asked] == [
+        ("CREATE", "eviction")
+    ]
+    assert (await admin.get(f"{pods}/p")).status == 404
