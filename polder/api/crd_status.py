@@ -110,7 +110,9 @@ def next_status(crd: Raw, others: Iterable[Raw], now: str) -> Raw:
     status = _with_approval(crd, status, now)
     status["acceptedNames"] = names
     stored = list(status.get("storedVersions") or ())
-    storage: Any = next((v.get("name") for v in (crd.get("spec") or {}).get("versions") or () if v.get("storage")), None)
+    storage: Any = next(
+        (v.get("name") for v in (crd.get("spec") or {}).get("versions") or () if v.get("storage")), None
+    )
     status["storedVersions"] = stored if storage in stored or storage is None else [*stored, storage]
     return status
 

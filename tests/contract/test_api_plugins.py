@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from polder.api.kinds import built_in
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.admission_names import DEFAULT, check_names
 from polder.apiserver.admission_plugins import AlwaysPullImages, DenyExecOnPrivileged, SecurityContextDeny
+from polder.apiserver.admit import standard_chain
 from polder.apiserver.catalog import Resource
 from polder.apiserver.types import Identity, Role
+from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
 from polder.base.ids import ROOT
+from polder.main.config import ServerConfig, load
 from tests.contract.conftest import Api, Running
 
 PODS = "/api/v1/namespaces/guarded/pods"
@@ -168,3 +172,25 @@ def test_the_list_of_plugins_is_checked() -> None:
         check_names([*DEFAULT, "Nonsense"])
     with pytest.raises(PermanentError, match="NamespaceLifecycle cannot be left out"):
         check_names(["PodSecurity"])
+
+
+async def test_a_plugin_that_is_not_listed_is_not_there(running: Running) -> None:
+    def hooks(*plugins: str) -> set[str]:
+        chain = standard_chain(running.store, running.identity.parts, SystemClock(), plugins=plugins)
+        return {type(hook).__name__ for hook in (*chain.changing, *chain.checking, *chain.companions)}
+
+    assert {"PodSecurity", "Priorities", "Quotas"} <= hooks(*DEFAULT)
+    assert not {"AlwaysPullImages", "SecurityContextDeny", "DenyExecOnPrivileged"} & hooks(*DEFAULT)
+    assert {"AlwaysPullImages", "SecurityContextDeny"} <= hooks(*DEFAULT, "AlwaysPullImages", "SecurityContextDeny")
+    bare = hooks("NamespaceLifecycle", "ServiceAccount")
+    assert not {"PodSecurity", "Priorities", "Quotas", "LimitDefaults", "DefaultClass"} & bare
+    assert {"Lifecycle", "PodAccounts", "TenantQuotas", "ApiServices"} <= bare, "what makes tenants stays"
+
+
+def test_the_servers_configuration_names_the_plugins(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(
+        "apiVersion: config.polder.dev/v1alpha1\nkind: ServerConfig\nlisten: ['127.0.0.1:0']\npki: pki\n"
+        "admission: [NamespaceLifecycle, ServiceAccount, AlwaysPullImages]\n"
+    )
+    assert load(path, ServerConfig).admission == ("NamespaceLifecycle", "ServiceAccount", "AlwaysPullImages")

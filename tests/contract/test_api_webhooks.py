@@ -306,7 +306,5 @@ async def test_polders_own_controllers_wait_but_little_and_not_again(running: Ru
     began = clock()
     assert "deadline" in message(await component.post(MAPS, config_map()))
     first = clock() - began
-    assert "too slow for the platform's own writes a moment ago" in message(
-        await component.post(MAPS, config_map())
-    )
+    assert "too slow for the platform's own writes a moment ago" in message(await component.post(MAPS, config_map()))
     assert (first < 5, clock() - began - first < 1) == (True, True)
