@@ -38,8 +38,8 @@ _HOP: Final = frozenset(
     }
 )  # fmt: skip
 """Headers of one connection (RFC 9110, 7.6.1), and those that are set anew."""
-_OURS: Final = ("authorization", "x-remote-", "impersonate-", "x-forwarded-for", "cookie")
-"""How headers begin that are never passed on: credentials, and what says who asks."""
+_OURS: Final = ("authorization", "x-remote-", "impersonate-", "x-forwarded-", "cookie", "set-cookie")
+"""How headers begin that are never passed on, either way: credentials, and what says who asks."""
 
 
 def proxy_headers(who: Identity) -> CIMultiDict[str]:

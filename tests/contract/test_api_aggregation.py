@@ -122,12 +122,13 @@ async def test_bodies_statuses_and_streams_pass(admin: Api, wardle: Site) -> Non
             await release.wait()
             await response.write(b'{"type":"DELETED"}\n')
             return response
-        return web.json_response({"got": body, "by": request.method}, status=418, headers={"X-Odd": "1"})
+        return web.json_response({"got": body, "by": request.method}, status=418, headers={"X-Odd": "1", "Set-Cookie": "a=b"})
 
     wardle.paths[FLUNDERS] = create
     answer = await admin.post(FLUNDERS, {"kind": "Flunder"})
     assert (answer.status, answer.json) == (418, {"got": {"kind": "Flunder"}, "by": "POST"})
     assert answer.headers["X-Odd"] == "1"
+    assert "Set-Cookie" not in answer.headers
     async with admin.watch(f"{FLUNDERS}?watch=true") as stream:
         assert json.loads(await stream.content.readline()) == {"type": "ADDED"}
         release.set()
