@@ -189,7 +189,7 @@ _OWN: Final = (
     _wide(f"{P}/v1alpha1", "Tenant", "tenants", categories=POLDER, sub=STATUS, type=polder.Tenant),
     _wide(f"{P}/v1alpha1", "Segment", "segments", type=polder.Segment),
     _kind(f"{P}/v1alpha1", "Network", "networks", "net", categories=POLDER, sub=STATUS, type=polder.Network),
-    _kind(f"{P}/v1alpha1", "Router", "routers", categories=POLDER, sub=STATUS, type=polder.Router),
+    _kind(f"{P}/v1alpha1", "Router", "routers", categories=POLDER, type=polder.Router),
     _kind(f"{P}/v1alpha1", "Port", "ports", categories=POLDER, sub=STATUS, type=polder.Port),
     _kind(f"{P}/v1alpha1", "Address", "addresses", "addr", categories=POLDER, type=polder.Address),
 )
