@@ -23,7 +23,7 @@ from polder.api.kinds import built_in
 from polder.api.meta import Raw
 from polder.api.scale import SUBRESOURCE
 from polder.api.schemas import named
-from polder.apiserver import objectmeta
+from polder.apiserver import connects, objectmeta
 from polder.apiserver.admission import AdmissionContext, Subject
 from polder.apiserver.answers import raw_answer, success
 from polder.apiserver.body import media_type, parse_object
@@ -91,6 +91,8 @@ class Subresources:
             return await self.scales.serve(call, resource)
         if (part := PARTS.get(where)) is not None:
             return await self._part(call, resource, part)
+        if where[1] in REFUSED:
+            await connects.admit(self.writer.chain, call, resource)
         raise refuse(resource, call.info.subresource)
 
     async def _bind(self, call: Call, resource: Resource) -> web.StreamResponse:

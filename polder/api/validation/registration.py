@@ -98,11 +98,11 @@ def validate_service_reference(service: Raw, at: Field) -> Iterator[FieldError]:
     for said in names.port_number(port):
         yield (at / "port").invalid(port, f"port is not valid: {said}")
     path = service.get("path")
-    if path is None:
+    if not path:
         return
     if not path.startswith("/"):
         yield (at / "path").invalid(path, "must start with a '/'")
-    elif path not in ("/", ""):
+    elif path != "/":
         for number, step in enumerate(path[1:].removesuffix("/").split("/")):
             if not step:
                 yield (at / "path").invalid(path, f"segment[{number}] may not be empty")

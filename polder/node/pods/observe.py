@@ -64,10 +64,18 @@ def _last_words(info: ContainerInfo) -> str:
     text = _tail(Path(path), MESSAGE_BYTES) if path else b""
     fallback = info.annotations.get(POLICY_ANNOTATION) == "FallbackToLogsOnError"
     if not text and fallback and info.exit_code != 0 and info.log_path:
-        lines = _tail(Path(info.log_path), 2 * FALLBACK_BYTES).splitlines(keepends=True)
-        # Each line begins with a time stamp, the stream and a tag (CRI log format).
-        text = b"".join(line.split(b" ", 3)[-1] for line in lines[1:] or lines)[-FALLBACK_BYTES:]
+        end = _tail(Path(info.log_path), 2 * FALLBACK_BYTES)
+        lines = end.splitlines(keepends=True)
+        # Each line begins with a time stamp, the stream and a tag (CRI log format); the first may have been cut.
+        whole = lines if len(end) < 2 * FALLBACK_BYTES else lines[1:] or lines
+        text = b"".join(map(_said, whole))[-FALLBACK_BYTES:]
     return text.decode(errors="replace")
+
+
+def _said(line: bytes) -> bytes:
+    """What the container wrote of a line: one that is tagged as partial ended without a line feed."""
+    *head, text = line.split(b" ", 3)
+    return text.removesuffix(b"\n") if len(head) == 3 and head[2] == b"P" else text
 
 
 def _tail(path: Path, size: int) -> bytes:
