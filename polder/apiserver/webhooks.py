@@ -3,8 +3,8 @@
 Whom a tenant's webhooks may hold up: everybody who writes in the tenant, and nobody else. They are asked about the writes of
 users, accounts and Polder's controllers; of the latter with little patience, since a controller's worker serves other
 tenants too: after one that was too slow, the tenant's webhooks are taken as failed for a while. They are never asked
-about what keeps the platform going: the writes of nodes, the kinds that only Polder writes, its Leases and Events,
-anything of a tenant that is being deleted, and admission's own configuration.
+about what keeps the platform going: the writes of nodes, the kinds that only Polder writes, networks' status, its Leases
+and Events, anything of a tenant that is being deleted, and admission's own configuration.
 
 Source: apiserver's admission/plugin/webhook (mutating, validating, generic).
 """
@@ -69,6 +69,8 @@ KEPT_FIELDS: Final = (
     "deletionTimestamp",
 )
 """Metadata that no admission may change."""
+NETWORK_STATUS: Final = ("networks.polder.dev", "status")
+"""Only Polder writes it: who changed the VXLAN identifier in it would be in another tenant's network."""
 NOT_FOR_COMPONENTS: Final = frozenset({"leases.coordination.k8s.io", "events"})
 
 Conditions = Callable[[Sequence[Raw], AdmissionContext, Kind, bool], Awaitable[bool]]
@@ -79,6 +81,8 @@ def concerns_users(context: AdmissionContext) -> bool:
     """Whether what a tenant registered is asked about a write at all."""
     resource, role = context.resource.kind.resource, context.who.role
     if resource in EXEMPT or resource in POLDER_WRITTEN or role is Role.NODE:
+        return False
+    if (resource, context.subresource) == NETWORK_STATUS:
         return False
     return not (role is Role.COMPONENT and resource in NOT_FOR_COMPONENTS)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polder.api.errors import ApiError
+from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext, Hook
 from polder.apiserver.admission_names import DEFAULT
 from polder.apiserver.hooks import Tenancy
@@ -61,10 +62,12 @@ class RegisteredAdmission:
         await self._round(context, policies, hooks)
 
     async def _round(self, context: AdmissionContext, policies: Reinvocation, hooks: Reinvocation) -> None:
+        before = dict(context.obj or {})
         if "MutatingAdmissionPolicy" in self.plugins:
             await self.mutating.change(context, policies)
         if "MutatingAdmissionWebhook" in self.plugins:
             await self.webhooks.change(context, hooks)
+        _hold(context, before)
 
     async def check(self, context: AdmissionContext) -> None:
         """See ``admission.Registered``."""
@@ -84,6 +87,27 @@ class RegisteredAdmission:
         if not concerns_users(context) or not self.registrations.any(context.tenant):
             return False
         return await self.tenancy.phase(context.tenant) != "Terminating"
+
+
+def _hold(context: AdmissionContext, before: Raw) -> None:
+    """Puts back what the request itself could not change, as upstream's strategies do after admission: the status, or for a
+    write of the status what stands beside it. A VXLAN identifier stands in a status.
+    """
+    obj = context.obj
+    if obj is None or context.subject is not None or not context.resource.has_status:
+        return
+    if context.subresource == "status":
+        kept = {"apiVersion", "kind", "metadata", "status"}
+    elif not context.subresource:
+        kept = obj.keys() - {"status"}
+    else:
+        return
+    for name in obj.keys() | before.keys():
+        if name in kept:
+            continue
+        obj.pop(name, None)
+        if name in before:
+            obj[name] = before[name]
 
 
 def too_slow() -> ApiError:
