@@ -14,6 +14,7 @@ from aiohttp import web
 
 from polder.api import openapi
 from polder.api.errors import no_such_path, not_acceptable
+from polder.api.openapi_merge import Other, merged_v2
 from polder.apiserver.aggregation_discovery import RemoteDocuments
 from polder.apiserver.catalog import Catalog
 from polder.apiserver.custom import Custom
@@ -42,6 +43,11 @@ class OpenApi:
             raise no_such_path()
         media = _media_v2(call.request.headers.get("Accept", ""))
         what = await self._served(call)
+        others = await self._others(call)
+        if others:
+            digest = hashlib.sha256(b"".join(other.body for other in others)).hexdigest()
+            key, proto = (f"v2 {media} {digest}", what.digest), media != JSON
+            return _answer(call, await self.documents.get(key, lambda: merged_v2(what, others, proto=proto)), media)
         build = openapi.v2_json if media == JSON else openapi.v2_proto
         return _answer(call, await self.documents.get((f"v2 {media}", what.digest), lambda: build(what)), media)
 
@@ -74,6 +80,15 @@ class OpenApi:
             return web.Response(status=301, headers={"Location": where})
         document = await self.documents.get(("v3", part.digest), lambda: openapi.v3_json(part))
         return _answer(call, document, JSON, lasting=bool(wanted))
+
+    async def _others(self, call: Call) -> list[Other]:
+        """The documents of the aggregated APIs; what gives none is left out."""
+        remote = self.remote
+        if remote is None:
+            return []
+        found = await remote.versions(call.info.tenant)
+        bodies = await asyncio.gather(*(remote.fetch(call.info.tenant, one, "/openapi/v2") for one in found))
+        return [Other(one.group, one.version, body) for one, body in zip(found, bodies, strict=True) if body]
 
     async def _remote(self, call: Call, group: str, version: str) -> bytes:
         """The document of an aggregated API, as its server gives it."""

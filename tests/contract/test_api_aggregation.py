@@ -44,7 +44,22 @@ async def wardle(running: Running, tmp_path: Path) -> AsyncIterator[Site]:
             "openapi": "3.0.0",
             "paths": {"x": {}},
         }
+        found.paths["/openapi/v2"] = lambda *_: SECOND
         yield found
+
+
+SECOND = {
+    "swagger": "2.0", "info": {"title": "wardle", "version": "1"},
+    "paths": {
+        "/apis/wardle.example.com/v1alpha1/namespaces/{namespace}/flunders": {"get": {"responses": {"200": {
+            "description": "OK", "schema": {"$ref": "#/definitions/Flunder"}}}}},
+        "/api/v1/evil": {"get": {"responses": {}}},
+    },
+    "definitions": {
+        "Flunder": {"type": "object", "properties": {"spec": {"$ref": "#/definitions/io.k8s.api.core.v1.PodSpec"}}},
+        "io.k8s.api.core.v1.PodSpec": {"type": "object", "properties": {"other": {}}}, "Unused": {"type": "object"},
+    },
+}  # fmt: skip
 
 
 def api_service(group: str = "wardle.example.com", version: str = "v1alpha1", **spec: Any) -> Any:
@@ -122,7 +137,9 @@ async def test_bodies_statuses_and_streams_pass(admin: Api, wardle: Site) -> Non
             await release.wait()
             await response.write(b'{"type":"DELETED"}\n')
             return response
-        return web.json_response({"got": body, "by": request.method}, status=418, headers={"X-Odd": "1", "Set-Cookie": "a=b"})
+        return web.json_response(
+            {"got": body, "by": request.method}, status=418, headers={"X-Odd": "1", "Set-Cookie": "a=b"}
+        )
 
     wardle.paths[FLUNDERS] = create
     answer = await admin.post(FLUNDERS, {"kind": "Flunder"})
@@ -149,9 +166,38 @@ async def test_discovery_and_openapi_have_it_in_them(admin: Api, wardle: Site) -
     [row] = ours["versions"][0]["resources"]
     assert (row["resource"], row["scope"], row["shortNames"]) == ("flunders", "Namespaced", ["fl"])
     assert row["subresources"][0]["subresource"] == "status"
+    second = (await admin.get("/openapi/v2")).json
+    operation = second["paths"]["/apis/wardle.example.com/v1alpha1/namespaces/{namespace}/flunders"]["get"]
+    assert operation["responses"]["200"]["schema"] == {"$ref": "#/definitions/Flunder"}
+    assert second["definitions"]["Flunder"]["properties"]["spec"] == {
+        "$ref": "#/definitions/io.k8s.api.core.v1.PodSpec_v2"
+    }
+    assert second["definitions"]["io.k8s.api.core.v1.PodSpec_v2"] == {"type": "object", "properties": {"other": {}}}
+    assert "containers" in second["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"], "ours is as it was"
+    assert {"Unused"} & second["definitions"].keys() == set()
+    assert "/api/v1/evil" not in second["paths"]
+    proto = await admin.get("/openapi/v2", Accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+    assert (proto.status, b"wardle.example.com" in proto.body) == (200, True)
     index = (await admin.get("/openapi/v3")).json["paths"]
     assert "apis/wardle.example.com/v1alpha1" in index
     assert (await admin.get("/openapi/v3/apis/wardle.example.com/v1alpha1")).json["paths"] == {"x": {}}
+
+
+async def test_a_document_that_cannot_be_read_takes_nothing_away(admin: Api, wardle: Site) -> None:
+    await registered(admin, wardle)
+    deep: Any = {}
+    for _ in range(800):
+        deep = {"a": deep}
+    for said in (
+        [],
+        {"paths": 7},
+        {"paths": {"/apis/wardle.example.com/v1alpha1/x": {"get": 1}}, "definitions": deep},
+        "x",
+    ):
+        wardle.paths["/openapi/v2"] = lambda *_, said=said: web.json_response(said)
+        for accept in ("application/json", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"):
+            answer = await admin.get("/openapi/v2", Accept=accept)
+            assert (answer.status, b"PodSpec" in answer.body) == (200, True)
 
 
 async def test_what_does_not_answer_is_not_available_and_says_why(admin: Api, wardle: Site) -> None:
