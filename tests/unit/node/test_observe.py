@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polder.node.pods.observe import FALLBACK_BYTES, POLICY_ANNOTATION, _last_words
+from polder.node.pods.configs import POLICY_ANNOTATION
+from polder.node.pods.observe import FALLBACK_BYTES, _last_words
 from polder.system.cri_types import ContainerInfo, ContainerState
 
 STAMP = "2026-01-01T00:00:00.000000000Z stdout"
