@@ -58,7 +58,7 @@ def sample(documents: list[Any], number: int) -> Iterator[Any]:
     listed = [[one.ok() for one in document.get_all_operations()] for document in documents]
     every = sum(len(operations) for operations in listed)
     for operations in listed:
-        for operation in dice.sample(operations, max(1, len(operations) * OPERATIONS // every)):
+        for operation in dice.sample(operations, min(len(operations), max(1, len(operations) * OPERATIONS // every))):
             yield from requests_of(operation, number)
 
 
