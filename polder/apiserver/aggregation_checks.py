@@ -17,7 +17,7 @@ from polder.api.meta import Raw
 from polder.apiserver.aggregation import Aggregation, Remote, is_remote
 from polder.apiserver.aggregation_proxy import proxy_headers
 from polder.apiserver.dial import DialError
-from polder.apiserver.objects import decode_entry, encode
+from polder.apiserver.objects import decode_entry, encode, terms
 from polder.apiserver.outcalls import Exchange
 from polder.apiserver.outcalls import said as why
 from polder.apiserver.types import Identity, Role
@@ -33,6 +33,10 @@ EVERY: Final = 30.0
 LOOK: Final = 0.25
 """Seconds between looks for new or changed ones."""
 AT_ONCE: Final = 8
+SLICE: Final = 64
+"""Rows that are compared before others get their turn."""
+NEVER: Final = 2**62
+"""No revision is later: what fails here is not tried again at once."""
 PATIENCE: Final = 5.0
 """Seconds for an answer."""
 ASKER: Final = Identity("system:kube-aggregator", Role.COMPONENT, groups=("system:masters",))
@@ -53,20 +57,17 @@ class Checks:
         async with asyncio.TaskGroup() as group:
             while True:
                 rows = self.aggregation.registered.rows()
-                for key in [k for k in self._next if k not in set(rows)]:
+                for key in [k for k in self._next if k not in rows]:
                     del self._next[key]
-                for key in rows:
-                    if len(self._busy) < AT_ONCE and key.tenant not in self._busy and await self._due(key):
+                for key, revision in rows.items():
+                    if len(self._busy) < AT_ONCE and key.tenant not in self._busy and self._due(key, revision):
                         self._busy.add(key.tenant)
                         group.create_task(self._look(key))
                 await asyncio.sleep(LOOK if rows else 4 * LOOK)
 
-    async def _due(self, key: Key) -> bool:
-        entry = await self.store.get(key)
-        if entry is None:
-            return False
+    def _due(self, key: Key, revision: int) -> bool:
         known = self._next.get(key)
-        return known is None or known[0] != entry.revision or known[1] <= self.clock.monotonic()
+        return known is None or known[0] < revision or known[1] <= self.clock.monotonic()
 
     async def _look(self, key: Key) -> None:
         try:
@@ -80,7 +81,7 @@ class Checks:
             self._next[key] = revision, self.clock.monotonic() + again
         except Exception:
             log.exception("the check of %s failed", key)
-            self._next[key] = 0, self.clock.monotonic() + EVERY
+            self._next[key] = NEVER, self.clock.monotonic() + EVERY
         finally:
             self._busy.discard(key.tenant)
 
@@ -95,7 +96,7 @@ class Checks:
         others = [c for c in status.get("conditions") or [] if c.get("type") != "Available"]
         changed = {**obj, "status": {**status, "conditions": [*others, made]}}
         try:
-            return await self.store.commit([Put(key, encode(changed), revision)])
+            return await self.store.commit([Put(key, encode(changed), revision, terms(changed))])
         except ConflictError:
             return 0  # looked at again at once
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -111,7 +111,7 @@ class Registrations:
                 async with aclosing(self._watch(resource, revision)) as batches:
                     async for batch in batches:
                         for change in batch.changes:
-                            self._note(change.key, gone=change.type is ChangeType.DELETE)
+                            self._note(change.key, None if change.type is ChangeType.DELETE else change.revision)
             except CompactedError:
                 continue
             return
@@ -121,23 +121,26 @@ class Registrations:
 
     async def _reload(self, resource: str) -> int:
         page = await self._store.list(Prefix(resource))
-        there = {entry.key for entry in page.entries}
+        there = {entry.key: entry.revision for entry in page.entries}
         for key in [k for k in self._rows if k.resource == resource and k not in there]:
-            self._note(key, gone=True)
-        for key in there:
-            self._note(key, gone=False)
+            self._note(key, None)
+        for key, revision in there.items():
+            self._note(key, revision)
         return page.revision
 
-    def _note(self, key: Key, *, gone: bool) -> None:
+    def _note(self, key: Key, revision: int | None) -> None:
+        """What stands under a key now; None for nothing."""
         at = (key.resource, key.tenant)
-        if gone and self._rows.pop(key, None) is not None:
-            self._counts[at] -= 1
-            if not self._counts[at]:
-                del self._counts[at]
-        elif not gone and key not in self._rows:
-            self._rows[key] = 1
+        if revision is None:
+            if self._rows.pop(key, None) is not None:
+                self._counts[at] -= 1
+                if not self._counts[at]:
+                    del self._counts[at]
+            return
+        if key not in self._rows:
             self._counts[at] += 1
             self._expected.pop(at, None)
+        self._rows[key] = revision
 
     def expect(self, resource: str, tenant: TenantName) -> None:
         """An object is about to be written here: it counts from its commit on, not only when the watch brings it."""
@@ -170,9 +173,9 @@ class Registrations:
             found.append(known)
         return found
 
-    def rows(self) -> Sequence[Key]:
-        """Where anything is registered, of all tenants."""
-        return list(self._rows)
+    def rows(self) -> Mapping[Key, int]:
+        """Where anything is registered, of all tenants, and its revision."""
+        return dict(self._rows)
 
     def any(self, tenant: TenantName) -> bool:
         """Whether the tenant may have registered anything."""
