@@ -184,16 +184,17 @@ def paths_v2(found: Iterator[Operation]) -> Raw:
 
 
 def paths_v3(found: Iterator[Operation]) -> Raw:
-    """The ``paths`` of an OpenAPI 3 document."""
+    """The ``paths`` of an OpenAPI 3 document; an empty list is left out, since clients that decode and encode it lose it."""
     paths: Raw = {}
     for operation in found:
         schema = reference(operation.answer, Dialect.V3) if operation.answer else {"type": "string"}
+        query = [
+            {"in": "query", "name": name, "schema": {"type": _query_type(name), "uniqueItems": True}}
+            for name in operation.query
+        ]
         made = {
             **_common(operation),
-            "parameters": [
-                {"in": "query", "name": name, "schema": {"type": _query_type(name), "uniqueItems": True}}
-                for name in operation.query
-            ],
+            **({"parameters": query} if query else {}),
             "responses": {
                 "200": {"description": "OK", "content": {media: {"schema": schema} for media in operation.produces}},
                 "401": {"description": "Unauthorized"},
@@ -204,8 +205,10 @@ def paths_v3(found: Iterator[Operation]) -> Raw:
             made["requestBody"] = {"content": dict.fromkeys(operation.consumes, body)}
         item = paths.setdefault(operation.path, {})
         item[operation.method] = made
-        item["parameters"] = [
+        placed = [
             {"in": "path", "name": name, "required": True, "schema": {"type": "string", "uniqueItems": True}}
             for name in _path_parameters(operation.path)
         ]
+        if placed:
+            item["parameters"] = placed
     return paths

@@ -136,3 +136,11 @@ def test_every_field_of_our_own_kinds_is_explained(v2: Raw) -> None:
                 if key not in shared and not part.get("description")
             ]
             assert silent == [], name
+
+
+def test_clients_that_decode_a_document_lose_nothing(what: Served) -> None:
+    """They take an empty list of parameters for none."""
+    for group, version in (("", "v1"), ("stable.example.com", "v1")):
+        document = orjson.loads(v3_json(what.part(group, version)) or b"{}")
+        for item in document["paths"].values():
+            assert [] not in [part.get("parameters") for part in (item, *item.values()) if isinstance(part, dict)]
