@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from polder.api.errors import ApiError
 from polder.apiserver.types import Identity, RequestInfo, Role
-from polder.base.ids import TenantName
+from polder.base.ids import ROOT, TenantName
 
 EXEMPT = frozenset({Role.COMPONENT, Role.NODE})
 STREAMING = frozenset({"log", "exec", "attach", "portforward", "proxy"})
@@ -212,7 +212,11 @@ async def away() -> AsyncIterator[None]:
 
 
 def _flow_of(who: Identity, info: RequestInfo) -> TenantName:
-    """Whose share a request uses: the caller's, wherever it reaches; of those at home nowhere, the tenant they are in."""
+    """Whose share a request uses: the caller's, wherever it reaches; of those at home nowhere, the tenant they are in. Those
+    who show nothing share one that is nobody's: however many ask, they hold up no tenant and not the platform.
+    """
+    if who.role is Role.NONE and who.home == ROOT and who.impersonator is None:
+        return TenantName("")
     return info.tenant if who.role in {Role.PLATFORM_ADMIN, Role.USER} else who.home
 
 

@@ -44,6 +44,17 @@ async def test_alone_and_crowded() -> None:
                 pytest.fail("a third seat while another tenant asks")
 
 
+async def test_those_who_show_nothing_hold_up_neither_the_platform_nor_a_tenant() -> None:
+    fairness, nobody = Fairness(SMALL), who("root", Role.NONE)
+    async with AsyncExitStack() as stack:
+        for tenant in ("root", "a", "nowhere", "b"):
+            await stack.enter_async_context(fairness.seated(nobody, what(tenant)))
+        with pytest.raises(ApiError, match="no turn came"):
+            await stack.enter_async_context(fairness.seated(nobody, what("c")))
+        async with fairness.seated(who("root", Role.PLATFORM_ADMIN), what("root")):
+            pass
+
+
 async def test_the_queue_is_bounded_and_served_in_order() -> None:
     fairness, order = Fairness(SMALL), list[int]()
 
