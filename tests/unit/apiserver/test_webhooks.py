@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -30,8 +31,8 @@ class Time:
     def monotonic(self) -> float:
         return self.now_is
 
-    def now(self) -> Any:
-        raise NotImplementedError
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.now_is, UTC)
 
 
 def test_patience_is_lost_for_longer_each_time_and_comes_back_with_an_answer() -> None:
