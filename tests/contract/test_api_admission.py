@@ -92,14 +92,16 @@ async def test_pods_name_networks_that_exist(admin: Any) -> None:
     assert network in field_of(ns)
 
 
-async def test_services_without_a_datapath_are_refused(admin: Any) -> None:
+async def test_services_without_a_datapath_are_made_with_a_warning(admin: Any) -> None:
     path = "/api/v1/namespaces/default/services"
     ports = [{"port": 80}]
-    for spec in ({}, {"clusterIP": "10.97.0.9"}, {"type": "NodePort"}, {"type": "LoadBalancer"}):
-        refused = await admin.post(path, {"metadata": {"name": "s"}, "spec": {"ports": ports, **spec}})
-        assert field_of(refused) in {"spec.clusterIP", "spec.type"}
+    for number, spec in enumerate(({}, {"clusterIP": "10.97.0.9"}, {"type": "NodePort"}, {"type": "LoadBalancer"})):
+        made = await admin.post(path, {"metadata": {"name": f"s{number}"}, "spec": {"ports": ports, **spec}})
+        assert made.status == 201 and made.json["spec"]["clusterIP"].startswith("10.97."), made.json
+        assert "does not yet forward traffic" in made.headers["Warning"]
     headless = {"metadata": {"name": "s"}, "spec": {"ports": ports, "clusterIP": "None"}}
-    assert (await admin.post(path, headless)).status == 201
+    plain = await admin.post(path, headless)
+    assert plain.status == 201 and "Warning" not in plain.headers
     label = {"metadata": {"labels": {"a": "b"}}}
     kept = await admin.patch(f"{path}/kubernetes", label)
     assert kept.status == 200, kept.body
