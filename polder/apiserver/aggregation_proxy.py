@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
-from polder.api.errors import ApiError, unavailable
+from polder.api.errors import ApiError, bad_request, unavailable
 from polder.apiserver.aggregation import Aggregation, Remote
 from polder.apiserver.dial import DialError
 from polder.apiserver.fairness import away
@@ -29,6 +29,8 @@ HEAD_TIME: Final = 60.0
 """Seconds until the head of an answer; a watch's comes at once too."""
 LONG: Final = 3600.0
 """Seconds that one answer may take in all: a watch."""
+REDIRECTED: Final = "the backend attempted to redirect this request, which is not permitted"
+"""Whoever follows a redirect asks, with a credential of this server's, what the tenant wants asked."""
 AT_ONCE: Final = 128
 """Requests of one tenant that are passed on at a time, watches too."""
 _HOP: Final = frozenset(
@@ -85,10 +87,12 @@ class Proxy:
         return await self._aggregation.find(info.tenant, parts[2], parts[3])
 
     async def serve(self, call: Call, remote: Remote) -> web.StreamResponse:
-        """One request, already authorized. Raises ApiError 429, 501, 503."""
+        """One request, already authorized. Raises ApiError 400, 429, 501, 502, 503."""
         if call.request.headers.get("Upgrade"):
             message = "upgrading a connection to an aggregated API is not supported by this server"
             raise ApiError(501, "NotImplemented", message)
+        if any(part in {".", ".."} or "/" in part for part in map(unquote, call.info.path.split("/"))):
+            raise bad_request("the path means another one to the server that it is for")
         if not remote.available:
             raise unavailable("service unavailable")
         tenant = call.info.tenant
@@ -123,6 +127,8 @@ class Proxy:
                 try:
                     async with self._aggregation.outcalls.exchange(place.peer, what) as answer:
                         scope.reschedule(loop.time() + LONG)
+                        if 300 <= answer.status < 400 and answer.headers.get("Location"):
+                            raise ApiError(502, "", REDIRECTED)
                         response = web.StreamResponse(status=answer.status, headers=passed_on(answer.headers))
                         if answer.content_length is None:
                             response.enable_chunked_encoding()

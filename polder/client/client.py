@@ -131,8 +131,8 @@ class Client:
         lines = wire.Lines()
         session, server = self._session(watch=True), self._server
         try:
-            async with session.get(server + path) as response:
-                if response.status >= 400:
+            async with session.get(server + path, allow_redirects=False) as response:
+                if response.status >= 300:
                     wire.raise_for(response.status, await response.read())
                 async for chunk in response.content.iter_any():
                     for line in lines.feed(chunk):
@@ -192,7 +192,9 @@ class Client:
         while True:
             server, left = self._server, left - 1
             try:
-                async with self._session().request(method, server + path, data=body, headers=headers) as response:
+                async with self._session().request(
+                    method, server + path, data=body, headers=headers, allow_redirects=False
+                ) as response:
                     answer = await response.read()
                 break
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -212,8 +214,8 @@ class Client:
         """The body of an answer of any size, as it comes. End it with ``aclosing``."""
         session, server = self._session(watch=True), self._server
         try:
-            async with session.get(server + path) as response:
-                if response.status >= 400:
+            async with session.get(server + path, allow_redirects=False) as response:
+                if response.status >= 300:
                     wire.raise_for(response.status, await response.read())
                 async for chunk in response.content.iter_any():
                     yield chunk
@@ -226,7 +228,7 @@ class Client:
         session, server = self._session(watch=True), self._server
         try:
             with file.open("rb") as body:
-                async with session.post(server + path, data=body) as response:
+                async with session.post(server + path, data=body, allow_redirects=False) as response:
                     answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             self._move_on(server)

@@ -214,8 +214,10 @@ class Lines:
 
 
 def raise_for(status: int, body: bytes) -> None:
-    """Raises the ApiError of an answer that is no success."""
-    if status < 400:
+    """Raises the ApiError of an answer that is no success. A redirect is none: nobody whom this client asks has to send it
+    elsewhere, and its credential opens every door there.
+    """
+    if status < 300:
         return
     try:
         raw = msgspec.json.decode(body)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from tests.contract.conftest import Api, Running
 from tests.contract.hooked import Site, endpoints, expose, site
@@ -83,6 +84,13 @@ async def condition(api: Api, status: str, seconds: float = 8.0, name: str = "v1
             await asyncio.sleep(0.05)
 
 
+async def status_of(api: Api, path: str) -> int:
+    """The status of a GET of a path that nobody puts in order first."""
+    url = URL(f"https://127.0.0.1:{api.server.port}{path}", encoded=True)
+    async with api.session.get(url) as found:
+        return found.status
+
+
 async def registered(admin: Api, wardle: Site) -> None:
     await expose(admin, wardle.port, "api")
     assert (await admin.post(PATH, api_service(**service(wardle)))).status == 201
@@ -151,6 +159,34 @@ async def test_bodies_statuses_and_streams_pass(admin: Api, wardle: Site) -> Non
         release.set()
         assert json.loads(await stream.content.readline()) == {"type": "DELETED"}
         assert await stream.content.read() == b""
+
+
+async def test_a_redirect_is_not_passed_on(admin: Api, wardle: Site) -> None:
+    """Who follows it would ask something else, with their own credential: of the server itself, or of what is near them."""
+    await registered(admin, wardle)
+    wardle.paths[FLUNDERS] = lambda *_: web.Response(status=307, headers={"Location": "/api/v1/namespaces"})
+    answer = await admin.call("DELETE", FLUNDERS)
+    assert answer.status == 502
+    assert "Location" not in answer.headers
+    assert "the backend attempted to redirect this request, which is not permitted" in answer.json["message"]
+
+
+async def test_what_was_asked_of_the_right_is_what_is_passed_on(admin: Api, wardle: Site) -> None:
+    await registered(admin, wardle)
+    for odd in ("a%2Fstatus", "..", "%2e%2e", "a/%2F"):
+        wardle.requests.clear()
+        answer = await status_of(admin, f"{FLUNDERS}/{odd}")
+        assert (answer, wardle.requests) == (400, []), odd
+
+
+async def test_an_apiservice_goes_with_its_owner(admin: Api, wardle: Site, running: Running) -> None:
+    await expose(admin, wardle.port, "api")
+    made = api_service(**service(wardle))
+    owner = {"apiVersion": "v1", "kind": "Namespace", "name": "default", "uid": "1234"}
+    made["metadata"]["ownerReferences"] = [owner]
+    assert (await admin.post(PATH, made)).status == 201
+    await condition(admin, "True")
+    assert [key.name for key in await running.store.by_term("owner/1234")] == ["v1alpha1.wardle.example.com"]
 
 
 async def test_discovery_and_openapi_have_it_in_them(admin: Api, wardle: Site) -> None:

@@ -25,7 +25,7 @@ class FakeApi:
         self.page = 0
         self.transports = set()
         self.expire_continue = False
-        self.lists = self.watches = 0
+        self.lists = self.watches = self.redirect = 0
 
     async def put(self, tenant, name, annotations=None, **data):
         self.revision += 1
@@ -79,6 +79,9 @@ class FakeApi:
         self.transports.add(request.transport)
         body = await request.read()
         self.requests.append((request.method, request.path, dict(request.query), dict(request.headers), body))
+        if self.redirect and request.path.endswith("/moved"):
+            where = "/tenants/victim/api/v1/namespaces/default/secrets"
+            return web.Response(status=self.redirect, headers={"Location": where})
         view, rest = request.match_info["tenant"], request.match_info["rest"]
         if request.query.get("watch"):
             return await self.watch(request, view)

@@ -32,6 +32,20 @@ async def test_a_refusal_is_an_api_error(api, client):
     assert caught.value.message == "gone"
 
 
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_a_refusal(api, client, code):
+    """What is passed on from a tenant's own server must not lead the platform's credential elsewhere."""
+    api.redirect = code
+    for method in ("GET", "DELETE", "POST"):
+        with pytest.raises(ApiError) as caught:
+            await client.raw(method, "/tenants/acme/api/v1/moved", b"{}")
+        assert caught.value.code == code
+    with pytest.raises(ApiError):
+        async with aclosing(client.stream("/tenants/acme/api/v1/moved")) as parts:
+            await anext(parts)
+    assert {request[1] for request in api.requests} == {"/tenants/acme/api/v1/moved"}
+
+
 async def test_lists_read_all_pages_of_one_state(api, client):
     api.page = 3
     for n in range(8):
