@@ -6,6 +6,7 @@ that the disk is too slow for are counted and dropped: an audit that stops the A
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -13,6 +14,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from polder.api.names import dns_subdomain
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +110,8 @@ class AuditFiles:
     def _file(self, tenant: str) -> int:
         number = self._open.get(tenant)
         if number is None:
+            if dns_subdomain(tenant):
+                raise OSError(errno.EINVAL, "it has a name that no tenant has")
             folder = self._settings.directory / tenant
             folder.mkdir(exist_ok=True, mode=0o700)
             number = os.open(folder / CURRENT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -28,7 +28,7 @@ from polder.apiserver.patches import Patcher
 from polder.apiserver.reads import Reader
 from polder.apiserver.requestinfo import ParsedPath, parse
 from polder.apiserver.subresources import Subresources
-from polder.apiserver.types import RequestInfo
+from polder.apiserver.types import RequestInfo, Role
 from polder.apiserver.watches import Watches
 from polder.apiserver.writes import Writer
 from polder.base.ids import ROOT
@@ -139,10 +139,12 @@ class Dispatcher:
         trail.asks(connection, who, parsed.info(ROOT))
         tenant = await self.parts.tenancy.resolve(who, connection, parsed.tenant)
         info = with_selectors(parsed.info(tenant), request.query)
-        trail.asks(connection, who, info)
+        exists = who.role is not Role.NONE or bool(await self.parts.tenancy.phase(tenant))
+        noted = info if exists else parsed.info(ROOT)  # nobody makes up whose file it is noted in
+        trail.asks(connection, who, noted)
         if self.parts.impersonation is not None:
             who = await self.parts.impersonation.apply(who, info, request.headers)
-        trail.asks(connection, who, info)
+        trail.asks(connection, who, noted)
         trail.enters()
         return Call(request, who, info, connection, request_id, parsed.rest)
 

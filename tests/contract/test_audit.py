@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from polder.apiserver.audit import Auditor
 from polder.apiserver.audit_files import CURRENT, AuditFiles, AuditFileSettings, files_of
@@ -71,6 +72,31 @@ async def acme(audited: Audited) -> Api:
     for name in ("acme", "globex"):
         assert (await admin.post(TENANTS, {"metadata": {"name": name}})).status == 201
     return await audited.running.tenant_admin("acme")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "%2Ftmp", "..", "%2e%2e%2Faudit-too", "a%2Fb", "%00", "x" * 300])
+async def test_nobody_makes_up_whose_file_it_is(audited: Audited, acme: Api, name: str) -> None:
+    anonymous = audited.running.client()
+    before = sorted(path.name for path in audited.folder.parent.iterdir())
+    url = URL(f"https://127.0.0.1:{audited.server.port}/tenants/{name}{MAPS}", encoded=True)
+    async with anonymous.session.post(url, json={"metadata": {"name": "x"}}) as answer:
+        assert answer.status == 403
+    (event,) = audited.events("root", verb="create", requestURI=url.raw_path)
+    assert event["user"]["username"] == "system:anonymous"
+    assert {path.name for path in audited.folder.iterdir()} <= {"root", "acme", "globex"}
+    assert sorted(path.name for path in audited.folder.parent.iterdir()) == before
+    assert audited.files.dropped == 0
+
+
+def test_a_name_that_no_tenant_has_is_no_path(tmp_path: Path) -> None:
+    files = AuditFiles(AuditFileSettings(tmp_path / "audit"))
+    for name in ("../out", str(tmp_path / "out"), "\0", "", "."):
+        files.put(name, b"lost\n")
+    files.put("acme", b"kept\n")
+    files.close()
+    assert files.dropped == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["audit"]
+    assert (tmp_path / "audit" / "acme" / CURRENT).read_bytes() == b"kept\n"
 
 
 async def test_changes_are_written_into_the_tenants_file(audited: Audited, acme: Api) -> None:
