@@ -20,7 +20,7 @@ from polder.apiserver.hooks import Call
 from polder.apiserver.listener import on_lost
 from polder.apiserver.outcalls import Exchange, said
 from polder.apiserver.settings import BODY_LIMIT
-from polder.apiserver.types import Identity, RequestInfo
+from polder.apiserver.types import Identity, RequestInfo, Role
 from polder.base.ids import EVERY_TENANT, TenantName
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ LONG: Final = 3600.0
 """Seconds that one answer may take in all: a watch."""
 REDIRECTED: Final = "the backend attempted to redirect this request, which is not permitted"
 """Whoever follows a redirect asks, with a credential of this server's, what the tenant wants asked."""
+HURRIED: Final = 5.0
+"""Seconds for a whole answer to Polder's own controllers, whose workers serve other tenants too; and its bytes:"""
+HURRIED_BYTES: Final = 4 << 20
 AT_ONCE: Final = 128
 """Requests of one tenant that are passed on at a time, watches too."""
 _HOP: Final = frozenset(
@@ -119,24 +122,24 @@ class Proxy:
         headers.extend(proxy_headers(call.who))
         body: bytes | AsyncIterator[bytes] = _bounded(request) if request.body_exists else b""
         what = Exchange(request.method, place.path, headers, body)
-        loop, scope = asyncio.get_running_loop(), asyncio.timeout(HEAD_TIME)
+        hurried = call.who.role is Role.COMPONENT
+        loop, scope = asyncio.get_running_loop(), asyncio.timeout(HURRIED if hurried else HEAD_TIME)
         prepared = False
         try:
             async with away(), scope:
                 forget = on_lost(request, lambda: scope.reschedule(loop.time()))
                 try:
                     async with self._aggregation.outcalls.exchange(place.peer, what) as answer:
-                        scope.reschedule(loop.time() + LONG)
-                        if 300 <= answer.status < 400 and answer.headers.get("Location"):
-                            raise ApiError(502, "", REDIRECTED)
-                        response = web.StreamResponse(status=answer.status, headers=passed_on(answer.headers))
-                        if answer.content_length is None:
-                            response.enable_chunked_encoding()
-                        else:
-                            response.content_length = answer.content_length
+                        if not hurried:
+                            scope.reschedule(loop.time() + LONG)
+                        response = _head(answer)
                         prepared = True
                         await response.prepare(request)
+                        size = 0
                         async for chunk in answer.content.iter_any():
+                            size += len(chunk)
+                            if hurried and size > HURRIED_BYTES:
+                                return _cut(request, response)
                             await response.write(chunk)
                         await response.write_eof()
                         return response
@@ -150,6 +153,18 @@ class Proxy:
             if not prepared:
                 raise
             return _cut(request, response)
+
+
+def _head(answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    """What begins the answer as it came. Raises ApiError 502 for a redirect."""
+    if 300 <= answer.status < 400 and answer.headers.get("Location"):
+        raise ApiError(502, "", REDIRECTED)
+    response = web.StreamResponse(status=answer.status, headers=passed_on(answer.headers))
+    if answer.content_length is None:
+        response.enable_chunked_encoding()
+    else:
+        response.content_length = answer.content_length
+    return response
 
 
 def _cut(request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:

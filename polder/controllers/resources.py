@@ -6,6 +6,7 @@ them through patches, so that nothing of what they hold is lost.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
@@ -19,11 +20,13 @@ from polder.api.meta import Object, Raw, Struct
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
-from polder.client.errors import BadAnswerError
+from polder.client.errors import BadAnswerError, UnreachableError
 
 S = TypeVar("S", bound=Struct)
 
 MERGE_PATCH = "application/merge-patch+json"
+LISTING = 60.0
+"""Seconds for all pages of a collection."""
 PAGE = 500
 """Objects asked for at a time, so that a big collection is never held as a whole text."""
 
@@ -120,8 +123,18 @@ async def serves(client: Client, tenant: TenantName, group_version: str) -> list
 
 
 async def list_objects(client: Client, tenant: TenantName, resource: Resource, namespace: str = "") -> list[Object]:
-    """All objects of a collection by their metadata, read in pages. Raises ApiError; an unknown resource is empty."""
+    """All objects of a collection by their metadata, read in pages. Raises ApiError; an unknown resource is empty. Raises
+    UnreachableError where it does not end: a server of the tenant's own may say for ever that there is more.
+    """
     path = collection_path(tenant, resource, namespace)
+    try:
+        async with asyncio.timeout(LISTING):
+            return await _all_pages(client, path)
+    except TimeoutError as error:
+        raise UnreachableError(f"GET {path}: the list has no end") from error
+
+
+async def _all_pages(client: Client, path: str) -> list[Object]:
     found: list[Object] = []
     after = ""
     while True:

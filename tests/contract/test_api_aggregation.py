@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from yarl import URL
 
+from polder.apiserver import aggregation_proxy
 from tests.contract.conftest import Api, Running
 from tests.contract.hooked import Site, endpoints, expose, site
 
@@ -169,6 +171,32 @@ async def test_a_redirect_is_not_passed_on(admin: Api, wardle: Site) -> None:
     assert answer.status == 502
     assert "Location" not in answer.headers
     assert "the backend attempted to redirect this request, which is not permitted" in answer.json["message"]
+
+
+async def test_the_platforms_own_controllers_are_not_held_up(
+    admin: Api, wardle: Site, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their workers serve other tenants too."""
+    monkeypatch.setattr(aggregation_proxy, "HURRIED", 0.5)
+    await registered(admin, wardle)
+    release = asyncio.Event()
+
+    async def trickle(request: web.BaseRequest, _: Any) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while not release.is_set():
+            await response.write(b" " * (1 << 20 if request.query.get("much") else 1))
+            await asyncio.sleep(0.05)
+        return response
+
+    wardle.paths[FLUNDERS] = trickle
+    controller, loop = running.component(), asyncio.get_running_loop()
+    for path in (FLUNDERS, f"{FLUNDERS}?much=1"):
+        began = loop.time()
+        with pytest.raises(aiohttp.ClientError):
+            await controller.get(path)
+        assert loop.time() - began < 4
+    release.set()
 
 
 async def test_what_was_asked_of_the_right_is_what_is_passed_on(admin: Api, wardle: Site) -> None:
