@@ -146,7 +146,7 @@ class GarbageCollector:
                 found.solid.append(owner)
                 continue
             ref = Ref(item.tenant, item.ref.namespace if resource.namespaced else "", owner.name)
-            held = await get_object(self._client, resource, ref)
+            held = await get_object(self._client, resource, ref, served=True)
             if held is None or held.metadata.uid != owner.uid:
                 self._absent.add(at)
                 found.absent.append(owner)

@@ -151,12 +151,14 @@ async def _all_pages(client: Client, path: str) -> list[Object]:
             return found
 
 
-async def get_object(client: Client, resource: Resource, ref: Ref) -> Object | None:
-    """One object's metadata, read from the server; None if it does not exist. Raises ApiError."""
+async def get_object(client: Client, resource: Resource, ref: Ref, *, served: bool = False) -> Object | None:
+    """One object's metadata, read from the server; None if it does not exist. With ``served`` only where the server says so
+    of the object: a version that is not served any more says nothing about what it was served of. Raises ApiError.
+    """
     try:
         return await _get(client, object_path(resource, ref), Object)
     except ApiError as error:
-        if error.is_not_found:
+        if error.is_not_found and (not served or error.details.get("name") == ref.name):
             return None
         raise
 
