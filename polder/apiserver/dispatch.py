@@ -22,6 +22,7 @@ from polder.apiserver.failures import status_of
 from polder.apiserver.fairness import Fairness
 from polder.apiserver.hooks import Call, Handler, Parts
 from polder.apiserver.listener import connection_of
+from polder.apiserver.listing import send_whole
 from polder.apiserver.metrics import Metrics
 from polder.apiserver.negotiate import JSON, PROTOBUF, YAML, Form, accepted
 from polder.apiserver.patches import Patcher
@@ -114,6 +115,7 @@ class Dispatcher:
             call = await self._admit(request, parsed, request_id, trail)
             async with self.fairness.seated(call.who, call.info):
                 response = await self._serve(call, trail)
+                await send_whole(call, response)
         except ApiError as refused:
             response = error_answer(refused)
         except (StoreFailedError, TooLargeError) as failed:

@@ -32,7 +32,8 @@ RECENT = 1.0
 @dataclass(frozen=True, slots=True)
 class FairnessSettings:
     """Seats of a tenant that is alone, seats while others ask too, seats of all together; how many of a tenant's requests
-    wait, for how many seconds at most; and how many watches and followed logs a tenant has.
+    wait, for how many seconds at most; how many watches and followed logs a tenant has; and how many large answers of a
+    tenant are written at a time.
     """
 
     alone: int = 32
@@ -41,6 +42,7 @@ class FairnessSettings:
     queue: int = 256
     patience: float = 30.0
     streams: int = 2000
+    large: int = 16
 
 
 @dataclass(slots=True)
@@ -53,6 +55,15 @@ class _Flow:
 
 
 _seat: ContextVar[Seat | None] = ContextVar("seat", default=None)
+_writes: ContextVar[_Writes | None] = ContextVar("writes", default=None)
+
+
+@dataclass(slots=True)
+class _Writes:
+    """One tenant's large answers that are being written: each holds its buffer until the client has read it."""
+
+    free: asyncio.Semaphore
+    users: int = 0
 
 
 class Fairness:
@@ -63,6 +74,7 @@ class Fairness:
         self._flows: OrderedDict[str, _Flow] = OrderedDict()  # who asked longest ago comes first
         self._turns: deque[str] = deque()  # tenants of whose requests some wait
         self._streams: Counter[str] = Counter()
+        self._writes: dict[str, _Writes] = {}
         self._working = 0
 
     @asynccontextmanager
@@ -72,7 +84,27 @@ class Fairness:
             yield
             return
         tenant = _flow_of(who, info)
-        if info.verb == "watch" or info.subresource in STREAMING:
+        with self._writing(tenant):
+            async with self._served(tenant, streaming=info.verb == "watch" or info.subresource in STREAMING):
+                yield
+
+    @contextmanager
+    def _writing(self, tenant: str) -> Iterator[None]:
+        """Lets ``handing_over`` know whose answer it is."""
+        writes = self._writes.setdefault(tenant, _Writes(asyncio.Semaphore(self._settings.large)))
+        writes.users += 1
+        token = _writes.set(writes)
+        try:
+            yield
+        finally:
+            _writes.reset(token)
+            writes.users -= 1
+            if not writes.users:
+                del self._writes[tenant]
+
+    @asynccontextmanager
+    async def _served(self, tenant: str, *, streaming: bool) -> AsyncIterator[None]:
+        if streaming:
             with self._streaming(tenant):
                 yield
             return
@@ -209,6 +241,21 @@ async def away() -> AsyncIterator[None]:
         yield
     finally:
         await seat.take(again=True)
+
+
+@asynccontextmanager
+async def handing_over(*, patient: bool = False) -> AsyncIterator[None]:
+    """Held while a large answer is written, which fills memory for as long as the client does not read. Raises ApiError 429
+    where as many of the tenant's stand unread already; ``patient`` waits instead, for those that hold nothing yet.
+    """
+    writes = _writes.get()
+    if writes is None:
+        yield
+        return
+    if writes.free.locked() and not patient:
+        raise _too_many("the clients of this tenant do not read their large answers")
+    async with writes.free:
+        yield
 
 
 def _flow_of(who: Identity, info: RequestInfo) -> TenantName:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from polder.api.errors import ApiError, too_large
 from polder.apiserver.answers import SOFTWARE
-from polder.apiserver.fairness import away
+from polder.apiserver.fairness import away, handing_over
 from polder.apiserver.hooks import Call
 from polder.apiserver.negotiate import JSON
 from polder.apiserver.render import ListMeta, Renderer
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 STALL_LIMIT = 60.0
 """Seconds that a client may take to read one piece."""
+LARGE = 64 * 1024
+"""Bytes of an answer that no longer fit into a connection's buffers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,19 @@ async def send_pieces(
     call: Call, renderer: Renderer, first: Found, rest: AsyncGenerator[Found, None], clock: Clock
 ) -> web.StreamResponse:
     """Answers with a list of several pieces. What goes wrong midway ends the connection, since a status was sent.
-    Raises ApiError 413 where the caller wants another form than JSON, which cannot be written in pieces.
+    Raises ApiError 413 where the caller wants another form than JSON, which cannot be written in pieces; 429.
     """
     if renderer.accepted.media != JSON:
         raise too_large(
             f"a list that long is not given as {renderer.accepted.media}; ask for JSON, or for pages by limit"
         )
+    async with handing_over():
+        return await _send(call, renderer, first, rest, clock)
+
+
+async def _send(
+    call: Call, renderer: Renderer, first: Found, rest: AsyncGenerator[Found, None], clock: Clock
+) -> web.StreamResponse:
     response = web.StreamResponse(
         headers={"Content-Type": JSON, "Cache-Control": "no-cache, private", "Server": SOFTWARE}
     )
@@ -71,3 +80,22 @@ async def send_pieces(
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     async with away(), asyncio.timeout(STALL_LIMIT):
         await response.write(data)
+
+
+async def send_whole(call: Call, response: web.StreamResponse) -> None:
+    """Writes an answer that is large, as ``LARGE`` says, while it is known whose it is; others are left to be written later.
+    Raises ApiError 429.
+    """
+    if response.prepared or not isinstance(response, web.Response) or (response.content_length or 0) <= LARGE:
+        return
+    response.headers["Audit-Id"] = call.id
+    response.headers["Server"] = SOFTWARE
+    async with handing_over():
+        try:
+            async with away(), asyncio.timeout(STALL_LIMIT):
+                await response.prepare(call.request)
+                await response.write_eof()
+        except (TimeoutError, ConnectionError) as problem:
+            log.info("request %s: the answer ends midway: %s", call.id, problem or "the client does not read")
+            if call.request.transport is not None:
+                call.request.transport.abort()

@@ -14,6 +14,7 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import orjson
@@ -23,6 +24,7 @@ from polder.api.errors import ApiError, expired, too_large_resource_version, too
 from polder.api.meta import Raw
 from polder.apiserver.answers import SOFTWARE
 from polder.apiserver.catalog import CustomSchema, Resource
+from polder.apiserver.fairness import handing_over
 from polder.apiserver.hooks import Call, Share
 from polder.apiserver.listener import on_lost
 from polder.apiserver.negotiate import JSON, PROTOBUF
@@ -169,6 +171,12 @@ class _Stream:
         if transport is not None and not transport.is_closing():
             transport.write(chunk)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether more stands unread than a connection's buffers hold."""
+        transport = self.request.transport
+        return transport is not None and transport.get_write_buffer_size() > UNREAD_LIMIT
+
     async def drain(self) -> None:
         """Waits for a slow reader. Raises TimeoutError when it does not read at all."""
         writer = (
@@ -181,7 +189,7 @@ class _Stream:
     def end(self) -> None:
         """Cuts off a client that did not read what it got: waiting for it would hold its buffer."""
         transport = self.request.transport
-        if transport is not None and transport.get_write_buffer_size() > UNREAD_LIMIT:
+        if transport is not None and self.is_full:
             transport.abort()
 
     def bookmark(self) -> None:
@@ -257,6 +265,8 @@ class Watches:
                 if share is not None:
                     moved = asyncio.ensure_future(_moved(share, plan.selection, stream, end))
                 await self._run(plan, stream)
+        except ApiError as lost:
+            stream.fail(lost)  # what is there was forgotten while the client read it
         except (TimeoutError, ConnectionError):
             log.debug("watch of %s ended", plan.prefix.resource)
         finally:
@@ -298,12 +308,16 @@ class Watches:
         """Everything that is there, as ADDED events."""
         if plan.selection.share is not None:
             plan.selection.share.listed(plan.selection.node, plan.prefix.resource)
-        found = await self._reader.find(plan.prefix, Window(), plan.selection, stream.renderer)
-        now = self._reader.clock.now()
-        for number, entry in enumerate(found.entries, 1):
-            stream.send(frame("ADDED", stream.renderer.one(entry, now), stream.media))
-            if number % 64 == 0:
-                await stream.drain()
+        async with handing_over(patient=True):
+            pieces = self._reader.pieces(plan.prefix, Window(), plan.selection, stream.renderer)
+            async with aclosing(pieces):
+                async for found in pieces:
+                    now = self._reader.clock.now()
+                    for entry in found.entries:
+                        stream.send(frame("ADDED", stream.renderer.one(entry, now), stream.media))
+                        if stream.is_full:
+                            await stream.drain()
+                    await stream.drain()
         stream.position = found.revision
         if plan.mark_initial_end and stream.bookmarks:
             stream.send(frame("BOOKMARK", stream.renderer.bookmark(found.revision, initial_end=True), stream.media))
