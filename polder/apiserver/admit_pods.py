@@ -28,7 +28,10 @@ TOKEN_VOLUME: Final = "kube-api-access-"  # noqa: S105 - the beginning of a name
 TOKEN_SECONDS: Final = 3607
 UNREACHABLE_SECONDS: Final = 300
 FILE_MODE: Final = 0o644
-_PLACED: Final = frozenset({Role.TENANT_ADMIN, Role.SERVICE_ACCOUNT})
+_PLACES: Final = frozenset({Role.PLATFORM_ADMIN})
+"""Who may say where a tenant's pod runs when it is made. Not even Polder's controllers: what they make is after a template of
+the tenant's, and through the tenant's policies.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,8 @@ class UnsupportedPods:
             return
         assert context.obj is not None
         problems = unsupported(context.obj, context.tenant == ROOT)
-        if context.who.role in _PLACED and context.obj["spec"].get("nodeName"):
+        placed = context.tenant != ROOT or context.who.role is Role.SERVICE_ACCOUNT
+        if placed and context.who.role not in _PLACES and context.obj["spec"].get("nodeName"):
             field = Field("spec") / "nodeName"
             problems.append(field.forbidden("the scheduler chooses the node of a tenant's pod; use nodeSelector"))
         if problems:

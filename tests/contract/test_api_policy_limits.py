@@ -46,3 +46,16 @@ async def test_nor_does_it_by_a_write_of_the_network_itself(admin: Api, running:
         said = await tenant.post(NETWORKS, body)
     assert said.status in {200, 201}, said.body
     assert (said.json.get("status") or {}).get("vni", 0) == (77 if verb == "update" else 0)
+
+
+async def test_nor_does_it_choose_the_node_of_a_pod_that_a_controller_makes(admin: Api, running: Running) -> None:
+    assert (await admin.post("/apis/polder.dev/v1alpha1/tenants", {"metadata": {"name": "acme"}})).status == 201
+    tenant = await running.tenant_admin("acme")
+    rule = {"apiGroups": [""], "apiVersions": ["*"], "resources": ["pods"], "operations": ["CREATE"]}
+    placed = json_patch('[JSONPatch{op: "add", path: "/spec/nodeName", value: "n1"}]')
+    await mutating(tenant, placed, matchConstraints={"resourceRules": [rule]}, failurePolicy="Fail")
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "toolbox"}]}}
+    for who in (tenant, running.component().at("acme")):
+        said = await who.post("/api/v1/namespaces/default/pods", pod)
+        assert said.status == 422, said.body
+        assert "the scheduler chooses the node of a tenant's pod" in said.json["message"]
