@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 from collections.abc import Hashable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from aiohttp import web
 from polder.api.errors import ApiError, bad_request, too_large, unsupported_media_type
 from polder.api.meta import Raw
 from polder.apiserver import protobuf
-from polder.apiserver.fairness import away
+from polder.apiserver.fairness import LARGE, away, handing_over
 from polder.apiserver.repeated import repeated_fields
 
 DEPTH_LIMIT = 100
@@ -78,12 +78,17 @@ async def read_body(request: web.BaseRequest, limit: int, timeout: float) -> byt
         raise too_large(f"limit is {limit}")
     chunks: list[bytes] = []
     size = 0
+    coming = not request.content.is_eof()
+    held = False
     try:
-        async with away() if not request.content.is_eof() else nullcontext(), asyncio.timeout(timeout):
+        async with AsyncExitStack() as room, away() if coming else nullcontext(), asyncio.timeout(timeout):
             async for chunk in request.content.iter_any():
                 size += len(chunk)
                 if size > limit:
                     raise too_large(f"limit is {limit}")
+                if coming and size > LARGE and not held:
+                    held = True
+                    await room.enter_async_context(handing_over(patient=True))  # what comes meanwhile is not read
                 chunks.append(chunk)
     except TimeoutError:
         raise ApiError(408, "Timeout", f"the request's body did not arrive within {timeout:g} seconds") from None

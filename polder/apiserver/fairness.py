@@ -25,6 +25,8 @@ from polder.base.ids import ROOT, TenantName
 
 EXEMPT = frozenset({Role.COMPONENT, Role.NODE})
 STREAMING = frozenset({"log", "exec", "attach", "portforward", "proxy"})
+LARGE = 64 * 1024
+"""Bytes of a body or an answer that no longer fit into a connection's buffers."""
 RECENT = 1.0
 """Seconds for which a tenant that asked counts among those that share."""
 
@@ -32,8 +34,8 @@ RECENT = 1.0
 @dataclass(frozen=True, slots=True)
 class FairnessSettings:
     """Seats of a tenant that is alone, seats while others ask too, seats of all together; how many of a tenant's requests
-    wait, for how many seconds at most; how many watches and followed logs a tenant has; and how many large answers of a
-    tenant are written at a time.
+    wait, for how many seconds at most; how many watches and followed logs a tenant has; and how many large
+    answers and bodies of a tenant are under way.
     """
 
     alone: int = 32
@@ -60,7 +62,7 @@ _writes: ContextVar[_Writes | None] = ContextVar("writes", default=None)
 
 @dataclass(slots=True)
 class _Writes:
-    """One tenant's large answers that are being written: each holds its buffer until the client has read it."""
+    """One tenant's large answers that are being written, and bodies that are being read: each holds memory until it is done."""
 
     free: asyncio.Semaphore
     users: int = 0
@@ -245,15 +247,16 @@ async def away() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def handing_over(*, patient: bool = False) -> AsyncIterator[None]:
-    """Held while a large answer is written, which fills memory for as long as the client does not read. Raises ApiError 429
-    where as many of the tenant's stand unread already; ``patient`` waits instead, for those that hold nothing yet.
+    """Held while a large answer is written or a large body is read, which fills memory for as long as the client takes.
+    Raises ApiError 429 where the tenant has as many under way as it may; ``patient`` waits instead, for those that hold
+    neither memory nor a seat yet.
     """
     writes = _writes.get()
     if writes is None:
         yield
         return
     if writes.free.locked() and not patient:
-        raise _too_many("the clients of this tenant do not read their large answers")
+        raise _too_many("the clients of this tenant are slow to read large answers, or to send large bodies")
     async with writes.free:
         yield
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from polder.api.errors import ApiError, too_large
 from polder.apiserver.answers import SOFTWARE
-from polder.apiserver.fairness import away, handing_over
+from polder.apiserver.fairness import LARGE, away, handing_over
 from polder.apiserver.hooks import Call
 from polder.apiserver.negotiate import JSON
 from polder.apiserver.render import ListMeta, Renderer
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 STALL_LIMIT = 60.0
 """Seconds that a client may take to read one piece."""
-LARGE = 64 * 1024
-"""Bytes of an answer that no longer fit into a connection's buffers."""
 
 
 @dataclass(frozen=True, slots=True)
