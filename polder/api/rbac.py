@@ -142,6 +142,12 @@ class Rules:
         return any(allows(rule, what) for rule in self._loose)
 
 
+def combinations(rule: PolicyRule) -> int:
+    """How many rules ``breakdown`` makes: the product of lists that somebody wrote."""
+    objects = len(rule.api_groups or ()) * len(rule.resources or ()) * max(len(rule.resource_names or ()), 1)
+    return len(rule.verbs or ()) * (objects + len(rule.non_resource_urls or ()))
+
+
 def breakdown(rule: PolicyRule) -> list[PolicyRule]:
     """Equal rules of one verb and one group, resource and name, or one path, each."""
     found = []

@@ -5,6 +5,7 @@ Source: the documentation of RBAC in Kubernetes, "Privilege escalation preventio
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +15,7 @@ import msgspec
 from polder.api.errors import Field, forbidden, invalid, not_found
 from polder.api.kinds import BUILT_IN
 from polder.api.meta import Raw
-from polder.api.rbac import Held, PolicyRule, RoleRef, breakdown, compact, quoted_list
+from polder.api.rbac import Held, PolicyRule, RoleRef, breakdown, combinations, compact, quoted_list
 from polder.api.rbac_policy import GROUP
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.authz import EVERYTHING, Authorizer
@@ -22,6 +23,10 @@ from polder.apiserver.builtin import BINDINGS, CLUSTER_BINDINGS, CLUSTER_ROLES, 
 from polder.apiserver.rbac import Rbac
 from polder.apiserver.types import RequestInfo
 
+COMBINATIONS: Final = 20_000
+"""Grants of one role that are compared with what somebody has: lists of verbs, groups and resources multiply."""
+SLICE: Final = 64
+"""Grants that are compared before others get their turn."""
 _OF_ROLES: Final = frozenset({ROLES, CLUSTER_ROLES})
 _OF_BINDINGS: Final = frozenset({BINDINGS, CLUSTER_BINDINGS})
 _REFERRED: Final = {k.kind: k for k in BUILT_IN if k.resource in _OF_ROLES}
@@ -75,9 +80,19 @@ class Escalation:
         return (await self.authorizer.decide(context.who, what)).allowed
 
     async def _missing(self, context: AdmissionContext, rules: Sequence[PolicyRule]) -> list[PolicyRule]:
-        """What of the rules the caller has not."""
+        """What of the rules the caller has not. Raises ApiError 403 for more than can be compared."""
+        if sum(map(combinations, rules)) > COMBINATIONS:
+            why = f"the rules combine to more than {COMBINATIONS} grants, which only who may escalate can give"
+            raise forbidden(context.resource.kind, context.name, why)
         held = Held((await self.authorizer.rules(context.who, context.tenant, context.namespace))[0])
-        return [small for rule in rules for small in breakdown(rule) if not held.covers(small)]
+        found = []
+        for rule in rules:
+            for number, small in enumerate(breakdown(rule)):
+                if number % SLICE == 0:
+                    await asyncio.sleep(0)
+                if not held.covers(small):
+                    found.append(small)
+        return found
 
     async def _confirm(self, context: AdmissionContext, rules: Sequence[PolicyRule]) -> None:
         missing = await self._missing(context, rules)

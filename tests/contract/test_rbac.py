@@ -5,6 +5,7 @@ After what upstream's test/e2e/auth and its integration tests of RBAC check, in 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -286,3 +287,19 @@ async def test_kubectl_auth(acme: Api, running: Running, kubectl_paths: dict[str
     assert "cluster-admin" in await kubectl("get", "clusterroles")
     described = await kubectl("describe", "clusterrole", "admin")
     assert "deployments.apps" in described
+
+
+async def test_a_role_that_multiplies_is_refused_at_once(acme: Api, running: Running) -> None:
+    """Twenty kilobytes say a milliard grants; nobody compares them."""
+    group = "rbac.authorization.k8s.io"
+    assert (
+        await acme.post(ROLES, {"metadata": {"name": "r"}, "rules": [rule("create", "roles", group)]})
+    ).status == 201
+    assert (await acme.post(BINDINGS, binding("b", "r", ACCOUNT))).status == 201
+    pod, many = await account(running, acme), [f"x{number}" for number in range(1000)]
+    wide = {"verbs": many, "apiGroups": many, "resources": many}
+    async with asyncio.timeout(5):
+        refused = await pod.post(ROLES, {"metadata": {"name": "wide"}, "rules": [wide]})
+    assert refused.status == 403
+    assert "only who may escalate can give" in refused.json["message"]
+    assert (await acme.post(ROLES, {"metadata": {"name": "wide"}, "rules": [wide]})).status == 201
