@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.contract.attacked import MAPS, Connection, Target, measure
@@ -33,8 +34,20 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     for number in range(LARGE):
         meta, data = {"name": f"large-{number}"}, {"x": "y" * SIZE}
         assert found.server.call("POST", EVIL, {"metadata": meta, "data": data})[0] == 201
+    asyncio.run(warm(found))
     yield found
     found.server.stop()
+
+
+async def warm(target: Target) -> None:
+    """What good clients at once cost: memory that the process keeps."""
+
+    async def read(session: aiohttp.ClientSession, number: int) -> None:
+        async with session.get(f"{EVIL}/large-{number % LARGE}") as answer:
+            await answer.read()
+
+    async with target.session("evil") as session:
+        await asyncio.gather(*(read(session, number) for number in range(AT_ONCE)))
 
 
 async def crowd(target: Target, count: int = AT_ONCE) -> list[Connection]:
