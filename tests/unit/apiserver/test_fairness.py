@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polder.api.errors import ApiError
-from polder.apiserver.fairness import Fairness, FairnessSettings, away
+from polder.apiserver.fairness import Fairness, FairnessSettings, away, handing_over
 from polder.apiserver.types import Identity, RequestInfo, Role
 from polder.base.ids import TenantName
 
@@ -134,3 +134,29 @@ def test_random_requests(requests: list[tuple[str, int, bool]]) -> None:
 
     assert asyncio.run(play()) == served
     assert fairness._working == 0
+
+
+async def test_few_large_answers_of_a_tenant_are_under_way() -> None:
+    fairness = Fairness(FairnessSettings(large=2))
+    release = asyncio.Event()
+
+    async def large(tenant: str, role: Role = Role.TENANT_ADMIN) -> None:
+        async with fairness.seated(who(tenant, role), what(tenant)), handing_over():
+            await release.wait()
+
+    async def patient() -> None:
+        async with fairness.seated(who("a"), what("a", "watch")), handing_over(patient=True):
+            pass
+
+    slow = [asyncio.create_task(large("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError, match="slow to read"):
+        await large("a")
+    waits = asyncio.create_task(patient())
+    others = [asyncio.create_task(large("b")), *(asyncio.create_task(large("a", Role.NODE)) for _ in range(5))]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in (waits, *others))
+    release.set()
+    await asyncio.gather(*slow, *others, waits)
+    assert fairness._writes == {}, "an idle tenant costs nothing"
