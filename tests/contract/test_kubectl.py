@@ -73,7 +73,7 @@ async def test_get_in_every_form(kubectl: Any) -> None:
     assert rows(await kubectl("get", "pods", "--sort-by", "{.metadata.name}"))[1][0] == "web"
     assert rows(await kubectl("get", "all", "-A"))[0][0] == "NAMESPACE"
     assert rows(await kubectl("get", "cm", "-A", "--chunk-size=2"))[0][:3] == ["NAMESPACE", "NAME", "DATA"]
-    assert len(rows(await kubectl("get", "cm", "-A", "--chunk-size=1"))) == 5
+    assert len(rows(await kubectl("get", "cm", "-A", "--chunk-size=1"))) == 6
     assert 'pods "none" not found' in await kubectl.refused("get", "pod", "none")
     assert "the server doesn't have a resource type" in await kubectl.refused("get", "nonsense")
     assert json.loads(await kubectl("get", "--raw", "/api/v1/namespaces/default/pods"))["kind"] == "PodList"
@@ -169,8 +169,8 @@ async def test_create(kubectl: Any) -> None:
     assert (await kubectl.json("get", "pod", "ran"))["spec"]["restartPolicy"] == "Never"
     named = {**MAP, "metadata": {"generateName": "made-"}}
     assert (await kubectl("create", "-f", "-", stdin=json.dumps(named))).startswith("configmap/made-")
-    refused = await kubectl.refused("create", "service", "clusterip", "vip", "--tcp=80")
-    assert "spec.clusterIP" in refused and "headless" in refused
+    made = await kubectl.run("create", "service", "clusterip", "vip", "--tcp=80")
+    assert (made.code, made.out) == (0, "service/vip created\n") and "does not yet forward" in made.err
     assert "invalid" in await kubectl.refused("create", "-f", "-", stdin="{ no: [")
 
 
@@ -293,5 +293,5 @@ async def test_a_tenants_own_kubectl(kubectl: Any, running: Any) -> None:
         foreign = replace(mine, kubeconfig=running.kubeconfig(await running.tenant_leaf("acme"), name))
         said.append((await foreign.refused("get", "--raw", f"/tenants/{name}/api/v1/pods")).replace(name, "X"))
     assert said[0] == said[1]
-    assert "impersonation is not supported" in await mine.refused("get", "pods", "--as", "root")
+    assert 'User "root" cannot list' in await mine.refused("get", "pods", "--as", "root")  # who has no rights there
     assert "orbidden" in await mine.refused("delete", "router", "default", "-n", "kube-system")
