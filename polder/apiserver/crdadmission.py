@@ -14,6 +14,7 @@ from polder.api.meta import Raw
 from polder.api.rules import rule_texts
 from polder.api.validation.crds import unknown_formats, validate_crd, validate_crd_update
 from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.crdconvert import breathe
 from polder.apiserver.custom import DEFINITIONS
 from polder.apiserver.objects import decode_entry
 from polder.apiserver.workshop import Workshop
@@ -43,7 +44,11 @@ class Definitions:
         if context.verb == "create":
             context.obj["status"] = {}
         page = await self.store.list(Prefix(DEFINITIONS.resource, context.tenant))
-        others = [decode_entry(entry) for entry in page.entries if entry.key.name != context.name]
+        others, size = [], 0
+        for entry in page.entries:
+            if entry.key.name != context.name:
+                size = await breathe(size + len(entry.value))
+                others.append(decode_entry(entry))
         context.obj["status"] = next_status(context.obj, others, stamp(self.clock.now()))
 
     async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
