@@ -63,7 +63,7 @@ async def asks_and_never_reads(target: Target, path: str) -> None:
     guests = await crowd(target)
     for _, writer in guests:
         writer.write(f"GET {path} HTTP/1.1\r\n{HEAD}\r\n".encode())
-    await asyncio.sleep(2)
+    await asyncio.sleep(1.2)
     leave(guests)
 
 
@@ -102,7 +102,7 @@ async def floods_with_heads(target: Target) -> None:
     for number, (_, writer) in enumerate(guests):
         field = "A: b\r\n" * 200_000 if number % 2 else f"A: {'b' * 2_000_000}\r\n"
         writer.write(f"GET {EVIL} HTTP/1.1\r\n{field}".encode())
-    await asyncio.sleep(2)
+    await asyncio.sleep(1.2)
     leave(guests)
 
 
@@ -110,7 +110,7 @@ async def pipelines(target: Target) -> None:
     guests = await crowd(target, 20)
     for _, writer in guests:
         writer.write(f"GET {EVIL}/kube-root-ca.crt HTTP/1.1\r\n{HEAD}\r\n".encode() * 20_000)
-    await asyncio.sleep(2)
+    await asyncio.sleep(1.2)
     leave(guests)
 
 
