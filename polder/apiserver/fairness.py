@@ -34,8 +34,8 @@ RECENT = 1.0
 @dataclass(frozen=True, slots=True)
 class FairnessSettings:
     """Seats of a tenant that is alone, seats while others ask too, seats of all together; how many of a tenant's requests
-    wait, for how many seconds at most; how many watches and followed logs a tenant has; and how many large
-    answers and bodies of a tenant are under way.
+    wait, for how many seconds at most; how many watches and followed logs a tenant has; how many large
+    answers and bodies of a tenant are under way; and how many of its requests have begun, those ``away`` among them.
     """
 
     alone: int = 32
@@ -45,6 +45,7 @@ class FairnessSettings:
     patience: float = 30.0
     streams: int = 2000
     large: int = 16
+    begun: int = 128
 
 
 @dataclass(slots=True)
@@ -76,6 +77,7 @@ class Fairness:
         self._flows: OrderedDict[str, _Flow] = OrderedDict()  # who asked longest ago comes first
         self._turns: deque[str] = deque()  # tenants of whose requests some wait
         self._streams: Counter[str] = Counter()
+        self._begun: Counter[str] = Counter()
         self._writes: dict[str, _Writes] = {}
         self._working = 0
 
@@ -107,29 +109,32 @@ class Fairness:
     @asynccontextmanager
     async def _served(self, tenant: str, *, streaming: bool) -> AsyncIterator[None]:
         if streaming:
-            with self._streaming(tenant):
+            with self._counted(self._streams, tenant, self._settings.streams, "watches and streams"):
                 yield
             return
         seat = Seat(self, tenant)
         await seat.take()
         token = _seat.set(seat)
         try:
-            yield
+            with self._counted(self._begun, tenant, self._settings.begun, "requests that have begun"):
+                yield
         finally:
             _seat.reset(token)
             seat.leave()
 
+    @staticmethod
     @contextmanager
-    def _streaming(self, tenant: str) -> Iterator[None]:
-        if self._streams[tenant] >= self._settings.streams:
-            raise _too_many(f"this tenant has {self._streams[tenant]} watches and streams, which is its limit")
-        self._streams[tenant] += 1
+    def _counted(counter: Counter[str], tenant: str, limit: int, what: str) -> Iterator[None]:
+        """One more of something that a tenant may have ``limit`` of. Raises ApiError 429."""
+        if counter[tenant] >= limit:
+            raise _too_many(f"this tenant has {limit} {what} under way, which is its limit")
+        counter[tenant] += 1
         try:
             yield
         finally:
-            self._streams[tenant] -= 1
-            if not self._streams[tenant]:
-                del self._streams[tenant]
+            counter[tenant] -= 1
+            if not counter[tenant]:
+                del counter[tenant]
 
     def _flow(self, tenant: str) -> _Flow:
         """The tenant's flow, which asks now; those that have not asked for ``RECENT`` and do nothing are forgotten."""

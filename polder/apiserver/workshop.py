@@ -19,6 +19,7 @@ import orjson
 from polder.api.crd import CustomVersion, Verdict
 from polder.api.errors import ApiError, FieldError, FieldErrorType
 from polder.api.meta import Raw
+from polder.apiserver.fairness import away
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Workshop:
         if self._turns is None:
             self._turns = asyncio.Semaphore(PROCESSES)
         body = orjson.dumps({"job": name, **job})
-        async with lock, self._turns:
+        async with away(), lock, self._turns:
             answer = await self._attempt(body)
         found: Raw = orjson.loads(answer)
         if "error" in found:

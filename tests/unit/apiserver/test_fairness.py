@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -81,6 +82,27 @@ async def test_who_waits_outside_gives_the_seat_back() -> None:
         with pytest.raises(ApiError):
             async with ask(fairness, "a"):
                 pytest.fail("the seat was taken again")
+
+
+async def test_requests_that_wait_outside_are_counted_too() -> None:
+    """Each may hold a body, however long a webhook takes."""
+    fairness, end = Fairness(replace(SMALL, begun=3)), asyncio.Event()
+
+    async def one() -> None:
+        async with ask(fairness, "a"), away():
+            await end.wait()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(one())
+        await asyncio.sleep(0.01)
+        with pytest.raises(ApiError, match="3 requests that have begun"):
+            async with ask(fairness, "a"):
+                pytest.fail("a fourth")
+        async with ask(fairness, "b"):
+            end.set()
+    async with ask(fairness, "a"):
+        pass
 
 
 async def test_streams_are_counted_apart_and_the_platform_is_not_held_up() -> None:
