@@ -120,7 +120,14 @@ def user_info(who: Identity) -> Raw:
 
 
 async def _body(call: Call) -> Raw:
-    return parse_object(await read_body(call.request, BODY_LIMIT, BODY_TIME), media_type(call.request))
+    """A request whose parts are objects where they must be. Raises ApiError 400."""
+    sent = parse_object(await read_body(call.request, BODY_LIMIT, BODY_TIME), media_type(call.request))
+    spec = sent.get("spec")
+    if not isinstance(spec, dict | None):
+        raise bad_request("spec must be an object")
+    if not isinstance((spec or {}).get("boundObjectRef"), dict | None):
+        raise bad_request("spec.boundObjectRef must be an object")
+    return sent
 
 
 async def _review(call: Call, kind: Kind) -> Raw:

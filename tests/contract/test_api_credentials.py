@@ -231,3 +231,10 @@ async def test_kubectl_knows_who_it_is_and_asks_as_another(running, acme, kubect
     known = await kubectl.run("auth", "whoami", "-o", "json")
     if "unknown command" not in known.err:
         assert json.loads(known.out)["status"]["userInfo"]["username"] == "admin"
+
+
+async def test_a_request_whose_parts_are_no_objects_is_refused(admin) -> None:
+    token = "/api/v1/namespaces/default/serviceaccounts/default/token"
+    for body in ({"spec": "x"}, {"spec": [1]}, {"spec": {"boundObjectRef": "x"}}):
+        assert (await admin.post(token, body)).status == 400
+    assert (await admin.post(REVIEW, {"spec": 7})).status == 400
