@@ -182,7 +182,7 @@ async def test_an_attack_costs_little_and_others_go_on(target: Target, attack: o
         f"median {seen.median * 1000:.0f} ms, worst {max(seen.waits) * 1000:.0f} ms, +{seen.grown:.0f} MB",
     )  # type: ignore[attr-defined]
     assert seen.median < 1 and max(seen.waits) < 5, (seen.median, max(seen.waits))
-    assert seen.grown < 120, (seen.start, seen.peak)
+    assert seen.grown < 170, (seen.start, seen.peak)  # without bounds it was 195 and more
     async with asyncio.timeout(10):
         while target.connections > before + 5:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.05)

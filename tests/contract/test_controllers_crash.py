@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -219,13 +220,27 @@ async def reconcile_all(client: CuttableClient, tenant: TenantName) -> None:
                 raise
 
 
+async def placed(client: CuttableClient, name: str, node: str) -> Pod:
+    """A tenant's pod on a node, put there as the scheduler does."""
+    made = await client.create(ACME, pod(name))
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": name},
+        "target": {"kind": "Node", "name": node},
+    }
+    path = f"/tenants/{ACME}/api/v1/namespaces/default/pods/{name}/binding"
+    await client.raw("POST", path, json.dumps(binding).encode())
+    return made
+
+
 async def test_the_sweeper_frees_what_a_gone_node_held_wherever_it_is_broken_off(client: CuttableClient) -> None:
     await add_tenant(client, ACME)
     octets = itertools.count(2)
 
     async def prepare(name: str) -> tuple[Ref, Ref]:
         await add_node(client, name)
-        made = await client.create(ACME, pod(name, node_name=name))
+        made = await placed(client, name, name)
         refs = await attach(client, made, ACME, name, f"10.0.0.{next(octets)}")
         await client.delete(Pod, Ref(ACME, "default", name), grace=0)
         await client.delete(Node, Ref(ROOT, "", name))
@@ -244,7 +259,7 @@ async def test_the_sweeper_frees_what_a_gone_node_held_wherever_it_is_broken_off
 async def test_the_sweeper_never_frees_an_address_that_is_taken_up_while_it_looks(client: CuttableClient) -> None:
     await add_node(client, "one")
     await add_tenant(client, ACME)
-    made = await client.create(ACME, pod("web", node_name="one"))
+    made = await placed(client, "web", "one")
     port, address = await attach(client, made, ACME, "one", "10.0.0.9")
     sweeper = AddressSweeper(client, SystemClock(), 0)
     assert await sweeper.reconcile(address) is None
