@@ -34,8 +34,15 @@ from polder.controllers.tenant import TenantController
 from polder.loop.runner import Runner
 
 
+def subject(ref: Ref) -> str:
+    """Whom a key is about where keys may be the platform's objects: a Tenant, Node or Segment is one by itself."""
+    return ref.tenant if ref.namespace else ref.name
+
+
 class Runners:
-    """One queue for each reconciler, over all tenants; queues take turns between tenants."""
+    """One queue for each reconciler, over all tenants; queues take turns between tenants, and one of them has at most half
+    of the workers.
+    """
 
     def __init__(
         self, client: Client, settings: ControllerSettings, caches: Caches, signer: Signer | None = None
@@ -44,9 +51,9 @@ class Runners:
         self._add_policies(client, settings, caches)
         self._add_workloads(client, settings, caches)
         signing = CertificateController(client, settings.clock, signer)
-        self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 1)
+        self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 2)
         self.collector = GarbageCollector(client, settings.clock, self._collect, settings.garbage_recheck)
-        self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 4)
+        self.garbage: Runner[Item] = Runner("garbage", self.collector.reconcile, 8)
 
     def _add_networking(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Tenants, namespaces, nodes, and what holds addresses."""
@@ -56,46 +63,46 @@ class Runners:
         addresses = AddressSweeper(client, clock, settings.orphan_grace)
         self.health = NodeController(client, settings)
         tenants = TenantController(client, settings, caches.router_ports)
-        self.tenants: Runner[Ref] = Runner("tenants", tenants.reconcile, 4)
-        self.namespaces: Runner[Ref] = Runner("namespaces", NamespaceController(client, settings).reconcile, 4)
+        self.tenants: Runner[Ref] = Runner("tenants", tenants.reconcile, 4, turn=subject)
+        self.namespaces: Runner[Ref] = Runner("namespaces", NamespaceController(client, settings).reconcile, 8)
         self.contents: Runner[Ref] = Runner(
-            "namespace contents", NamespaceContentController(client, settings).reconcile, 2
+            "namespace contents", NamespaceContentController(client, settings).reconcile, 4
         )
-        self.networks: Runner[Ref] = Runner("networks", NetworkController(client, settings).reconcile, 4)
-        self.segments: Runner[Ref] = Runner("segments", SegmentController(client).reconcile, 1)
-        self.routers: Runner[Ref] = Runner("routers", RouterController(client).reconcile, 2)
-        self.nodes: Runner[Ref] = Runner("nodes", self.health.reconcile, 2)
-        self.pods: Runner[Ref] = Runner("pods", PodController(client, missing).reconcile, 2)
-        self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 2)
-        self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 2)
+        self.networks: Runner[Ref] = Runner("networks", NetworkController(client, settings).reconcile, 8)
+        self.segments: Runner[Ref] = Runner("segments", SegmentController(client).reconcile, 2, turn=subject)
+        self.routers: Runner[Ref] = Runner("routers", RouterController(client).reconcile, 4)
+        self.nodes: Runner[Ref] = Runner("nodes", self.health.reconcile, 2, turn=subject)
+        self.pods: Runner[Ref] = Runner("pods", PodController(client, missing).reconcile, 4)
+        self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 4)
+        self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 4)
 
     def _add_workloads(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Sets of pods, and what is in front of them."""
         clock = settings.clock
         behind = EndpointsController(client, caches.pods_with)
-        self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 4)
+        self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 8)
         self.recorders = [
             Recorder(client, f"{name}-controller", clock) for name in ("replicaset", "replication", "deployment")
         ]
         sets = ReplicaController(client, ReplicaSet, caches.pods, clock, self.recorders[0])
-        self.sets: Runner[Ref] = Runner("replica sets", sets.reconcile, 4)
+        self.sets: Runner[Ref] = Runner("replica sets", sets.reconcile, 8)
         controllers = ReplicaController(client, ReplicationController, caches.pods, clock, self.recorders[1])
-        self.controllers: Runner[Ref] = Runner("replication controllers", controllers.reconcile, 2)
+        self.controllers: Runner[Ref] = Runner("replication controllers", controllers.reconcile, 4)
         rolling = DeploymentController(client, caches.pods, clock, self.recorders[2])
-        self.deployments: Runner[Ref] = Runner("deployments", rolling.reconcile, 4)
+        self.deployments: Runner[Ref] = Runner("deployments", rolling.reconcile, 8)
 
     def _add_policies(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Quotas, budgets, roles and tokens."""
         clock = settings.clock
-        self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 2)
-        self.usages: Runner[Ref] = Runner("usages", UsageController(client).reconcile, 1)
+        self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 4, turn=subject)
+        self.usages: Runner[Ref] = Runner("usages", UsageController(client).reconcile, 2, turn=subject)
         budgets = DisruptionController(client, clock, caches.pods_in)
-        self.budgets: Runner[Ref] = Runner("disruption budgets", budgets.reconcile, 2)
-        self.roles: Runner[Ref] = Runner("cluster roles", AggregationController(client).reconcile, 1)
+        self.budgets: Runner[Ref] = Runner("disruption budgets", budgets.reconcile, 4)
+        self.roles: Runner[Ref] = Runner("cluster roles", AggregationController(client).reconcile, 2)
         filling = AccountTokenController(client, settings.root_ca)
-        self.account_tokens: Runner[Ref] = Runner("account tokens", filling.reconcile, 1)
+        self.account_tokens: Runner[Ref] = Runner("account tokens", filling.reconcile, 2)
         bootstrap = BootstrapTokenController(client, clock, caches.bootstrap_tokens_of)
-        self.bootstrap_tokens: Runner[Ref] = Runner("bootstrap tokens", bootstrap.reconcile, 1)
+        self.bootstrap_tokens: Runner[Ref] = Runner("bootstrap tokens", bootstrap.reconcile, 2)
 
     def _collect(self, item: Item) -> None:
         self.garbage.add(item)

@@ -1,6 +1,7 @@
 """A queue of keys: each waits once, none is worked on twice at a time, a failing one waits longer each time.
 
-Keys are taken in turn between tenants, so that one with ten thousand does not make another with one wait.
+Keys are taken in turn between tenants, so that one with ten thousand does not make another with one wait; and no tenant has
+more than its share of them in work, so that one whose keys take long does not hold every worker.
 """
 
 from __future__ import annotations
@@ -8,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections import OrderedDict, deque
-from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
 
 from polder.base.clock import Clock
 
@@ -21,35 +21,79 @@ FIRST_BACKOFF = 0.005
 LONGEST_BACKOFF = 60.0
 
 
+Turn = Callable[[Any], Hashable]
+"""Whom a key's turn is counted for; None: nobody, and without a share."""
+
+
 def turn_of(key: Hashable) -> Hashable:
-    """Whom a key's turn is counted for: its ``tenant``, if it has one."""
+    """The key's ``tenant``, if it has one."""
     turn: Hashable = getattr(key, "tenant", None)
     return turn
 
 
-@dataclass(slots=True)
 class _Turns(Generic[K]):
-    """The keys that are ready, one line for each tenant, the lines served round robin."""
+    """The keys that are ready, one line for each tenant, the lines served round robin. The line of one that has its share of
+    keys in work stands aside until one of them is done.
+    """
 
-    lines: OrderedDict[Hashable, deque[K]] = field(default_factory=OrderedDict)
+    def __init__(self, turn: Turn, share: int | None) -> None:
+        self._turn = turn
+        self._share = share
+        self._lines: OrderedDict[Hashable, deque[K]] = OrderedDict()
+        self._aside: dict[Hashable, deque[K]] = {}
+        self._busy: Counter[Hashable] = Counter()
 
-    def push(self, key: K) -> None:
-        self.lines.setdefault(turn_of(key), deque()).append(key)
+    def __bool__(self) -> bool:
+        """Whether there is a key that may be taken."""
+        return bool(self._lines)
+
+    def push(self, key: K) -> bool:
+        """Whether its line may be served."""
+        turn = self._turn(key)
+        if self._is_full(turn):
+            self._aside.setdefault(turn, deque()).append(key)
+            return False
+        self._lines.setdefault(turn, deque()).append(key)
+        return True
 
     def pop(self) -> K:
-        turn, line = self.lines.popitem(last=False)
+        """The next key, in work from now on."""
+        turn, line = self._lines.popitem(last=False)
         key = line.popleft()
-        if line:
-            self.lines[turn] = line  # at the end: the others come first
+        if turn is not None:
+            self._busy[turn] += 1
+        if line and self._is_full(turn):
+            self._aside[turn] = line
+        elif line:
+            self._lines[turn] = line  # at the end: the others come first
         return key
+
+    def done(self, key: K) -> bool:
+        """A key's work is over; whether that lets a line be served again."""
+        turn = self._turn(key)
+        if turn is None:
+            return False
+        self._busy[turn] -= 1
+        if not self._busy[turn]:
+            del self._busy[turn]
+        line = self._aside.pop(turn, None)
+        if line is None:
+            return False
+        self._lines[turn] = line
+        return True
+
+    def _is_full(self, turn: Hashable) -> bool:
+        return turn is not None and self._share is not None and self._busy[turn] >= self._share
 
 
 class Queue(Generic[K]):
-    """All methods run on one event loop. Times in seconds on the clock's monotonic time."""
+    """All methods run on one event loop. Times in seconds on the clock's monotonic time. ``share`` is how many keys of one
+    tenant are worked on at a time, if that is bounded; ``turn`` says whose a key is.
+    """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, share: int | None = None, turn: Turn = turn_of) -> None:
         self._clock = clock
-        self._ready: _Turns[K] = _Turns()
+        self._ready: _Turns[K] = _Turns(turn, share)
         self._waiting: set[K] = set()
         self._working: set[K] = set()
         self._again: set[K] = set()
@@ -61,7 +105,7 @@ class Queue(Generic[K]):
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        """Keys that are ready now."""
+        """Keys that wait for a worker."""
         return len(self._waiting)
 
     def add(self, key: K) -> None:
@@ -71,8 +115,8 @@ class Queue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.push(key)
-            self._wake()
+            if self._ready.push(key):
+                self._wake()
 
     def add_after(self, key: K, delay: float) -> None:
         """Makes the key ready after ``delay``, or earlier if it is due earlier already."""
@@ -100,7 +144,7 @@ class Queue(Generic[K]):
 
     async def take(self) -> K:
         """The next key, which nobody else gets until ``done``."""
-        while not self._waiting:
+        while not self._ready:
             taker: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._takers.append(taker)
             try:
@@ -117,6 +161,8 @@ class Queue(Generic[K]):
     def done(self, key: K) -> None:
         """Ends the work on a key; what was added meanwhile makes it ready."""
         self._working.discard(key)
+        if self._ready.done(key):
+            self._wake()
         if key in self._again:
             self._again.discard(key)
             self.add(key)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from polder.api.errors import ApiError
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError, PolderError, RetryableError
-from polder.loop.queue import Queue
+from polder.loop.queue import Queue, Turn, turn_of
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +24,21 @@ LOUD = 5
 
 
 class Runner(Generic[K]):
-    """``add`` and ``add_after`` are what event handlers call; ``run`` works with ``workers`` at a time.
+    """``add`` and ``add_after`` are what event handlers call; ``run`` works with ``workers`` at a time, of which one tenant has
+    at most half: what it makes slow holds up nobody else. ``turn`` says whose a key is.
 
     A reconcile that raises is tried again after the key's back-off (RetryableError: not before ``after``), but after a
     PermanentError only when the key is added again.
     """
 
-    def __init__(self, name: str, reconcile: Reconcile[K], workers: int = 4, clock: Clock | None = None) -> None:
+    def __init__(
+        self, name: str, reconcile: Reconcile[K], workers: int = 4, clock: Clock | None = None, turn: Turn = turn_of
+    ) -> None:
         self.name = name
         self._reconcile = reconcile
         self._workers = workers
         self._failures: dict[K, int] = {}
-        self.queue: Queue[K] = Queue(clock or SystemClock())
+        self.queue: Queue[K] = Queue(clock or SystemClock(), max(1, workers // 2), turn)
 
     def add(self, key: K) -> None:
         """Something about the key may have changed."""

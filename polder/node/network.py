@@ -72,6 +72,11 @@ class Missing(NamedTuple):
     kind: type[Object]
     ref: Ref
 
+    @property
+    def tenant(self) -> TenantName:
+        """Whose it is: queues take turns by it."""
+        return self.ref.tenant
+
 
 class Followed(Protocol):
     """An informer of whatever kind."""

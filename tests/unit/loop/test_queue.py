@@ -66,6 +66,51 @@ async def test_tenants_take_turns(queue):
     assert [k.tenant for k in taken] == ["big", "small", "tiny", "big"]
 
 
+async def test_a_tenant_has_no_more_keys_in_work_than_its_share():
+    queue = Queue(SystemClock(), share=2)
+    for n in range(4):
+        queue.add(ref("big", f"n{n}"))
+    queue.add(ref("small"))
+    taken = [await soon(queue.take()) for _ in range(3)]
+    assert [k.tenant for k in taken] == ["big", "small", "big"]
+    third = asyncio.ensure_future(queue.take())
+    await asyncio.sleep(0.01)
+    assert not third.done()
+    queue.add(taken[0])
+    queue.done(taken[0])
+    assert await soon(third) == ref("big", "n2")
+    queue.done(taken[2])
+    assert await soon(queue.take()) == ref("big", "n3")
+    queue.done(ref("big", "n2"))
+    assert await soon(queue.take()) == taken[0]
+    for key in (taken[0], taken[1], ref("big", "n3")):
+        queue.done(key)
+    assert len(queue) == 0
+
+
+async def test_keys_of_nobody_have_no_share():
+    queue = Queue(SystemClock(), share=1)
+    for key in "abc":
+        queue.add(key)
+    assert [await soon(queue.take()) for _ in range(3)] == ["a", "b", "c"]
+
+
+async def test_a_share_is_kept_when_takers_wait_already():
+    queue = Queue(SystemClock(), share=1)
+    takers = [asyncio.ensure_future(queue.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for n in range(3):
+        queue.add(ref("big", f"n{n}"))
+    queue.add(ref("small"))
+    await asyncio.sleep(0.01)
+    taken = [t.result() for t in takers if t.done()]
+    assert sorted(k.tenant for k in taken) == ["big", "small"]
+    for key in taken:
+        queue.done(key)
+    await asyncio.sleep(0.01)
+    assert all(t.done() for t in takers)
+
+
 async def test_delays_come_in_order_and_the_earlier_wins(queue):
     queue.add_after("late", 0.06)
     queue.add_after("early", 0.02)

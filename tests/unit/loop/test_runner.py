@@ -103,7 +103,7 @@ async def test_no_key_is_worked_on_twice_at_a_time_and_a_slow_tenant_holds_up_no
         now.discard(key)
         done.append(key)
 
-    runner = Runner("test", reconcile, workers=3)
+    runner = Runner("test", reconcile, workers=6)
     small = Ref(TenantName("small"), "", "only")
     async with running(runner):
         for n in range(30):
@@ -112,5 +112,42 @@ async def test_no_key_is_worked_on_twice_at_a_time_and_a_slow_tenant_holds_up_no
         for n in range(30):
             runner.add(Ref(TenantName("big"), "", f"n{n}"))
         await until(lambda: len(done) == 31)
-    assert most[0] == 3
+    assert most[0] == 3 + 1
     assert done.index(small) <= 5
+
+
+async def test_a_tenant_whose_keys_hang_leaves_workers_to_others():
+    hanging, done = [], []
+
+    async def reconcile(key):
+        if key.tenant == "big":
+            hanging.append(key)
+            await asyncio.sleep(60)
+        done.append(key)
+
+    runner = Runner("test", reconcile, workers=4)
+    async with running(runner):
+        for n in range(30):
+            runner.add(Ref(TenantName("big"), "", f"n{n}"))
+        await asyncio.sleep(0.05)
+        for n in range(30):
+            runner.add(Ref(TenantName("small"), "", f"n{n}"))
+        await until(lambda: len(done) == 30)
+    assert len(hanging) == 2
+
+
+async def test_whom_a_key_is_counted_for_may_be_said():
+    now, most = set(), []
+
+    async def reconcile(key):
+        now.add(key)
+        most.append(len(now))
+        await asyncio.sleep(0.02)
+        now.discard(key)
+
+    runner = Runner("tenants", reconcile, workers=4, turn=lambda ref: ref.name)
+    async with running(runner):
+        for n in range(8):
+            runner.add(Ref(TenantName("root"), "", f"tenant-{n}"))
+        await until(lambda: len(most) == 8)
+    assert max(most) == 4
