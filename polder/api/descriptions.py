@@ -17,6 +17,7 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
         "role": "admin, edit or view, of everything in the tenant.",
         "namespace": "The namespace of a service account.",
         "tenant": "The tenant of a service account; this one when empty.",
+        "tenantUid": "The UID of the other tenant, written by the server. Of a later tenant of that name nobody is a member.",
     },
     "TenantQuota": {
         "hard": "Limits over all namespaces: the names of a ResourceQuota, and objects, objects.bytes (each object rounded "

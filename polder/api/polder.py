@@ -34,6 +34,7 @@ class TenantMember(Struct, frozen=True, kw_only=True):
     """Who may enter a tenant besides its own identities, and as what: ``admin``, ``edit`` or ``view``, of everything in it.
 
     ``kind`` is User, Group (of the platform) or ServiceAccount (of ``tenant``, of this one where that is empty).
+    ``tenant_uid`` is written by the server: the member is nothing once that tenant is gone, whoever has its name then.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class TenantMember(Struct, frozen=True, kw_only=True):
     role: str
     namespace: str = ""
     tenant: str = ""
+    tenant_uid: str = ""
 
 
 class TenantQuota(Struct, frozen=True, kw_only=True):

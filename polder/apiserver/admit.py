@@ -24,6 +24,7 @@ from polder.apiserver.admission_plugins import (
 )
 from polder.apiserver.admission_podsecurity import PodSecurity
 from polder.apiserver.admit_certificates import Requesters, SignerRights
+from polder.apiserver.admit_members import MemberTenants
 from polder.apiserver.admit_networks import Overlap, PortNetworks, References
 from polder.apiserver.admit_pods import PodAccounts, PodTolerations, UnsupportedPods
 from polder.apiserver.admit_priority import OneDefault, Priorities
@@ -187,6 +188,7 @@ def standard_chain(
         ("DefaultIngressClass", default_ingress(store)),
         ("LimitRanger", LimitDefaults(store)),
         ("", Requesters()),
+        ("", MemberTenants(store, parts.authorizer)),
         ("", definitions),
     )
     claims = ServiceClaims(store, clock)

@@ -50,7 +50,10 @@ class Members:
         if tenant == ROOT or who.role not in {Role.USER, Role.SERVICE_ACCOUNT}:
             return ""
         record = await self.tenants.get(TenantName(tenant))
-        return record.members.role(who) if record is not None and record.members else ""
+        if record is None or not record.members:
+            return ""
+        home = await self.tenants.get(who.home) if who.role is Role.SERVICE_ACCOUNT else None
+        return record.members.role(who, home.uid if home is not None else "")
 
     async def asker(self, who: Identity, tenant: str) -> Asker:
         """Somebody in a tenant that it has entered. Whether one of the tenant's own is a member too, ``inside`` says."""

@@ -25,10 +25,14 @@ class Membership:
     def __bool__(self) -> bool:
         return bool(self.roles)
 
-    def role(self, who: Identity) -> str:
-        """admin, edit, view, or empty. The strongest counts where several are meant."""
+    def role(self, who: Identity, home_uid: str = "") -> str:
+        """admin, edit, view, or empty. The strongest counts where several are meant. ``home_uid`` is the UID of the tenant
+        whose account ``who`` is: for another tenant's accounts it counts, and not the name.
+        """
         if who.role is Role.SERVICE_ACCOUNT:
-            return self.roles.get(("ServiceAccount", who.home, who.name), "")
+            if who.home != self.tenant and not home_uid:
+                return ""
+            return self.roles.get(("ServiceAccount", "" if who.home == self.tenant else home_uid, who.name), "")
         if who.home not in {ROOT, self.tenant}:
             return ""
         found = [self.roles.get(("User", "", who.name), "")]
@@ -40,11 +44,18 @@ def membership(tenant: TenantName, members: Iterable[Raw]) -> Membership:
     """The index of a stored list."""
     roles: dict[_Name, str] = {}
     for member in members:
-        kind, name, role = member.get("kind", ""), member.get("name", ""), member.get("role", "")
-        key: _Name = (kind, "", name)
-        if kind == "ServiceAccount":
-            user = f"system:serviceaccount:{member.get('namespace', '')}:{name}"
-            key = (kind, member.get("tenant") or tenant, user)
-        if role in RANK:
+        key, role = _key(tenant, member), member.get("role", "")
+        if key is not None and role in RANK:
             roles[key] = max(role, roles.get(key, ""), key=RANK.index)
     return Membership(tenant, roles)
+
+
+def _key(tenant: TenantName, member: Raw) -> _Name | None:
+    """Whom a member means; None where that cannot be said: it names another tenant without the UID that it had."""
+    kind, name, home = member.get("kind", ""), member.get("name", ""), member.get("tenant", "")
+    if kind != "ServiceAccount":
+        return kind, "", name
+    user = f"system:serviceaccount:{member.get('namespace', '')}:{name}"
+    if home in ("", tenant):
+        return kind, "", user
+    return (kind, member["tenantUid"], user) if member.get("tenantUid") else None

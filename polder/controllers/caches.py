@@ -22,6 +22,7 @@ from polder.client.client import Client
 from polder.client.informer import Informer
 from polder.controllers import account_tokens, bootstrap_tokens
 from polder.controllers.endpoints_pure import SERVICE_NAME
+from polder.controllers.members import elsewhere
 from polder.controllers.namespace_content import CERTIFICATE
 
 
@@ -98,6 +99,7 @@ class Caches:
         self._add_indexes()
 
     def _add_indexes(self) -> None:
+        self.tenants.add_index("member", lambda tenant: {member.tenant for _, member in elsewhere(tenant)})
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
         for sets in (self.sets, self.controllers, self.deployments):
             sets.add_index("namespace", lambda found: [namespace_of(found)])
@@ -143,6 +145,11 @@ class Caches:
     def has_node(self, name: str) -> bool:
         """Whether the Node exists."""
         return self.nodes.get(Ref(ROOT, "", name)) is not None
+
+    def tenant_uid(self, name: str) -> str:
+        """The UID of a tenant, empty if there is none."""
+        tenant = self.tenants.get(root_ref(name))
+        return tenant.metadata.uid if tenant is not None else ""
 
     def is_tenant_going(self, name: TenantName) -> bool:
         """Whether the Tenant is in deletion."""

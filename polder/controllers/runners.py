@@ -19,6 +19,7 @@ from polder.controllers.disruption import DisruptionController
 from polder.controllers.endpoints import EndpointsController
 from polder.controllers.gc import GarbageCollector
 from polder.controllers.internal import Item
+from polder.controllers.members import MemberController
 from polder.controllers.missing import MissingNodes
 from polder.controllers.namespace import NamespaceController
 from polder.controllers.namespace_content import NamespaceContentController
@@ -95,6 +96,8 @@ class Runners:
         """Quotas, budgets, roles and tokens."""
         clock = settings.clock
         self.quotas: Runner[Ref] = Runner("quotas", QuotaController(client).reconcile, 4, turn=subject)
+        members = MemberController(client, clock, caches.tenant_uid)
+        self.members: Runner[Ref] = Runner("members", members.reconcile, 1)
         self.usages: Runner[Ref] = Runner("usages", UsageController(client).reconcile, 2, turn=subject)
         budgets = DisruptionController(client, clock, caches.pods_in)
         self.budgets: Runner[Ref] = Runner("disruption budgets", budgets.reconcile, 4)

@@ -14,6 +14,7 @@ from polder.controllers.bootstrap_tokens import CLUSTER_INFO, PUBLIC
 from polder.controllers.caches import Caches, namespace_of
 from polder.controllers.disruption import choose
 from polder.controllers.endpoints_pure import is_ready
+from polder.controllers.members import speaks_of_members
 from polder.controllers.quotas import is_settled
 from polder.controllers.runners import Runners
 
@@ -63,6 +64,11 @@ class PolicyWiring:
         if new is not None and new.spec.quota != (old.spec.quota if old is not None else None):
             self._runners.quotas.add(ref)
             self._runners.usages.add(ref)
+        if new is not None and (old is None or new.spec.members != old.spec.members) and speaks_of_members(new):
+            self._runners.members.add(ref)
+        if old is None or new is None or old.metadata.uid != new.metadata.uid:
+            for tenant in self._caches.tenants.by_index("member", ref.name):
+                self._runners.members.add(ref_of(tenant))
 
     def _budget(self, ref: Ref, _old: PodDisruptionBudget | None, new: PodDisruptionBudget | None) -> None:
         if new is not None:
