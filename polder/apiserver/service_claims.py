@@ -37,7 +37,7 @@ from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.hooks import Tenancy
 from polder.apiserver.objects import decode_entry, encode
 from polder.base.clock import Clock, stamp
-from polder.store.protocol import Delete, Entry, Key, Prefix, Put, Store
+from polder.store.protocol import Delete, Key, Prefix, Put, Store
 
 SERVICES: Final = kind_of(Service)
 _ROUTERS: Final = kind_of(Router).resource
@@ -229,7 +229,7 @@ class ServiceClaims:
         """Deletes rows that are this service's; what somebody removed by hand is no obstacle."""
         for key in keys:
             entry = await self.store.get(key)
-            if entry is not None and _owner(entry) == f"{context.namespace}/{context.name}":
+            if entry is not None and claimant(entry.key, entry.value) == f"{context.namespace}/{context.name}":
                 context.along.append(Delete(key, entry.revision))
 
 
@@ -242,11 +242,12 @@ def _port_key(tenant: str, port: int) -> Key:
     return Key(PORT_CLAIMS, tenant, "", str(port))
 
 
-def _owner(entry: Entry) -> str:
-    """``namespace/name`` of the service that a claim is for."""
-    if entry.key.resource == PORT_CLAIMS:
-        return str(orjson.loads(entry.value)["owner"])
-    parent = (decode_entry(entry).get("spec") or {}).get("parentRef") or {}
+def claimant(key: Key, value: bytes) -> str:
+    """``namespace/name`` of the service that a claim, a row of ADDRESSES or PORT_CLAIMS, is for; empty for no service's."""
+    raw = orjson.loads(value)
+    if key.resource == PORT_CLAIMS:
+        return str(raw["owner"])
+    parent = (raw.get("spec") or {}).get("parentRef") or {}
     return f"{parent.get('namespace', '')}/{parent.get('name', '')}" if parent.get("resource") == "services" else ""
 
 
