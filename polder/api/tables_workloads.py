@@ -271,6 +271,7 @@ WORKLOADS: Final[dict[str, tuple[Column, ...]]] = {
         Column("Replicas", lambda obj, _: part(obj, "status.currentReplicas") or 0),
         AGE,
     ),
+    "scales.autoscaling": (NAME, integer("Desired", "spec.replicas"), integer("Available", "status.replicas"), AGE),
     "poddisruptionbudgets.policy": (
         NAME,
         Column("Min Available", _bound("minAvailable")),

@@ -1,24 +1,28 @@
 """Opaque continue tokens, and which revision a list is read at.
 
-Source: Kubernetes API concepts, "Retrieving large results sets in chunks" and "Resource versions".
+Source: Kubernetes API concepts, "Retrieving large results sets in chunks" and "Resource versions"; apimachinery, validation of
+ListOptions.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from polder.api.errors import ApiError, bad_request
+from polder.api.errors import Field, bad_request
 from polder.apiserver.hooks import Call
-from polder.apiserver.requestinfo import is_true
+from polder.apiserver.options import flag, invalid_options
 from polder.store.protocol import Key, Prefix
 
 _EXACT = "Exact"
 _NOT_OLDER = "NotOlderThan"
 _INT64 = 2**63 - 1
+_OPTIONS, _INITIAL = "ListOptions", "sendInitialEvents"
+_CONTINUED = "resourceVersionMatch is forbidden when continue is provided"
 PRESENT = -1
 """The revision in a token that goes on with what stands now, where the first page's is forgotten."""
 
@@ -77,7 +81,7 @@ def window_of(call: Call, prefix: Prefix) -> Window:
     revision = parse_revision(query.get("resourceVersion", ""))
     match = query.get("resourceVersionMatch", "")
     token = query.get("continue", "")
-    _check_match(match, query.get("resourceVersion", ""), token, is_true(query.get("sendInitialEvents")))
+    _check_list(query)
     if token:
         if revision:
             raise bad_request("specifying resource version is not allowed when using continue")
@@ -100,18 +104,41 @@ def _limit(text: str) -> int:
     return max(0, found)
 
 
-def _check_match(match: str, revision: str, token: str, initial: bool) -> None:
-    if not match:
-        return
-    problem = ""
-    if match not in {_EXACT, _NOT_OLDER}:
-        problem = f'Unsupported value: "{match}": supported values: "Exact", "NotOlderThan", ""'
-    elif token:
-        problem = "Forbidden: resourceVersionMatch is forbidden when continue is provided"
-    elif not revision and not initial:
-        problem = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
-    elif match == _EXACT and revision == "0":
-        problem = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
-    if problem:
-        message = f'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: {problem}'
-        raise ApiError(422, "Invalid", message, {"group": "meta.k8s.io", "kind": "ListOptions"})
+def _check_list(query: Mapping[str, str]) -> None:
+    """Raises ApiError 400, 422."""
+    match, at = query.get("resourceVersionMatch", ""), Field("resourceVersionMatch")
+    problems = []
+    if match and not query.get("resourceVersion"):
+        problems.append(at.forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"))
+    if match and query.get("continue"):
+        problems.append(at.forbidden(_CONTINUED))
+    if match and match not in {_EXACT, _NOT_OLDER}:
+        problems.append(at.not_supported(match, [_EXACT, _NOT_OLDER, ""]))
+    if match == _EXACT and query.get("resourceVersion") == "0":
+        problems.append(at.forbidden('resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+    if flag(query, _INITIAL) is not None:
+        problems.append(Field(_INITIAL).forbidden("sendInitialEvents is forbidden for list"))
+    if problems:
+        raise invalid_options(_OPTIONS, problems)
+
+
+def initial_events(query: Mapping[str, str]) -> bool:
+    """Whether a watch begins with what is there: if it says so, or names neither a revision nor what it begins with.
+    Raises ApiError 400, 422.
+    """
+    match, at = query.get("resourceVersionMatch", ""), Field("resourceVersionMatch")
+    wanted = flag(query, _INITIAL)
+    problems = []
+    if wanted is not None and match != _NOT_OLDER:
+        problems.append(at.forbidden(f"sendInitialEvents requires setting resourceVersionMatch to {_NOT_OLDER}"))
+    if match and wanted is None:
+        problems.append(
+            at.forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+        )
+    if match not in {"", _NOT_OLDER}:
+        problems.append(at.not_supported(match, [_NOT_OLDER]))
+    if match and query.get("continue"):
+        problems.append(at.forbidden(_CONTINUED))
+    if problems:
+        raise invalid_options(_OPTIONS, problems)
+    return query.get("resourceVersion", "") in {"", "0"} if wanted is None else wanted

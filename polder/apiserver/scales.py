@@ -6,6 +6,7 @@ Source: upstream's ScaleREST (apps storage, apiextensions customresource).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import orjson
@@ -30,14 +31,14 @@ from polder.api.scale import (
     with_replicas,
 )
 from polder.api.schemas import named
-from polder.apiserver import managers, objectmeta
+from polder.apiserver import managers, objectmeta, tables
 from polder.apiserver.admission import Subject
-from polder.apiserver.answers import json_answer
+from polder.apiserver.answers import json_answer, raw_answer
 from polder.apiserver.body import media_type, parse_body, parse_object
 from polder.apiserver.catalog import Resource
 from polder.apiserver.hooks import Call
 from polder.apiserver.managers import Author
-from polder.apiserver.negotiate import accepted
+from polder.apiserver.negotiate import Form, accepted
 from polder.apiserver.objects import decode
 from polder.apiserver.options import FieldValidation, WriteOptions
 from polder.apiserver.patches import APPLY, names_version, read_config
@@ -92,7 +93,7 @@ class Scales:
         if entry is None:
             raise not_found(resource.kind, call.info.name)
         entry = await resource.served(entry)
-        return _answer(call, scale_of(decode(entry.value, entry.revision), paths))
+        return _answer(call, scale_of(decode(entry.value, entry.revision), paths), self.writer.clock.now())
 
     async def _patch(self, call: Call) -> _Change:
         how, body = media_type(call.request), await self.writer.body(call)
@@ -123,7 +124,7 @@ class Scales:
         wish = Wish(make, change.options, retry=not names_version(change.body), owns=True, subject=subject)
         entry, more, _ = await self.writer.changed(call, resource, wish)
         scale = scale_of(decode(entry.value, entry.revision), paths)
-        return _answer(call, scale, (*warnings, *more))
+        return _answer(call, scale, self.writer.clock.now(), (*warnings, *more))
 
     async def _wanted(
         self, call: Call, old: Raw, managed: Managed, asked: tuple[_Change, bool], warnings: list[str]
@@ -187,6 +188,12 @@ def _rescaled(resource: Resource, live: Raw, scale: Raw, owners: ScaleOwners) ->
     return {**found, "metadata": {**kept, "resourceVersion": version, **({MANAGED: entries} if entries else {})}}
 
 
-def _answer(call: Call, scale: Raw, warnings: tuple[str, ...] = ()) -> web.Response:
-    media = accepted(call.request.headers.get("Accept", "")).media
-    return json_answer(orjson.dumps(scale), media=media, warnings=warnings)
+def _answer(call: Call, scale: Raw, now: datetime, warnings: tuple[str, ...] = ()) -> web.Response:
+    asked = accepted(call.request.headers.get("Accept", ""))
+    if asked.form is Form.TABLE:
+        options = tables.Options(call.query.get("includeObject", "Metadata"), asked.meta_version)
+        meta = {"resourceVersion": scale["metadata"]["resourceVersion"]}
+        return raw_answer(tables.table(Resource(SCALE), [scale], meta, now, options))
+    if asked.form is Form.METADATA:
+        return raw_answer(tables.partial(scale, asked.meta_version))
+    return json_answer(orjson.dumps(scale), media=asked.media, warnings=warnings)

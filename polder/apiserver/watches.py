@@ -28,7 +28,7 @@ from polder.apiserver.fairness import handing_over
 from polder.apiserver.hooks import Call, Share
 from polder.apiserver.listener import on_lost
 from polder.apiserver.negotiate import JSON, PROTOBUF
-from polder.apiserver.paging import Window, parse_revision
+from polder.apiserver.paging import Window, initial_events, parse_revision
 from polder.apiserver.protobuf_encode import encode_event
 from polder.apiserver.reads import Reader, renderer_of
 from polder.apiserver.render import Renderer
@@ -210,7 +210,6 @@ class _Plan:
     selection: Selection
     since: int
     initial: bool
-    mark_initial_end: bool
     seconds: float
 
 
@@ -247,6 +246,7 @@ class Watches:
         bookmarks = is_true(call.query.get("allowWatchBookmarks"))
         stream = _Stream(call.request, renderer_of(call, resource), bookmarks, plan.since)
         share = plan.selection.share
+        stream.response.headers["Audit-Id"] = call.id
         await stream.open()
         loop = asyncio.get_running_loop()
         scope = asyncio.timeout(plan.seconds)
@@ -282,13 +282,12 @@ class Watches:
         prefix = prefix_of(resource, call.info.tenant, call.info.namespace)
         selection = selection_of(call, resource, self._reader.share)
         asked = parse_revision(query.get("resourceVersion", ""))
-        wants_initial = is_true(query.get("sendInitialEvents"))
         current = await self._store.revision()
         if asked > current:
             raise too_large_resource_version(asked, current)
-        initial = not asked if query.get("sendInitialEvents") is None else wants_initial
+        initial = initial_events(query)
         seconds = _seconds(query.get("timeoutSeconds", ""))
-        return _Plan(prefix, selection, asked or current, initial, wants_initial, seconds)
+        return _Plan(prefix, selection, asked or current, initial, seconds)
 
     async def _run(self, plan: _Plan, stream: _Stream) -> None:
         try:
@@ -319,7 +318,7 @@ class Watches:
                             await stream.drain()
                     await stream.drain()
         stream.position = found.revision
-        if plan.mark_initial_end and stream.bookmarks:
+        if stream.bookmarks:
             stream.send(frame("BOOKMARK", stream.renderer.bookmark(found.revision, initial_end=True), stream.media))
 
     async def _follow(self, changes: AsyncGenerator[Batch, None], selection: Selection, stream: _Stream) -> None:

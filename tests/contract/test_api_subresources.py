@@ -281,3 +281,14 @@ async def test_what_needs_a_node_says_so(admin: Any) -> None:
         answer = await admin.post(f"{PODS}/p/{name}", {})
         assert answer.status == 501 and "not supported by this server" in answer.json["message"]
     assert (await admin.get(f"{PODS}/p/nonsense")).status == 404
+
+
+async def test_a_scale_as_a_table(admin: Any) -> None:
+    await admin.post(DEPLOYMENTS, deployment("t", replicas=3))
+    accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    shown = (await admin.get(f"{DEPLOYMENTS}/t/scale", Accept=accept)).json
+    assert [column["name"] for column in shown["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert shown["rows"][0]["cells"][:3] == ["t", 3, 0] and shown["metadata"]["resourceVersion"]
+    assert shown["rows"][0]["object"]["metadata"]["name"] == "t"
+    named = (await admin.get(f"{DEPLOYMENTS}/t/scale", Accept=accept.replace("Table", "PartialObjectMetadata"))).json
+    assert named["kind"] == "PartialObjectMetadata" and named["metadata"]["name"] == "t"

@@ -75,6 +75,34 @@ async def test_streaming_list(admin: Any) -> None:
         assert end["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
+async def test_a_watch_from_the_beginning_marks_where_it_ends(admin: Any) -> None:
+    async with watching(admin, f"{MAPS}?watch=1&allowWatchBookmarks=true") as one:
+        assert short(await one()) == ("ADDED", "kube-root-ca.crt")
+        assert (await one())["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_options_that_contradict_each_other(admin: Any) -> None:
+    """kubectl prints the causes alone."""
+    for query, path, part in (
+        ("watch=1&sendInitialEvents=true", "resourceVersionMatch", "requires setting resourceVersionMatch"),
+        ("watch=1&resourceVersionMatch=NotOlderThan", "resourceVersionMatch", "unless sendInitialEvents is provided"),
+        ("watch=1&sendInitialEvents=true&resourceVersionMatch=Exact", "resourceVersionMatch", "requires setting"),
+        ("resourceVersionMatch=Exact", "resourceVersionMatch", "unless resourceVersion is provided"),
+        ("resourceVersionMatch=Exact&resourceVersion=0", "resourceVersionMatch", "forbidden for resourceVersion"),
+        ("resourceVersionMatch=Some&resourceVersion=1", "resourceVersionMatch", 'Unsupported value: "Some"'),
+        ("sendInitialEvents=false", "sendInitialEvents", "forbidden for list"),
+    ):
+        refused = await admin.get(f"{MAPS}?{query}")
+        assert (refused.status, refused.json["details"]["kind"]) == (422, "ListOptions"), query
+        cause = refused.json["details"]["causes"][0]
+        assert cause["field"] == path and part in cause["message"], query
+
+
+async def test_a_watch_has_an_audit_id(admin: Any) -> None:
+    async with admin.watch(f"{MAPS}?watch=1&timeoutSeconds=1") as stream:
+        assert stream.headers["Audit-Id"]
+
+
 async def test_selectors_see_objects_come_and_go(admin: Any) -> None:
     now = (await admin.get(MAPS)).json["metadata"]["resourceVersion"]
     async with watching(admin, f"{MAPS}?watch=1&resourceVersion={now}&labelSelector=color%3Dred") as one:
