@@ -21,8 +21,8 @@ def merged(have: Sequence[Condition] | None, wanted: Iterable[Condition], at: st
     return None if out == known else list(out.values())
 
 
-def a_few(names: Iterable[str], limit: int = 3) -> str:
+def a_few(names: Iterable[str], limit: int = 3, between: str = ", ") -> str:
     """The first names in order, and how many more there are: ``a, b, c and 4 more``."""
     ordered = sorted(names)
-    text = ", ".join(ordered[:limit])
+    text = between.join(ordered[:limit])
     return f"{text} and {len(ordered) - limit} more" if len(ordered) > limit else text

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
 
 from polder.api.core import Pod
 from polder.api.errors import ApiError
@@ -18,10 +20,14 @@ from polder.api.polder import Address
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.controllers.conditions import a_few
+from polder.controllers.elsewhere import ask
 from polder.controllers.internal import contents
-from polder.controllers.resources import Discovery, Resource, delete_collection, delete_object, list_objects, serves
+from polder.controllers.resources import Resource, delete_collection, delete_object, list_objects, serves
 
 PODS = kind_of(Pod).resource
+NAMED: Final = 10
+"""Troubles that one condition names; of the others it says how many there are."""
 FREED_ELSEWHERE = frozenset({kind_of(Address).resource})
 
 
@@ -44,30 +50,43 @@ class Remains:
             self.finalizers.update(obj.metadata.finalizers or ())
 
 
-async def look(client: Client, tenant: TenantName, namespace: str) -> Discovery:
-    """What has objects in the namespace, and what may have some on a server of the tenant's own. Raises ApiError."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a namespace in deletion may hold: resources with rows, resources that servers of the tenant's own serve, and the
+    group versions of which such a server did not say what it serves.
+    """
+
+    rows: tuple[Resource, ...]
+    elsewhere: tuple[Resource, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+async def look(client: Client, tenant: TenantName, namespace: str, seconds: float) -> Found:
+    """What may be in the namespace; servers of the tenant's own have so many seconds to say. Raises ApiError."""
     found = await contents(client, tenant, namespace)
-    elsewhere: list[Resource] = []
-    failed: list[str] = []
-    for group_version in found.aggregated:
-        try:
-            elsewhere += await serves(client, tenant, group_version)
-        except ApiError:
-            failed.append(group_version)
-    return Discovery((*found.counts, *elsewhere), tuple(failed))
+    said = await ask({g: partial(serves, client, tenant, g) for g in found.aggregated}, seconds)
+    elsewhere = (resource for group in sorted(said.given) for resource in said.given[group])
+    return Found(tuple(found.counts), tuple(elsewhere), tuple(sorted(said.failed)))
 
 
-async def drain(client: Client, tenant: TenantName, namespace: str, resources: Iterable[Resource]) -> Remains:
-    """Asks for the deletion of everything in the namespace that may go now; what remains after that."""
-    inside = sorted((r for r in resources if r.namespaced), key=lambda r: r.name != PODS)
+async def drain(client: Client, tenant: TenantName, namespace: str, found: Found, seconds: float) -> Remains:
+    """Asks for the deletion of everything in the namespace that may go now; what remains after that. Servers of the tenant's
+    own have so many seconds.
+    """
+    inside = sorted((r for r in found.rows if r.namespaced), key=lambda r: r.name != PODS)
     remains = Remains()
     for resource in inside:
         if resource.name != PODS and remains.objects[PODS]:
-            break
+            return remains
         try:
             remains.add(resource, await _empty(client, tenant, namespace, resource))
         except ApiError as error:
             remains.errors.append(f"{resource.name}: {error.message}")
+    resources = {f"{r.name}/{r.version}": r for r in found.elsewhere if r.namespaced}
+    left = await ask({n: partial(_empty, client, tenant, namespace, r) for n, r in resources.items()}, seconds)
+    for name, objects in left.given.items():
+        remains.add(resources[name], objects)
+    remains.errors += [f"{resources[name].name}: {error}" for name, error in sorted(left.failed.items())]
     return remains
 
 
@@ -106,15 +125,17 @@ _WORDS = (
     ),
 )
 """Type, and the reason with trouble, the reason without, the message without."""
+FAILURES: Final = frozenset({"NamespaceDeletionDiscoveryFailure", "NamespaceDeletionContentFailure"})
+"""The types that say that something could not be asked."""
 
 
-def conditions(discovery: Discovery, remains: Remains) -> list[Condition]:
+def conditions(found: Found, remains: Remains) -> list[Condition]:
     """The five conditions of a namespace in deletion, worded as upstream."""
-    failed = discovery.failed
+    failed = found.failed
     troubles = (
-        f"Discovery failed for some groups, {len(failed)} failing: {', '.join(failed)}" if failed else "",
+        f"Discovery failed for some groups, {len(failed)} failing: {a_few(failed, NAMED)}" if failed else "",
         "",  # every group version that discovery names can be parsed
-        "; ".join(remains.errors),
+        a_few(remains.errors, NAMED, "; "),
         _remaining("Some resources are remaining: ", "{name} has {count} resource instances", remains.objects),
         _remaining(
             "Some content in the namespace has finalizers remaining: ",
@@ -127,7 +148,7 @@ def conditions(discovery: Discovery, remains: Remains) -> list[Condition]:
 
 def _remaining(before: str, form: str, counts: Mapping[str, int]) -> str:
     parts = [form.format(name=name, count=count) for name, count in sorted(counts.items())]
-    return before + ", ".join(parts) if parts else ""
+    return before + a_few(parts, NAMED) if parts else ""
 
 
 def _condition(name: str, trouble: str, words: tuple[str, str, str]) -> Condition:

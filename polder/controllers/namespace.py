@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -10,14 +12,17 @@ import orjson
 
 from polder.api.core import Namespace
 from polder.api.errors import ApiError
+from polder.api.meta import Condition
 from polder.base.clock import stamp
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.conditions import merged
-from polder.controllers.drain import conditions, drain, look
+from polder.controllers.drain import FAILURES, conditions, drain, look
 from polder.controllers.settings import ControllerSettings
 
 FINALIZER = "kubernetes"
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between two rounds, of which one may take ``ControllerSettings.drain_round``."""
 
 
 class NamespaceController:
@@ -37,19 +42,35 @@ class NamespaceController:
             raise
         if namespace.metadata.deletion_timestamp is None or FINALIZER not in (namespace.spec.finalizers or []):
             return None
-        discovery = await look(self._client, ref.tenant, ref.name)
-        remains = await drain(self._client, ref.tenant, ref.name, discovery.resources)
-        if remains or discovery.failed:
-            said = merged(
-                namespace.status.conditions, conditions(discovery, remains), stamp(self._settings.clock.now())
-            )
+        began, clock = self._settings.clock.monotonic(), self._settings.clock
+        found = await look(self._client, ref.tenant, ref.name, self._settings.drain_round / 2)
+        left = max(began + self._settings.drain_round - clock.monotonic(), 0.0)
+        remains = await drain(self._client, ref.tenant, ref.name, found, left)
+        if remains or found.failed:
+            said = merged(namespace.status.conditions, conditions(found, remains), stamp(clock.now()))
             if said is not None:
                 patch = {"status": {"conditions": msgspec.to_builtins(said)}}
                 await self._client.patch(Namespace, ref, patch, subresource="status")
-            return self._settings.recheck
+            return self._pause(said or namespace.status.conditions or ())
         others = [f for f in namespace.spec.finalizers or [] if f != FINALIZER]
         await finalize(self._client, ref, namespace, others)
         return None
+
+    def _pause(self, said: Sequence[Condition]) -> float:
+        """Seconds until the next round: as long again as servers have been failing to answer, so that it is twice as long
+        each time.
+        """
+        now = self._settings.clock.now()
+        waited = max((_age(c, now) for c in said if c.type in FAILURES and c.status == "True"), default=0.0)
+        return min(max(self._settings.recheck, waited), max(self._settings.recheck, LONGEST_PAUSE))
+
+
+def _age(condition: Condition, now: datetime) -> float:
+    """Seconds since it changed; zero for a time that somebody else wrote and that is none."""
+    try:
+        return (now - datetime.fromisoformat(condition.last_transition_time or "")).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def is_drained(namespace: Namespace) -> bool:

@@ -78,14 +78,6 @@ class _PartialList(Struct, frozen=True, kw_only=True):
     items: list[Object] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Discovery:
-    """Resources of a tenant's API, and the group versions that did not answer."""
-
-    resources: tuple[Resource, ...]
-    failed: tuple[str, ...] = ()
-
-
 def collection_path(tenant: TenantName, resource: Resource, namespace: str = "") -> str:
     """The URL path of a collection; no namespace means all of them."""
     base = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"

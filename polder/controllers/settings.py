@@ -33,3 +33,5 @@ class ControllerSettings:
     """How often an owner that waits for its dependents is looked at again, beside the changes that wake it."""
     recheck: float = 2.0
     """How often a deletion that waits for something is looked at again, beside the changes that wake it."""
+    drain_round: float = 10.0
+    """How long servers of a tenant's own are asked about a namespace that goes, before what they said is written down."""

@@ -82,11 +82,13 @@ class Wiring:
         if self._caches.is_tenant_going(ref.tenant):
             self._runners.tenants.add(root_ref(ref.tenant))
 
-    def _namespace(self, ref: Ref, _old: Namespace | None, new: Namespace | None) -> None:
+    def _namespace(self, ref: Ref, old: Namespace | None, new: Namespace | None) -> None:
         if new is None:
             self._left(ref)
         elif new.metadata.deletion_timestamp:
-            self._runners.namespaces.add(ref)
+            # What is said in its status is the reconciler's own, and must not wake it.
+            if old is None or old.metadata.deletion_timestamp is None or old.spec != new.spec:
+                self._runners.namespaces.add(ref)
         else:
             account = self._caches.accounts.get(Ref(ref.tenant, ref.name, ACCOUNT))
             if account is None or self._caches.certificates.get(Ref(ref.tenant, ref.name, CERTIFICATE)) is None:

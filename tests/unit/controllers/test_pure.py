@@ -10,10 +10,10 @@ from polder.api.polder import NetworkSpec
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
 from polder.controllers.conditions import a_few, merged
-from polder.controllers.drain import Remains, conditions
+from polder.controllers.drain import Found, Remains, conditions
 from polder.controllers.event_expiry import last_seen
 from polder.controllers.node_health import Heartbeats, unknown_conditions, wanted_taints
-from polder.controllers.resources import Discovery, Resource, collection_path, object_path
+from polder.controllers.resources import Resource, collection_path, object_path
 from polder.controllers.suspects import Suspects
 from polder.controllers.vni import END, FIRST, candidates, gateway_of
 
@@ -109,7 +109,7 @@ def test_the_words_of_a_namespace_in_deletion():
     remains = Remains()
     maps = Resource("", "v1", "configmaps", "ConfigMap", True)
     remains.add(maps, [Object(metadata=ObjectMeta(finalizers=["a.dev/x"])), Object()])
-    found = {c.type: c for c in conditions(Discovery((), ("a.dev/v1",)), remains)}
+    found = {c.type: c for c in conditions(Found((), failed=("a.dev/v1",)), remains)}
     assert found["NamespaceDeletionDiscoveryFailure"].reason == "DiscoveryFailed"
     assert found["NamespaceContentRemaining"].message == (
         "Some resources are remaining: configmaps has 2 resource instances"
@@ -117,9 +117,14 @@ def test_the_words_of_a_namespace_in_deletion():
     assert found["NamespaceFinalizersRemaining"].message == (
         "Some content in the namespace has finalizers remaining: a.dev/x in 1 resource instances"
     )
-    clean = conditions(Discovery(()), Remains())
+    clean = conditions(Found(()), Remains())
     assert {c.status for c in clean} == {"False"}
     assert len(clean) == 5
+    groups = tuple(f"g{n:02}.dev/v1" for n in range(50))
+    said = conditions(Found((), failed=groups), Remains(errors=[f"e{n:02}" for n in range(50)]))
+    assert said[0].message.startswith("Discovery failed for some groups, 50 failing: g00.dev/v1, ")
+    assert said[0].message.endswith("g09.dev/v1 and 40 more")
+    assert said[2].message.endswith("e09 and 40 more")
 
 
 def test_when_an_event_was_last_seen():
