@@ -6,6 +6,7 @@ Source: upstream's schema/cel validation (facts only): costs, ratcheting, messag
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -147,10 +148,8 @@ class Checking:
     def run(self, node: Ruled, new: Any, old: Any, at: Field, *, ratchets: bool = True) -> list[FieldError]:
         """Everything that the rules say about an object and what stood before (None for a new one). Raises TooLongError."""
         pair = Pair(new, old, node.schema) if ratchets and old is not None else None
-        try:
+        with suppress(_Ended):  # the problems say why
             self._value(node, (new, old), at, pair, None)
-        except _Ended:
-            pass
         return self.problems
 
     def _value(self, node: Ruled, values: tuple[Any, Any], at: Field, pair: Pair | None, above: Pair | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import orjson
@@ -51,10 +52,8 @@ class Custom(CustomVersion):
             length = 0
             for chars in compiled.prepare():
                 length = await breathe(length + chars * _COMPILE_WEIGHT)
-            try:
+            with suppress(TooLongError):  # then in a process of its own
                 return self.validate(obj, old, subresource, Budget.of_one_turn())
-            except TooLongError:
-                pass
         return await self.services.workshop.check_object(self, obj, old, subresource)
 
     async def take(self, obj: Raw) -> tuple[Raw, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -168,10 +169,8 @@ class Logs:
 
 async def _drop(stream: ByteStream) -> None:
     """Gives the stream up where the log did not come to its end."""
-    try:
+    with suppress(ConnectionError):  # the node is gone as well
         await stream.reset("the reader left")
-    except ConnectionError:
-        pass  # the node is gone as well
 
 
 async def _pass_on(request: web.BaseRequest, stream: ByteStream, pod: str) -> web.StreamResponse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -112,11 +113,9 @@ def compiled(
             problem = problem or str(error)
     if len(results) > 1:
         names = " ".join(str(kind) for kind in results)
-        try:
+        with suppress(CelError):  # the first problem says it
             program = compile_cel(expression, variables, None, mutating=mutating)
             problem = f"must evaluate to one of [{names}] but got {program.result}"
-        except CelError:
-            pass  # the first problem says it
     return Compiled(expression, None, f"compilation failed: {problem}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import TextIO
 
@@ -65,10 +65,8 @@ class Output:
         self._say(text)
 
     def _say(self, text: str, end: str = "\n") -> None:
-        try:
+        with suppress(BrokenPipeError):  # nobody watches any more (`polder up 2>&1 | head`): the work goes on, whole
             print(text, end=end, file=self._err, flush=True)
-        except BrokenPipeError:
-            pass  # nobody watches any more (`polder up 2>&1 | head`): the work goes on, whole
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:

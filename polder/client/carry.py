@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Protocol
 
 CHUNK = 64 * 1024
@@ -48,10 +49,8 @@ async def carry(sock: socket.socket, stream: ByteStream) -> None:
 
 
 async def _give_up(stream: ByteStream, reason: str) -> None:
-    try:
+    with suppress(ConnectionError):  # the whole mux is gone, and the stream with it
         await stream.reset(reason)
-    except ConnectionError:
-        pass  # the whole mux is gone, and the stream with it
 
 
 async def _to_stream(sock: socket.socket, stream: ByteStream) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from aiohttp import ClientWebSocketResponse, WSCloseCode, WSMsgType, web
 
@@ -41,8 +42,6 @@ class WebSocketTransport:
 
     async def close(self, reason: str) -> None:
         """Ends the connection; gives the peer a moment to agree."""
-        try:
+        with suppress(TimeoutError, OSError, RuntimeError):  # it is gone already; nothing of it is used again
             async with asyncio.timeout(CLOSE_LIMIT):
                 await self._socket.close(code=WSCloseCode.GOING_AWAY, message=reason.encode()[:120])
-        except (TimeoutError, OSError, RuntimeError):
-            pass  # it is gone already; nothing of it is used again

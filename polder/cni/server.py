@@ -73,7 +73,7 @@ class CniServer:
         except (ConnectionError, OSError) as error:
             log.info("a CNI caller left: %s", error)
         except asyncio.CancelledError:
-            pass  # the agent stops; the caller is told by the broken connection and tries again
+            log.info("a CNI call was cut off by the agent's end; its caller sees the connection break and tries again")
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError, OSError):

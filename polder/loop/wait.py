@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 
 async def wait_set(event: asyncio.Event, seconds: float | None) -> bool:
@@ -11,9 +12,7 @@ async def wait_set(event: asyncio.Event, seconds: float | None) -> bool:
     Not ``asyncio.wait_for``: in Python 3.11 that loses a cancellation which comes together with what it waits for, and a
     task that was told to end goes on for ever.
     """
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        pass  # the time is over
     return event.is_set()

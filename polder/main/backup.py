@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
@@ -67,10 +67,8 @@ async def from_store(args: argparse.Namespace, config: ServerConfig) -> Summary:
 async def _run(args: argparse.Namespace) -> Summary:
     record = read_record(args.state / "cluster.json")
     if args.config is None and record is not None and record.running:
-        try:
+        with suppress(UnreachableError):  # it is down: its store is free
             return await from_server(args)
-        except UnreachableError:
-            pass  # it is down: its store is free
     return await from_store(args, load(args.config or config_file(args.state), ServerConfig))
 
 

@@ -33,24 +33,27 @@ STOPPING_PODS = 30.0
 PARALLEL = 8
 
 
-async def stop_node(node: NodePlan) -> None:
-    """Agent, pods, containerd, and whatever of them does not end by itself."""
+async def stop_node(node: NodePlan) -> str:
+    """Agent, pods, containerd, and whatever of them does not end by itself; why pods had to be killed, if they had to."""
     paths = ContainerdPaths(node.folder / "containerd", node.folder / "cni" / "bin", node.folder / "cni" / "conf")
     sockets = shim_sockets(paths)
+    killed = ""
     agent = agent_daemon(node).running()
     if agent is not None:
         await stop(agent, GRACE)
     containerd = read_pidfile(paths.pidfile)
     if containerd is not None and alive(containerd):
-        await _stop_pods(paths.socket)
+        killed = await _stop_pods(paths.socket)
         await stop(containerd, GRACE)
     await _kill(find_by_argument("containerd", str(node.folder)))
     await asyncio.to_thread(remove_traces, paths, sockets)
     for pidfile in (agent_daemon(node).pidfile, paths.pidfile):
         pidfile.unlink(missing_ok=True)
+    return killed and f"node {node.name}: pods were killed, {killed}"
 
 
-async def _stop_pods(socket: Path) -> None:
+async def _stop_pods(socket: Path) -> str:
+    """Asks the runtime to stop all pods. Why it did not, empty where it did: what runs then is killed next."""
     client = CriClient(socket)
     turns = asyncio.Semaphore(PARALLEL)
 
@@ -63,8 +66,11 @@ async def _stop_pods(socket: Path) -> None:
         async with asyncio.timeout(STOPPING_PODS):
             sandboxes = await client.list_sandboxes()
             await asyncio.gather(*(remove(s.id) for s in sandboxes))
-    except (TimeoutError, RuntimeFailureError):
-        pass  # what the runtime cannot stop any more is killed next
+        return ""
+    except TimeoutError:
+        return f"for the runtime had not stopped them after {STOPPING_PODS:g} seconds"
+    except RuntimeFailureError as error:
+        return f"for the runtime could not stop them: {error}"
     finally:
         await client.close()
 
@@ -87,8 +93,10 @@ async def _kill_group(group: str) -> None:
 async def stop_cluster(cluster: Cluster, out: Output) -> None:
     """Everything, in the order of its making reversed."""
     with out.step("nodes and pods"):
-        await asyncio.gather(*(stop_node(node) for node in cluster.all_nodes()))
+        killed = await asyncio.gather(*(stop_node(node) for node in cluster.all_nodes()))
         await _kill_group(f"/{cluster.name}")
+    for problem in filter(None, killed):
+        out.note(problem)
     with out.step("API server"):
         server = server_daemon(cluster)
         running = server.running()

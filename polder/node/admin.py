@@ -65,8 +65,8 @@ class AdminServer:
             await writer.drain()
         except (msgspec.MsgspecError, ValueError) as error:
             log.warning("a request on %s was refused: %s", self._path, error)
-        except ConnectionError:
-            pass  # the asker went away
+        except ConnectionError as error:
+            log.debug("who asked on %s went away: %s", self._path, error)
         finally:
             writer.close()
 

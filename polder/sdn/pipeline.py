@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -350,11 +351,9 @@ class Pipeline:
         """Until something is put, a trouble is due, or it is time to look."""
         due = self._troubles.next_due()
         until = self._verify_at if due is None else min(due, self._verify_at)
-        try:
+        with suppress(TimeoutError):  # time to look, or to try again
             async with asyncio.timeout(max(0.0, until - self._clock.monotonic())):
                 await self._wake.wait()
-        except TimeoutError:
-            pass  # time to look, or to try again
 
     def _waits_for(self, key: Key, present: bool) -> str:
         """What is missing until a fragment is in the kernel; empty when it is. Raises NotAppliedError."""

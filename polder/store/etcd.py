@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,11 +224,9 @@ class EtcdStore:
 
     async def _published(self, revision: int) -> None:
         if self._hub.published < revision:
-            try:
+            with suppress(TimeoutError):  # it is committed all the same; the watches follow when etcd's stream is back
                 async with asyncio.timeout(PUBLISHED_WITHIN):
                     await self._changes.arrivals.of(revision)
-            except TimeoutError:
-                pass  # it is committed all the same; the watches follow when etcd's stream is back
 
     async def _step(self, op: Op) -> _Step:
         """What an op stands on. Raises ConflictError where that is known not to hold."""
@@ -339,8 +337,9 @@ class EtcdStore:
         self._hub.compacted(floor)
         try:
             await self._client.ask(COMPACT, pb.CompactionRequest(revision=floor))
-        except RpcError:
-            pass  # another server's floor is higher already
+        except RpcError as error:
+            if error.code != "OUT_OF_RANGE":  # another server's floor is higher already
+                log.warning("etcd keeps its history below revision %d, to be tried again: %s", floor, error)
 
     async def close(self) -> None:
         """See ``Store.close``. What was being committed is still awaited by its author."""

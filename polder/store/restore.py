@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -39,11 +40,9 @@ async def write_missing(store: Store, puts: Iterable[Put]) -> int:
     are fast) is left as it is. Returns how many. Raises StoreError.
     """
     wanted = list(puts)
-    try:
+    with suppress(TooLargeError):  # then part by part
         await store.commit(wanted)
         return len(wanted)
-    except TooLargeError:
-        pass
     count = 0
     for part in batches(wanted, SMALL):
         try:

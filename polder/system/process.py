@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,10 +86,8 @@ def start_detached(command: Command) -> ProcessId:
 
 def reap(pid: int) -> None:
     """Collects a child that ended; does nothing for a process that is no child of ours."""
-    try:
+    with suppress(ChildProcessError):  # adopted: somebody else's child
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass  # adopted: somebody else's child
 
 
 def send(process: ProcessId, number: signal.Signals) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 
@@ -39,8 +40,9 @@ class Reaper:
         items = self._waiting.pop(space)
         try:
             self._spaces.get(space).route.call(requests.del_group(GONE_GROUP))
-        except NetlinkError:
-            pass  # ENODEV: the links went with their pods' namespaces
+        except NetlinkError as exc:
+            if exc.number != errno.ENODEV:  # the links went with their pods' namespaces
+                _log.warning("links of space %s that pass no packet any more stay for now: %s", space, exc)
         except PolderError as exc:
             _log.info("links of space %s went with it: %s", space, exc)
         if items:

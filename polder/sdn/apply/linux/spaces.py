@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ _OPEN_AT_ONCE = 128
 GONE_GROUP = 0x706F6C64
 """The group of links that are down and wait to be deleted together."""
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class SpaceError(PolderError):
@@ -121,8 +123,8 @@ class Spaces:
         """Delete everything in the namespace, then its name."""
         try:
             space = self.get(name)
-        except PolderError:
-            pass  # a plain file: left by a crash, or by a reboot
+        except PolderError as exc:
+            _log.info("%s holds no namespace, as a crash or a reboot leaves it: %s", self.path(name), exc)
         else:
             members = [link.index for link in dumps.links(space.route) if link.name != "lo"]
             condemn(space, members)
