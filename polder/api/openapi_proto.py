@@ -12,47 +12,32 @@ from typing import Any, Final
 import orjson
 
 from polder.api.meta import Raw
-
-_LENGTH, _VARINT, _DOUBLE = 2, 0, 1
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
-
-
-def _message(number: int, body: bytes) -> bytes:
-    """A field of length-delimited type."""
-    return _varint(number << 3 | _LENGTH) + _varint(len(body)) + body
+from polder.api.wireformat import DOUBLE, VARINT, chunk, head, varint
 
 
 def _text(number: int, value: Any) -> bytes:
-    return _message(number, str(value).encode()) if value else b""
+    return chunk(number, str(value).encode()) if value else b""
 
 
 def _texts(number: int, values: Iterable[str]) -> bytes:
-    return b"".join(_message(number, value.encode()) for value in values)
+    return b"".join(chunk(number, value.encode()) for value in values)
 
 
 def _flag(number: int, value: Any) -> bytes:
-    return _varint(number << 3 | _VARINT) + b"\x01" if value else b""
+    return head(number, VARINT) + b"\x01" if value else b""
 
 
 def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3 | _VARINT) + _varint(value & (1 << 64) - 1) if value else b""
+    return head(number, VARINT) + varint(value) if value else b""
 
 
 def _double(number: int, value: float) -> bytes:
-    return _varint(number << 3 | _DOUBLE) + struct.pack("<d", value) if value else b""
+    return head(number, DOUBLE) + struct.pack("<d", value) if value else b""
 
 
 def _named(number: int, values: Raw, encode: Callable[[Any], bytes]) -> bytes:
     """A map as repeated (name = 1, value = 2)."""
-    return b"".join(_message(number, _text(1, key) + _message(2, encode(value))) for key, value in values.items())
+    return b"".join(chunk(number, _text(1, key) + chunk(2, encode(value))) for key, value in values.items())
 
 
 def _any(value: Any) -> bytes:
@@ -75,23 +60,23 @@ _SCHEMA_NUMBERS: Final = {
 def _schema(raw: Raw) -> bytes:
     found = [_text(number, raw.get(key)) for key, number in _SCHEMA_TEXTS.items()]
     if "default" in raw:
-        found.append(_message(5, _any(raw["default"])))
+        found.append(chunk(5, _any(raw["default"])))
     found += [_double(number, raw.get(key) or 0) for key, number in _SCHEMA_DOUBLES.items()]
     found += [_flag(number, raw.get(key)) for key, number in _SCHEMA_FLAGS.items()]
     found += [_number(number, raw.get(key) or 0) for key, number in _SCHEMA_NUMBERS.items()]
     found.append(_texts(19, raw.get("required") or ()))
-    found += [_message(20, _any(value)) for value in raw.get("enum") or ()]
+    found += [chunk(20, _any(value)) for value in raw.get("enum") or ()]
     more = raw.get("additionalProperties")
     if isinstance(more, dict):
-        found.append(_message(21, _message(1, _schema(more))))
+        found.append(chunk(21, chunk(1, _schema(more))))
     elif more is not None:
-        found.append(_message(21, _flag(2, more)))
+        found.append(chunk(21, _flag(2, more)))
     if "type" in raw:
-        found.append(_message(22, _text(1, raw["type"])))
+        found.append(chunk(22, _text(1, raw["type"])))
     if "items" in raw:
-        found.append(_message(23, _message(1, _schema(raw["items"]))))
+        found.append(chunk(23, chunk(1, _schema(raw["items"]))))
     if "properties" in raw:
-        found.append(_message(25, _named(1, raw["properties"], _schema)))
+        found.append(chunk(25, _named(1, raw["properties"], _schema)))
     found.append(_extensions(31, raw))
     return b"".join(found)
 
@@ -100,34 +85,31 @@ def _parameter(raw: Raw) -> bytes:
     """A ``ParametersItem``: parameter = 1 of body = 1, or non-body = 2 of query = 3 or path = 4."""
     if raw["in"] == "body":
         body = (
-            _text(2, raw["name"])
-            + _text(3, "body")
-            + _flag(4, raw.get("required"))
-            + _message(5, _schema(raw["schema"]))
+            _text(2, raw["name"]) + _text(3, "body") + _flag(4, raw.get("required")) + chunk(5, _schema(raw["schema"]))
         )
-        return _message(1, _message(1, body))
+        return chunk(1, chunk(1, body))
     in_query = raw["in"] == "query"
     fields = (
         _flag(1, raw.get("required")) + _text(2, raw["in"]) + _text(3, raw.get("description")) + _text(4, raw["name"])
     )
     type_, unique = (6, 20) if in_query else (5, 19)
     fields += _text(type_, raw["type"]) + _flag(unique, raw.get("uniqueItems"))
-    return _message(1, _message(2, _message(3 if in_query else 4, fields)))
+    return chunk(1, chunk(2, chunk(3 if in_query else 4, fields)))
 
 
 def _response(raw: Raw) -> bytes:
     """A ``ResponseValue``: response = 1."""
     found = _text(1, raw["description"])
     if "schema" in raw:
-        found += _message(2, _message(1, _schema(raw["schema"])))
-    return _message(1, found)
+        found += chunk(2, chunk(1, _schema(raw["schema"])))
+    return chunk(1, found)
 
 
 def _operation(raw: Raw) -> bytes:
     found = _texts(1, raw["tags"]) + _text(3, raw.get("description")) + _text(5, raw["operationId"])
     found += _texts(6, raw["produces"]) + _texts(7, raw["consumes"])
-    found += b"".join(_message(8, _parameter(parameter)) for parameter in raw["parameters"])
-    found += _message(9, _named(1, raw["responses"], _response))
+    found += b"".join(chunk(8, _parameter(parameter)) for parameter in raw["parameters"])
+    found += chunk(9, _named(1, raw["responses"], _response))
     return found + _texts(10, raw["schemes"]) + _extensions(13, raw)
 
 
@@ -135,8 +117,8 @@ _METHODS: Final = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
 
 
 def _path(raw: Raw) -> bytes:
-    found = [_message(number, _operation(raw[method])) for method, number in _METHODS.items() if method in raw]
-    found += [_message(9, _parameter(parameter)) for parameter in raw["parameters"]]
+    found = [chunk(number, _operation(raw[method])) for method, number in _METHODS.items() if method in raw]
+    found += [chunk(9, _parameter(parameter)) for parameter in raw["parameters"]]
     return b"".join(found)
 
 
@@ -144,5 +126,5 @@ def encode_document(document: Raw) -> bytes:
     """The document of ``openapi.v2_json``'s form, encoded."""
     info = _text(1, document["info"]["title"]) + _text(2, document["info"]["version"])
     paths = _named(2, document["paths"], _path)
-    found = _text(1, document["swagger"]) + _message(2, info) + _message(8, paths)
-    return found + _message(9, _named(1, document["definitions"], _schema))
+    found = _text(1, document["swagger"]) + chunk(2, info) + chunk(8, paths)
+    return found + chunk(9, _named(1, document["definitions"], _schema))

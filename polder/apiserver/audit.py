@@ -17,7 +17,7 @@ from aiohttp import web
 from polder.api.meta import Raw
 from polder.apiserver.audit_policy import API_VERSION, AuditPolicy, Level, Verdict, verdict
 from polder.apiserver.body import AUDITED
-from polder.apiserver.types import Connection, Decision, Identity, RequestInfo
+from polder.apiserver.types import Connection, Decision, Identity, RequestInfo, user_info
 from polder.base.clock import Clock
 from polder.base.ids import EVERY_TENANT, ROOT
 
@@ -121,10 +121,10 @@ class Auditor:
             "stage": stage,
             "requestURI": request.rel_url.raw_path_qs[:_TEXT_LIMIT],
             "verb": what.verb,
-            "user": _user(who.impersonator or who),
+            "user": user_info(who.impersonator or who),
         }
         if who.impersonator is not None:
-            event["impersonatedUser"] = _user(who)
+            event["impersonatedUser"] = user_info(who)
         if asked.connection.peer:
             event["sourceIPs"] = [asked.connection.peer]
         event["userAgent"] = request.headers.get("User-Agent", "")[:_TEXT_LIMIT]
@@ -139,17 +139,6 @@ class Auditor:
 def _name(what: RequestInfo) -> str:
     resource = f"{what.resource}.{what.group}" if what.group else what.resource
     return f"{resource}/{what.subresource}" if what.subresource else resource
-
-
-def _user(who: Identity) -> Raw:
-    found: Raw = {"username": who.name}
-    if who.uid:
-        found["uid"] = who.uid
-    if who.groups:
-        found["groups"] = who.groups
-    if who.extra:
-        found["extra"] = who.extra
-    return found
 
 
 def _reference(what: RequestInfo) -> Raw:

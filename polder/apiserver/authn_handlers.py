@@ -17,7 +17,7 @@ from polder.apiserver.noderules import NodeRules
 from polder.apiserver.token_claims import ACCOUNT_KIND, ALGORITHM, AUDIENCE, ISSUER, TokenError
 from polder.apiserver.token_requests import TokenRequests
 from polder.apiserver.tokens import Tokens
-from polder.apiserver.types import Connection, Identity
+from polder.apiserver.types import Connection, user_info
 from polder.base.clock import Clock, stamp
 from polder.base.ids import EVERY_TENANT, ROOT
 
@@ -105,18 +105,6 @@ class CredentialHandlers:
                 "id_token_signing_alg_values_supported": [ALGORITHM],
             }
         )
-
-
-def user_info(who: Identity) -> Raw:
-    """An identity as authentication.k8s.io/v1 UserInfo."""
-    found: Raw = {"username": who.name}
-    if who.uid:
-        found["uid"] = who.uid
-    if who.groups:
-        found["groups"] = list(who.groups)
-    if who.extra:
-        found["extra"] = {key: list(values) for key, values in who.extra.items()}
-    return found
 
 
 async def _body(call: Call) -> Raw:

@@ -14,10 +14,9 @@ import orjson
 
 from polder.api.errors import not_acceptable
 from polder.api.meta import Raw
+from polder.api.wireformat import DOUBLE, VARINT, chunk, head, varint
 from polder.apiserver.protobuf import MAGIC
 from polder.apiserver.protobuf_table import Message, WireField, find, is_union, message
-
-_LENGTH, _VARINT, _DOUBLE = 2, 0, 1
 
 
 def encode_body(obj: Raw) -> bytes:
@@ -26,45 +25,31 @@ def encode_body(obj: Raw) -> bytes:
     name = find(version, kind)
     if name is None:
         raise not_acceptable(("application/json", "application/yaml"))
-    meta = _chunk(1, version.encode()) + _chunk(2, kind.encode())
-    return MAGIC + _chunk(1, meta) + _chunk(2, _message(message(name), obj)) + _chunk(3, b"") + _chunk(4, b"")
+    meta = chunk(1, version.encode()) + chunk(2, kind.encode())
+    return MAGIC + chunk(1, meta) + chunk(2, _message(message(name), obj)) + chunk(3, b"") + chunk(4, b"")
 
 
 def encode_event(kind: str, body: bytes) -> bytes:
     """An event of a watch, from its type and its object's JSON, behind its length in four bytes."""
-    event = _chunk(1, kind.encode()) + _chunk(2, _chunk(1, encode_body(orjson.loads(body))))
+    event = chunk(1, kind.encode()) + chunk(2, chunk(1, encode_body(orjson.loads(body))))
     return struct.pack(">I", len(event)) + event
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    number &= (1 << 64) - 1
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
-
-
-def _chunk(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | _LENGTH) + _varint(len(body)) + body
 
 
 def _message(form: Message, obj: Any) -> bytes:
     if form.wrapped:
-        return b"".join(_chunk(1, str(item).encode()) for item in obj)
+        return b"".join(chunk(1, str(item).encode()) for item in obj)
     return b"".join(_field(field, obj) for field in form.fields.values())
 
 
 def _field(field: WireField, obj: Raw) -> bytes:
     if field.inline:
-        return _chunk(field.number, _message(message(field.type), obj))
+        return chunk(field.number, _message(message(field.type), obj))
     value = obj.get(field.name)
     if value is None:
         return b""
     if field.many == "%":
-        entries = (_chunk(1, key.encode()) + _value(2, field.type, item) for key, item in value.items())
-        return b"".join(_chunk(field.number, entry) for entry in entries)
+        entries = (chunk(1, key.encode()) + _value(2, field.type, item) for key, item in value.items())
+        return b"".join(chunk(field.number, entry) for entry in entries)
     if field.many:
         return b"".join(_value(field.number, field.type, item) for item in value)
     return _value(field.number, field.type, value)
@@ -74,22 +59,22 @@ def _value(number: int, kind: str, value: Any) -> bytes:
     """A field with its tag."""
     match kind:
         case "string":
-            return _chunk(number, str(value).encode())
+            return chunk(number, str(value).encode())
         case "int" | "bool":
-            return _varint(number << 3 | _VARINT) + _varint(int(value))
+            return head(number, VARINT) + varint(int(value))
         case "double":
-            return _varint(number << 3 | _DOUBLE) + struct.pack("<d", value)
+            return head(number, DOUBLE) + struct.pack("<d", value)
         case "bytes":
-            return _chunk(number, base64.b64decode(value))
+            return chunk(number, base64.b64decode(value))
         case "Quantity":
-            return _chunk(number, _chunk(1, str(value).encode()))
+            return chunk(number, chunk(1, str(value).encode()))
         case "Time" | "MicroTime":
-            return _chunk(number, _time(value))
+            return chunk(number, _time(value))
         case "IntOrString":
-            return _chunk(number, _int_or_string(value))
+            return chunk(number, _int_or_string(value))
         case "RawExtension":
-            return _chunk(number, _chunk(1, orjson.dumps(value)))
-    return _chunk(number, _union(kind, value) if is_union(kind) else _message(message(kind), value))
+            return chunk(number, chunk(1, orjson.dumps(value)))
+    return chunk(number, _union(kind, value) if is_union(kind) else _message(message(kind), value))
 
 
 def _time(text: str) -> bytes:
@@ -99,7 +84,7 @@ def _time(text: str) -> bytes:
 
 def _int_or_string(value: int | str) -> bytes:
     if isinstance(value, str):
-        return _value(1, "int", 1) + _chunk(3, value.encode())
+        return _value(1, "int", 1) + chunk(3, value.encode())
     return _value(1, "int", 0) + _value(2, "int", value)
 
 
@@ -108,7 +93,7 @@ def _union(kind: str, value: Any) -> bytes:
     props = message(f"{kind.partition('.JSON')[0]}.JSONSchemaProps")
     if isinstance(value, dict):
         allowed = _value(1, "bool", True) if kind.endswith("OrBool") else b""
-        return allowed + _chunk(2 if allowed else 1, _message(props, value))
+        return allowed + chunk(2 if allowed else 1, _message(props, value))
     if isinstance(value, bool):
         return _value(1, "bool", value)
-    return b"".join(_chunk(2, item.encode() if isinstance(item, str) else _message(props, item)) for item in value)
+    return b"".join(chunk(2, item.encode() if isinstance(item, str) else _message(props, item)) for item in value)

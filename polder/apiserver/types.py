@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from polder.api.meta import Raw
 from polder.base.ids import ROOT, TenantName
 
 
@@ -37,6 +38,18 @@ class Identity:
     node: str = ""
     extra: dict[str, tuple[str, ...]] = field(default_factory=dict)
     impersonator: Identity | None = None
+
+
+def user_info(who: Identity) -> Raw:
+    """An identity as authentication.k8s.io/v1 UserInfo."""
+    found: Raw = {"username": who.name}
+    if who.uid:
+        found["uid"] = who.uid
+    if who.groups:
+        found["groups"] = list(who.groups)
+    if who.extra:
+        found["extra"] = {key: list(values) for key, values in who.extra.items()}
+    return found
 
 
 @dataclass(frozen=True, slots=True)

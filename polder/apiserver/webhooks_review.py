@@ -18,7 +18,7 @@ from polder.api.errors import ApiError
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext
-from polder.apiserver.types import Identity
+from polder.apiserver.types import user_info
 
 GROUP: Final = "admission.k8s.io"
 VERSIONS: Final = ("v1", "v1beta1")
@@ -51,18 +51,6 @@ class Verdict:
     patch: Any = None
     warnings: tuple[str, ...] = ()
     audit: dict[str, str] = field(default_factory=dict)
-
-
-def user_info(who: Identity) -> Raw:
-    """authentication/v1 UserInfo."""
-    found: Raw = {"username": who.name}
-    if who.uid:
-        found["uid"] = who.uid
-    if who.groups:
-        found["groups"] = list(who.groups)
-    if who.extra:
-        found["extra"] = {key: list(values) for key, values in who.extra.items()}
-    return found
 
 
 def _gvk(kind: Kind) -> Raw:

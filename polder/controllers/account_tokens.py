@@ -6,10 +6,9 @@ import base64
 from urllib.parse import quote, urlencode
 
 from polder.api.core import Secret, ServiceAccount
-from polder.api.errors import ApiError
 from polder.base.ref import Ref
 from polder.client.client import Client
-from polder.controllers.reading import find
+from polder.controllers.reading import find, remove
 
 TYPE = "kubernetes.io/service-account-token"
 ACCOUNT = "kubernetes.io/service-account.name"
@@ -37,7 +36,7 @@ class AccountTokenController:
         account = await find(self._client, ServiceAccount, Ref(ref.tenant, ref.namespace, name)) if name else None
         uid = (secret.metadata.annotations or {}).get(ACCOUNT_UID, "")
         if account is None or (uid and uid != account.metadata.uid):
-            await self._delete(ref, secret)
+            await remove(self._client, Secret, ref, secret)
             return None
         await self._fill(ref, secret, account)
         return None
@@ -63,14 +62,6 @@ class AccountTokenController:
         }
         path = f"/tenants/{quote(ref.tenant)}/polder/v1/account-token?{urlencode(asked)}"
         return (await self._client.raw("POST", path)).decode()
-
-    async def _delete(self, ref: Ref, secret: Secret) -> None:
-        meta = secret.metadata
-        try:
-            await self._client.delete(Secret, ref, uid=meta.uid, resource_version=meta.resource_version)
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
 
 
 def _encoded(text: str) -> str:

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from polder.api.core import ConfigMap, Secret
-from polder.api.errors import ApiError
 from polder.base.clock import Clock
 from polder.base.ref import Ref
 from polder.client.client import Client
-from polder.controllers.reading import find
+from polder.controllers.reading import find, remove
 
 TYPE = "bootstrap.kubernetes.io/token"
 NAMESPACE = "kube-system"
@@ -99,12 +98,7 @@ class BootstrapTokenController:
         left = (end - self._clock.now()).total_seconds()
         if left > 0:
             return min(left, timedelta(hours=1).total_seconds())
-        meta = secret.metadata
-        try:
-            await self._client.delete(Secret, ref, uid=meta.uid, resource_version=meta.resource_version)
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
+        await remove(self._client, Secret, ref, secret)
         return None
 
     async def _sign(self, ref: Ref) -> None:

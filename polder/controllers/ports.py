@@ -16,6 +16,7 @@ from polder.base.ids import ROOT
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.controllers.missing import MissingNodes
+from polder.controllers.reading import find
 from polder.controllers.resources import Resource, patch_metadata
 from polder.controllers.suspects import Suspects
 
@@ -34,7 +35,7 @@ class PortSweeper:
 
     async def reconcile(self, ref: Ref) -> float | None:
         """Deletes the Port if what it is for is gone, and does the agent's part if the node is gone too."""
-        port = await self._get(ref)
+        port = await find(self._client, Port, ref)
         if port is None:
             self._suspects.clear(ref)
             return None
@@ -45,7 +46,7 @@ class PortSweeper:
                 return wait
             meta = port.metadata
             await self._client.delete(Port, ref, uid=meta.uid, resource_version=meta.resource_version)
-            port = await self._get(ref)
+            port = await find(self._client, Port, ref)
             if port is None:
                 return None
         if gone is None or gone > 0:
@@ -75,21 +76,7 @@ class PortSweeper:
     async def _tenant_exists(self, name: str) -> bool:
         if name == ROOT:
             return True
-        try:
-            await self._client.get(Tenant, Ref(ROOT, "", name))
-        except ApiError as error:
-            if error.is_not_found:
-                return False
-            raise
-        return True
-
-    async def _get(self, ref: Ref) -> Port | None:
-        try:
-            return await self._client.get(Port, ref)
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
+        return await find(self._client, Tenant, Ref(ROOT, "", name)) is not None
 
 
 class AddressSweeper:

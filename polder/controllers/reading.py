@@ -1,4 +1,4 @@
-"""Reading what may be gone."""
+"""Reading and deleting what may be gone."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ async def find(client: Client, kind: type[T], ref: Ref) -> T | None:
         if error.is_not_found:
             return None
         raise
+
+
+async def remove(client: Client, kind: type[T], ref: Ref, seen: T) -> None:
+    """Deletes an object that is as it was seen; one that is gone is fine. Raises ApiError, UnreachableError."""
+    meta = seen.metadata
+    try:
+        await client.delete(kind, ref, uid=meta.uid, resource_version=meta.resource_version)
+    except ApiError as error:
+        if not error.is_not_found:
+            raise

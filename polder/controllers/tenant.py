@@ -33,6 +33,7 @@ from polder.controllers.batch import each
 from polder.controllers.conditions import a_few, merged
 from polder.controllers.internal import contents
 from polder.controllers.namespace import finalize, is_drained
+from polder.controllers.reading import find
 from polder.controllers.resources import (
     Resource,
     delete_object,
@@ -77,12 +78,9 @@ class TenantController:
 
     async def reconcile(self, ref: Ref) -> float | None:
         """One step towards the tenant being gone. The seconds until the next look, None when there is nothing left."""
-        try:
-            tenant = await self._client.get(Tenant, ref)
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
+        tenant = await find(self._client, Tenant, ref)
+        if tenant is None:
+            return None
         finalizers = tenant.metadata.finalizers or []
         if tenant.metadata.deletion_timestamp is None:
             if TENANT_FINALIZER not in finalizers:
@@ -119,18 +117,14 @@ class TenantController:
         await self._delete(PORTS, name, ports)
         left = (await self._client.list(Port, name)).items if ports else []
         _none_left("PortsRemain", "waiting for nodes to remove the links of ports", left)
-        routers = [p for p in [await self._port(ref) for ref in self._router_ports(name)] if p is not None]
+        routers = await self._standing(self._router_ports(name))
         await self._delete(PORTS, ROOT, routers)
-        left = [p for p in [await self._port(ref_of(port)) for port in routers] if p is not None]
+        left = await self._standing(ref_of(port) for port in routers)
         _none_left("RouterRemains", "waiting for nodes to remove the tenant's router: ports", left)
 
-    async def _port(self, ref: Ref) -> Port | None:
-        try:
-            return await self._client.get(Port, ref)
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
+    async def _standing(self, ports: Iterable[Ref]) -> list[Port]:
+        found = [await find(self._client, Port, ref) for ref in ports]
+        return [port for port in found if port is not None]
 
     async def _addresses(self, name: TenantName) -> None:
         """No pod and no port is left and none can be made, so nothing holds an address."""

@@ -101,22 +101,16 @@ def _not(operand: Run) -> Run:
     return run
 
 
-def _index(operand: Run, key: Run) -> Run:
-    def run(frame: Frame) -> Any:
-        found = index(operand(frame), key(frame))
-        frame.meter.cost += 1
-        return found
+def _looked_up(find: Callable[[Any, Any], Any]) -> Callable[[Run, Run], Run]:
+    def of(operand: Run, key: Run) -> Run:
+        def run(frame: Frame) -> Any:
+            found = find(operand(frame), key(frame))
+            frame.meter.cost += 1
+            return found
 
-    return run
+        return run
 
-
-def _optional_index(operand: Run, key: Run) -> Run:
-    def run(frame: Frame) -> Any:
-        found = optional_index(operand(frame), key(frame))
-        frame.meter.cost += 1
-        return found
-
-    return run
+    return of
 
 
 def alternative(first: Run, second: Run, *, unwraps: bool) -> Run:
@@ -135,8 +129,8 @@ def alternative(first: Run, second: Run, *, unwraps: bool) -> Run:
 
 
 SPECIAL: Final[dict[str, Callable[..., Run]]] = {
-    "_&&_": _and, "_||_": _or, "_?_:_": _choice, "@not_strictly_false": _goes_on, "!_": _not, "_[_]": _index,
-    "_[?_]": _optional_index,
+    "_&&_": _and, "_||_": _or, "_?_:_": _choice, "@not_strictly_false": _goes_on, "!_": _not, "_[_]": _looked_up(index),
+    "_[?_]": _looked_up(optional_index),
 }  # fmt: skip
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit
 
 from polder.api import names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
+from polder.api.validation.client_config import check_client_config
 from polder.api.validation.meta import path_segment
 from polder.api.validation.rules import Rules, choice, every, named, required, unique, validate_selector
 
@@ -58,59 +58,6 @@ def _resources(resources: list[str], at: Field) -> Iterator[FieldError]:
             yield at.invalid(resources, why)
 
 
-def _client(config: Raw, at: Field) -> Iterator[FieldError]:
-    url, service = config.get("url"), config.get("service")
-    if (url is None) == (service is None):
-        yield at.required("exactly one of url or service is required")
-    elif url is not None:
-        yield from _url(url, at / "url")
-    elif service is not None:
-        yield from validate_service_reference(service, at / "service")
-
-
-def _url(text: str, at: Field) -> Iterator[FieldError]:
-    form = "https://host[:port]/path"
-    try:
-        found = urlsplit(text)
-        host = found.hostname or ""
-    except ValueError as error:
-        yield at.required(f"url must be a valid URL: {error}; desired format: {form}")
-        return
-    if found.scheme != "https":
-        yield at.invalid(found.scheme, f"'https' is the only allowed URL scheme; desired format: {form}")
-    if not host:
-        yield at.invalid(host, f"host must be specified; desired format: {form}")
-    for bad, what in (
-        (found.username or found.password, "user information is not permitted in the URL"),
-        (found.fragment, "fragments are not permitted in the URL"),
-        (found.query, "query parameters are not permitted in the URL"),
-    ):
-        if bad:
-            yield at.invalid(bad, what)
-
-
-def validate_service_reference(service: Raw, at: Field) -> Iterator[FieldError]:
-    """Name, namespace, port and path of a service that is called."""
-    for name in ("name", "namespace"):
-        if not service.get(name):
-            yield (at / name).required(f"service {name} is required")
-    port = service.get("port", 443)
-    for said in names.port_number(port):
-        yield (at / "port").invalid(port, f"port is not valid: {said}")
-    path = service.get("path")
-    if not path:
-        return
-    if not path.startswith("/"):
-        yield (at / "path").invalid(path, "must start with a '/'")
-    elif path != "/":
-        for number, step in enumerate(path[1:].removesuffix("/").split("/")):
-            if not step:
-                yield (at / "path").invalid(path, f"segment[{number}] may not be empty")
-                continue
-            for said in names.dns_subdomain(step):
-                yield (at / "path").invalid(path, f"segment[{number}]: {said}")
-
-
 def _webhook(hook: Raw, at: Field) -> Iterator[FieldError]:
     yield from qualified_host(hook.get("name", ""), at / "name")
     for number, rule in enumerate(hook.get("rules") or ()):
@@ -125,7 +72,7 @@ def _webhook(hook: Raw, at: Field) -> Iterator[FieldError]:
         yield (at / "timeoutSeconds").invalid(hook["timeoutSeconds"], why)
     for name in ("namespaceSelector", "objectSelector"):
         yield from validate_selector(hook.get(name) or {}, at / name)
-    yield from _client(hook.get("clientConfig") or {}, at / "clientConfig")
+    yield from check_client_config(hook.get("clientConfig") or {}, at / "clientConfig", any_bundle=True)
     yield from _reviews(hook.get("admissionReviewVersions") or [], at / "admissionReviewVersions")
     yield from validate_conditions(hook.get("matchConditions") or [], at / "matchConditions")
 
