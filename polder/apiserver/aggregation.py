@@ -16,7 +16,7 @@ from typing import Final
 
 from polder.api.kinds import BUILT_IN
 from polder.api.meta import Raw
-from polder.apiserver.builtin_apis import API_SERVICES
+from polder.apiserver.builtin_apis import API_SERVICES, is_kept
 from polder.apiserver.objects import decode_entry
 from polder.apiserver.outcalls import Outcalls, Place
 from polder.apiserver.outconn import Pair
@@ -99,7 +99,7 @@ class Aggregation:
         self._store = store
         self._outcalls = outcalls
         self._pairs = pairs
-        self.registered = Registrations(store, frozenset({API_SERVICES}))
+        self.registered = Registrations(store, frozenset({API_SERVICES}), lambda value: not is_kept(value))
 
     @property
     def outcalls(self) -> Outcalls:

@@ -1,4 +1,5 @@
-"""The APIServices of the groups that this server serves itself: every tenant has them, always available.
+"""The APIServices of the groups that this server serves itself: every tenant has them, always available; and what those of
+custom kinds say.
 
 Source of the priorities: upstream's registration of its own groups (facts).
 """
@@ -28,6 +29,9 @@ _VERSIONS: Final[Mapping[tuple[str, str], int]] = {
 }
 _UNLISTED: Final = frozenset({"apiregistration.k8s.io"})
 """Served by what reads the list."""
+KEPT: Final = "kube-aggregator.kubernetes.io/automanaged"
+"""The label of those that the server looks after."""
+_KEPT: Final = f'"{KEPT}":"true"'.encode()
 _OTHER_GROUP, _OTHER_VERSION = 15000, 15
 
 
@@ -51,10 +55,20 @@ def api_service(name: str, created: str) -> Raw:
     return {
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",
-        "metadata": {"name": name, "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+        "metadata": {"name": name, "labels": {KEPT: "onstart"}},
         "spec": spec,
         "status": {"conditions": [condition]},
     }
+
+
+def is_kept(value: bytes | None) -> bool:
+    """Whether a stored APIService is the server's own: marked so, and not for another server."""
+    return value is not None and _KEPT in value and b'"service":' not in value
+
+
+def local_api(group: str, version: str) -> Raw:
+    """The spec of an APIService for a group version of custom kinds."""
+    return {"group": group, "version": version, "groupPriorityMinimum": 1000, "versionPriority": 100}
 
 
 def names() -> list[str]:

@@ -15,6 +15,7 @@ from polder.apiserver.aggregation_discovery import RemoteDocuments
 from polder.apiserver.aggregation_proxy import Proxy
 from polder.apiserver.catalog import Catalog
 from polder.apiserver.compaction import Compaction
+from polder.apiserver.crdapis import CrdApis
 from polder.apiserver.crdcleanup import CrdCleanup
 from polder.apiserver.crdconvert import Converter
 from polder.apiserver.crdregistry import CrdRegistry
@@ -73,6 +74,7 @@ class ApiServer:
         self._chores: list[asyncio.Task[None]] = []
         self._watches = Watches(store, reader, clock, settings.bookmark_interval)
         self._cleanup = CrdCleanup(deleter, self._watches.end_of)
+        self._apis = CrdApis(writer)
         patcher = Patcher(writer)
         below = (Scales(writer), Evictions(deleter))
         subresources = Subresources(writer, reader, patcher, *below, parts.subresources)
@@ -116,7 +118,7 @@ class ApiServer:
         self.port = self._settings.port
         for host in self._settings.hosts:
             self.port = await self._listener.start(host, self.port, context)
-        chores = [self._cleanup.run(), self._compaction.run()]
+        chores = [self._cleanup.run(), self._apis.run(), self._compaction.run()]
         if self._registered is not None:
             chores.append(self._registered.registrations.run())
         if self._aggregation is not None and self._checks is not None:

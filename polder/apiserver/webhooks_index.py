@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +46,8 @@ DECODED: Final = 16 * 1024 * 1024
 """Bytes of stored values of which the decoded form is remembered."""
 
 T = TypeVar("T")
+Counts = Callable[[bytes], bool]
+"""Whether a row, by its stored form, is one that somebody registered."""
 
 
 class Remembered(Generic[T]):
@@ -85,8 +87,9 @@ class Found:
 class Registrations:
     """What is registered, by tenant."""
 
-    def __init__(self, store: Store, resources: frozenset[str] = EXEMPT) -> None:
+    def __init__(self, store: Store, resources: frozenset[str] = EXEMPT, counts: Counts = lambda _: True) -> None:
         self._store = store
+        self._row_counts = counts
         self._resources = resources
         self._rows: dict[Key, int] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -111,7 +114,8 @@ class Registrations:
                 async with aclosing(self._watch(resource, revision)) as batches:
                     async for batch in batches:
                         for change in batch.changes:
-                            self._note(change.key, None if change.type is ChangeType.DELETE else change.revision)
+                            gone = change.type is ChangeType.DELETE or not self._row_counts(change.value or b"")
+                            self._note(change.key, None if gone else change.revision)
             except CompactedError:
                 continue
             return
@@ -121,7 +125,7 @@ class Registrations:
 
     async def _reload(self, resource: str) -> int:
         page = await self._store.list(Prefix(resource))
-        there = {entry.key: entry.revision for entry in page.entries}
+        there = {entry.key: entry.revision for entry in page.entries if self._row_counts(entry.value)}
         for key in [k for k in self._rows if k.resource == resource and k not in there]:
             self._note(key, None)
         for key, revision in there.items():
