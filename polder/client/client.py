@@ -129,17 +129,10 @@ class Client:
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
         """The lines of an answer that has no end, as they come. End it with ``aclosing``."""
         lines = wire.Lines()
-        session, server = self._session(watch=True), self._server
-        try:
-            async with session.get(server + path, allow_redirects=False) as response:
-                if response.status >= 300:
-                    wire.raise_for(response.status, await response.read())
-                async for chunk in response.content.iter_any():
-                    for line in lines.feed(chunk):
-                        yield line
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._move_on(server)
-            raise UnreachableError(f"the watch of {path} broke: {_why(error)}") from error
+        async with aclosing(self.stream(path)) as chunks:
+            async for chunk in chunks:
+                for line in lines.feed(chunk):
+                    yield line
 
     async def create(self, tenant: TenantName, obj: T) -> T:
         """Creates; the answer has what the server filled in."""

@@ -9,8 +9,9 @@ import os
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ import pytest
 import yaml
 
 from polder.apiserver.authn import COMPONENTS, NODES, PLATFORM_ADMINS, ROOT_URN, TENANT_ADMINS, tenant_urn
+from polder.apiserver.hooks import Handler
 from polder.apiserver.identity import IdentityLayer, IdentitySettings
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
 from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
 from polder.store.memory import MemoryStore
+from polder.store.protocol import Store
 from polder.system.pki import Leaf, Pki, ensure_pki
 
 
@@ -149,17 +152,19 @@ class Running:
         return path
 
 
-@pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    store, clock = MemoryStore(), SystemClock()
-    pki = ensure_pki(tmp_path / "pki")
+@asynccontextmanager
+async def served(
+    tmp_path: Path, store: Store, paths: Callable[[SystemClock], Mapping[str, Handler]] | None = None, **settings: float
+) -> AsyncIterator[Running]:
+    """A server on a store; ``paths`` are what it serves beside a server's usual ones."""
+    clock, pki = SystemClock(), ensure_pki(tmp_path / "pki")
     pki.issue_serving(["localhost"], ["127.0.0.1"]).write(tmp_path / "s.crt", tmp_path / "s.key")
     identity = IdentityLayer(IdentitySettings(), store, pki, clock)
-    settings = ServerSettings(
-        tmp_path / "s.crt", tmp_path / "s.key", pki.clients_ca, port=0, bookmark_interval=0.3, read_timeout=2.0,
-        stop_timeout=1.0,
+    parts = replace(identity.parts, paths={**identity.parts.paths, **(paths(clock) if paths else {})})
+    server = ApiServer(
+        ServerSettings(tmp_path / "s.crt", tmp_path / "s.key", pki.clients_ca, port=0, stop_timeout=1.0, **settings),
+        store, parts, clock,
     )  # fmt: skip
-    server = ApiServer(settings, store, identity.parts, clock)
     identity.attach(server.serve_socket)
     await identity.start()
     following = asyncio.create_task(identity.run())
@@ -175,6 +180,12 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await store.close()
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    async with served(tmp_path, MemoryStore(), bookmark_interval=0.3, read_timeout=2.0) as found:
+        yield found
 
 
 @pytest.fixture
@@ -273,3 +284,12 @@ def kubectl_path(request: pytest.FixtureRequest, kubectl_paths: dict[str, str]) 
 async def kubectl(running: Running, kubectl_path: str, tmp_path: Path) -> Kubectl:
     """As the platform's administrator."""
     return Kubectl(kubectl_path, tmp_path, running.kubeconfig(running.admin_leaf()))
+
+
+@pytest.fixture
+async def hooks(tmp_path: Path) -> AsyncIterator[Any]:
+    """A server of webhooks."""
+    from tests.contract.hooked import site  # which itself needs this module
+
+    async with site(tmp_path) as found:
+        yield found

@@ -6,11 +6,8 @@ Transcribes the behaviours that upstream's test/e2e/apimachinery/webhook.go chec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 
 from tests.contract.conftest import Api, Running
@@ -28,14 +25,7 @@ from tests.contract.hooked import (
     patch,
     register,
     reply,
-    site,
 )
-
-
-@pytest.fixture
-async def hooks(tmp_path: Path) -> AsyncIterator[Site]:
-    async with site(tmp_path) as found:
-        yield found
 
 
 async def test_a_validating_webhook_sees_the_request_and_may_refuse_it(admin: Api, hooks: Site) -> None:

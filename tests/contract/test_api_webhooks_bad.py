@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,14 +23,7 @@ from tests.contract.hooked import (
     patch,
     register,
     reply,
-    site,
 )
-
-
-@pytest.fixture
-async def hooks(tmp_path: Path) -> AsyncIterator[Site]:
-    async with site(tmp_path) as found:
-        yield found
 
 
 @pytest.mark.parametrize(

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
-
 import pytest
 
-from polder.apiserver.identity import IdentityLayer, IdentitySettings
-from polder.apiserver.server import ApiServer
-from polder.apiserver.settings import ServerSettings
 from polder.apiserver.upkeep import Upkeep
-from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
 from polder.store.backup import check, rows_of
 from polder.store.memory import MemoryStore
 from polder.store.protocol import EVERYTHING, Delete, Key, Prefix
 from polder.store.sealed import SealedStore, Seals, SealSettings
-from polder.system.pki import ensure_pki
 from polder.system.pki.sealing import ensure_keyring, is_sealed, key_id, read_keyring
-from tests.contract.conftest import Running
+from tests.contract.conftest import served
 
 CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -66,26 +58,8 @@ async def running(tmp_path):
     """As ``conftest.running``, with secrets sealed and the administrator's paths."""
     ensure_keyring(tmp_path / "keyring")
     store = SealedStore(MemoryStore(), Seals(SealSettings(tmp_path / "keyring")))
-    clock, pki = SystemClock(), ensure_pki(tmp_path / "pki")
-    pki.issue_serving(["localhost"], ["127.0.0.1"]).write(tmp_path / "s.crt", tmp_path / "s.key")
-    identity = IdentityLayer(IdentitySettings(), store, pki, clock)
-    parts = replace(identity.parts, paths={**identity.parts.paths, **Upkeep(store, clock, tmp_path).paths})
-    settings = ServerSettings(tmp_path / "s.crt", tmp_path / "s.key", pki.clients_ca, port=0, stop_timeout=1.0)
-    server = ApiServer(settings, store, parts, clock)
-    identity.attach(server.serve_socket)
-    await identity.start()
-    following = asyncio.create_task(identity.run())
-    await server.start()
-    (tmp_path / "clients").mkdir()
-    found = Running(server, store, pki, identity, tmp_path / "clients")
-    yield found
-    for session in found.sessions:
-        await session.close()
-    await server.stop()
-    await identity.close()
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
-    await store.close()
+    async with served(tmp_path, store, lambda clock: Upkeep(store, clock, tmp_path).paths) as found:
+        yield found
 
 
 async def made(answer):

@@ -129,3 +129,17 @@ async def world(pki: Pki) -> World:
     await made.add_tenant("acme")
     await made.add_tenant("globex")
     return made
+
+
+@pytest.fixture
+async def chain_of(world):
+    """Makes chains of methods, and closes them."""
+    made = []
+
+    def make(*methods):
+        made.append(world.known.chain(AuthnSettings(methods)))
+        return made[-1]
+
+    yield make
+    for chain in made:
+        await chain.close()

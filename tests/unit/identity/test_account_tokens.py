@@ -10,27 +10,16 @@ import pytest
 
 from polder.api.errors import ApiError
 from polder.apiserver.token_claims import ACCOUNT_KIND, Bound, TokenError
-from polder.apiserver.types import Connection
 from polder.base.ids import TenantName
 from polder.store.protocol import Delete, Key
+from tests.unit.identity.asking import OPEN, bearer, refused_token
 
-OPEN = Connection()
 ACME = TenantName("acme")
 DAY = timedelta(days=1)
 
 
-def bearer(token):
-    return {"Authorization": f"Bearer {token}"}
-
-
 def claims_of(token):
     return orjson.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-
-
-async def refused(world, token):
-    with pytest.raises(ApiError) as caught:
-        await world.authn.authenticate(OPEN, bearer(token))
-    assert caught.value.code == 401
 
 
 async def account(world, tenant="acme", name="default"):
@@ -62,7 +51,7 @@ async def test_a_token_bound_to_a_node_or_a_secret_dies_with_it(world):
         token = await world.token("acme", **reference(kind, key.name))
         await world.authn.authenticate(OPEN, bearer(token))
         await world.store.commit([Delete(key)])
-        await refused(world, token)
+        await refused_token(world.authn, token)
 
 
 async def test_what_is_being_deleted_is_believed_for_a_minute(world):
@@ -78,7 +67,7 @@ async def test_what_is_being_deleted_is_believed_for_a_minute(world):
     await world.store.commit([Put(entry.key, encode(raw))])
     assert (await world.authn.authenticate(OPEN, bearer(token))).extra["authentication.kubernetes.io/pod-uid"] == (uid,)
     world.clock.ahead = timedelta(seconds=62)
-    await refused(world, token)
+    await refused_token(world.authn, token)
 
 
 async def test_a_pods_own_token_works_longer_than_it_says(world):
@@ -134,7 +123,7 @@ HELD = {"annotations": {"kubernetes.io/service-account.name": "default"}}
 
 async def test_a_secrets_token_is_good_while_the_secret_holds_it(world):
     token = await legacy(world)
-    await refused(world, token)  # the Secret does not say whose it is
+    await refused_token(world.authn, token)  # the Secret does not say whose it is
     await annotate(world, "held", **HELD)
     who = await world.authn.authenticate(OPEN, bearer(token))
     assert (who.name, who.home) == ("system:serviceaccount:default:default", "acme")
@@ -147,7 +136,7 @@ async def test_a_secrets_token_is_good_while_the_secret_holds_it(world):
     world.clock.ahead = 4000 * DAY
     await world.authn.authenticate(OPEN, bearer(token))
     await world.store.commit([Delete(key)])
-    await refused(world, token)
+    await refused_token(world.authn, token)
 
 
 async def test_a_secrets_token_that_is_not_the_secrets(world):
@@ -158,10 +147,10 @@ async def test_a_secrets_token_that_is_not_the_secrets(world):
         {**HELD, "labels": {}, "deletionTimestamp": "2026-01-01T00:00:00Z"},
     ):  # fmt: skip
         await annotate(world, "held", **meta)
-        await refused(world, token)
+        await refused_token(world.authn, token)
     token = await legacy(world, "kind", type="Opaque")
     await annotate(world, "kind", **HELD)
-    await refused(world, token)
+    await refused_token(world.authn, token)
     await legacy(world, "again")
     await annotate(world, "again", **HELD)
     with pytest.raises(TokenError):
@@ -178,4 +167,4 @@ async def test_five_minutes_of_skew_between_servers(world):
     world.clock.ahead = timedelta(seconds=1)
     await world.authn.authenticate(OPEN, bearer(token))
     world.clock.ahead = timedelta(minutes=-1)
-    await refused(world, token)
+    await refused_token(world.authn, token)

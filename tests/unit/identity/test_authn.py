@@ -8,7 +8,6 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from polder.api.errors import ApiError
 from polder.apiserver.authn import (
     COMPONENTS,
     NODES,
@@ -22,19 +21,7 @@ from polder.apiserver.authn import (
 from polder.apiserver.types import Connection, Role
 from polder.base.ids import ROOT, TenantName
 from polder.store.protocol import Delete, Key
-
-OPEN = Connection()
-
-
-def bearer(token):
-    return {"Authorization": f"Bearer {token}"}
-
-
-async def refused(world, conn, headers=None):
-    with pytest.raises(ApiError) as caught:
-        await world.authn.authenticate(conn, headers or {})
-    assert caught.value.code == 401
-    assert caught.value.message == "Unauthorized"
+from tests.unit.identity.asking import OPEN, bearer, refused
 
 
 @pytest.mark.parametrize(
@@ -69,7 +56,7 @@ async def test_platform_certificates(world, name, group, uri, role, node):
     ],
 )
 async def test_certificates_of_no_known_form_are_refused(world, name, group, uri):
-    await refused(world, world.certificate(name, group, uri))
+    await refused(world.authn, world.certificate(name, group, uri))
 
 
 async def test_tenant_admin_has_its_tenant_as_home(world):
@@ -83,18 +70,18 @@ async def test_an_expired_certificate_is_refused_on_a_connection_that_lives_on(w
     conn = world.tenant_admin(acme)
     await world.authn.authenticate(conn, {})
     world.clock.ahead = timedelta(days=90, seconds=1)
-    await refused(world, conn)
+    await refused(world.authn, conn)
 
 
 async def test_nobody_is_anonymous_but_a_bad_credential_is_not(world):
     assert (await world.authn.authenticate(OPEN, {})).role is Role.NONE
     for header in ("Bearer nonsense", "Bearer a.b.c", "Bearer", "Basic YTpi", "Bearer ..", "Bearer é.ü.ö"):
-        await refused(world, OPEN, {"Authorization": header})
+        await refused(world.authn, OPEN, {"Authorization": header})
 
 
 async def test_static_tokens(world):
     assert (await world.authn.authenticate(OPEN, bearer("plain-secret"))).role is Role.PLATFORM_ADMIN
-    await refused(world, OPEN, bearer("plain-secret2"))
+    await refused(world.authn, OPEN, bearer("plain-secret2"))
     for text in (
         "a,b", "a,b,c,d,acme:1,x", "a,b,c,polder:tenant-admins", "a,b,c,polder:tenant-admins,acme", "a,b,c,g,acme",
         "a,b,c,polder:platform-admins,acme:1", 'a,b,c,"polder:platform-admins,x"', "a,b,c,polder:components", "a,b,c,g,root:1",
@@ -117,16 +104,16 @@ async def test_a_pinned_connection_takes_credentials_of_its_tenant_only(world):
     assert (await world.authn.authenticate(world.tenant_admin(acme, "acme"), {})).home == "acme"
     nobody = await world.authn.authenticate(pinned, {})
     assert (nobody.name, nobody.role, nobody.home) == ("system:anonymous", Role.NONE, "acme")
-    await refused(world, pinned, bearer(await world.token("globex")))
-    await refused(world, pinned, bearer("plain-secret"))
-    await refused(world, world.tenant_admin(globex, "acme"))
+    await refused(world.authn, pinned, bearer(await world.token("globex")))
+    await refused(world.authn, pinned, bearer("plain-secret"))
+    await refused(world.authn, world.tenant_admin(globex, "acme"))
     for name, group, uri in (
         ("root-admin", PLATFORM_ADMINS, ROOT_URN),
         ("system:polder:scheduler", COMPONENTS, ""),
         ("system:node:n1", NODES, ""),
     ):
-        await refused(world, world.certificate(name, group, uri, "acme"))
-        await refused(world, world.certificate(name, group, uri, "root"))
+        await refused(world.authn, world.certificate(name, group, uri, "acme"))
+        await refused(world.authn, world.certificate(name, group, uri, "root"))
 
 
 async def test_a_successor_of_the_same_name_takes_no_credential_of_the_old_tenant(world):
@@ -134,13 +121,13 @@ async def test_a_successor_of_the_same_name_takes_no_credential_of_the_old_tenan
     conn, token = world.tenant_admin(old), await world.token("acme")
     await world.authn.authenticate(OPEN, bearer(token))
     await world.remove_tenant("acme")
-    await refused(world, conn)
-    await refused(world, OPEN, bearer(token))
+    await refused(world.authn, conn)
+    await refused(world.authn, OPEN, bearer(token))
     new = await world.add_tenant("acme")
     assert new.uid != old.uid
-    await refused(world, conn)
-    await refused(world, OPEN, bearer(token))
-    await refused(world, world.certificate("admin", TENANT_ADMINS, tenant_urn(old.name, old.uid)))
+    await refused(world.authn, conn)
+    await refused(world.authn, OPEN, bearer(token))
+    await refused(world.authn, world.certificate("admin", TENANT_ADMINS, tenant_urn(old.name, old.uid)))
     assert (await world.authn.authenticate(OPEN, bearer(await world.token("acme")))).home == "acme"
     assert (await world.authn.authenticate(world.tenant_admin(new), {})).home == "acme"
 
@@ -151,11 +138,11 @@ async def test_a_token_dies_with_what_it_names(world):
     who = await world.authn.authenticate(OPEN, bearer(token))
     assert who.extra["authentication.kubernetes.io/pod-uid"] == (uid,)
     await world.pod("acme", "web", "n1")  # the same name, another pod
-    await refused(world, OPEN, bearer(token))
+    await refused(world.authn, OPEN, bearer(token))
 
     plain = await world.token("acme")
     await world.store.commit([Delete(Key("serviceaccounts", "acme", "default", "default"))])
-    await refused(world, OPEN, bearer(plain))
+    await refused(world.authn, OPEN, bearer(plain))
 
 
 async def test_a_token_expires_and_is_for_one_audience(world):
@@ -163,9 +150,9 @@ async def test_a_token_expires_and_is_for_one_audience(world):
     world.clock.ahead = timedelta(seconds=599)
     await world.authn.authenticate(OPEN, bearer(token))
     world.clock.ahead = timedelta(seconds=600)
-    await refused(world, OPEN, bearer(token))
+    await refused(world.authn, OPEN, bearer(token))
     world.clock.ahead = timedelta()
-    await refused(world, OPEN, bearer(await world.token("acme", audiences=["vault"])))
+    await refused(world.authn, OPEN, bearer(await world.token("acme", audiences=["vault"])))
 
 
 def reencode(token, change):
@@ -186,11 +173,11 @@ async def test_a_changed_token_or_one_without_signature_is_refused(world):
     def later(claims):
         claims["exp"] += 1000
 
-    await refused(world, OPEN, bearer(reencode(token, other_tenant)))
-    await refused(world, OPEN, bearer(reencode(token, later)))
+    await refused(world.authn, OPEN, bearer(reencode(token, other_tenant)))
+    await refused(world.authn, OPEN, bearer(reencode(token, later)))
     none = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
-    await refused(world, OPEN, bearer(f"{none}.{token.split('.')[1]}."))
-    await refused(world, OPEN, bearer(token[:-4] + "AAAA"))
+    await refused(world.authn, OPEN, bearer(f"{none}.{token.split('.')[1]}."))
+    await refused(world.authn, OPEN, bearer(token[:-4] + "AAAA"))
     for odd in (b"[]", b'"x"', b"1", b'{"kubernetes.io":[]}', b"\xff"):
         part = base64.urlsafe_b64encode(odd).rstrip(b"=").decode()
-        await refused(world, OPEN, bearer(f"{part}.{part}.AAAA"))
+        await refused(world.authn, OPEN, bearer(f"{part}.{part}.AAAA"))

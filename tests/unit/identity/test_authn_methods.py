@@ -33,24 +33,13 @@ from polder.system.pki import (
 )
 from polder.system.pki.authority import Wanted
 from polder.system.pki.leaves import CLIENT_USAGES, make_subject
+from tests.unit.identity.asking import OPEN, bearer, refused
 
 from .conftest import certificate_der
-
-OPEN = Connection()
-
-
-def bearer(token):
-    return {"Authorization": f"Bearer {token}"}
 
 
 def shown(pem, pin=None):
     return Connection(certificate_der(pem), TenantName(pin) if pin else None)
-
-
-async def refused(authn, conn, headers=None):
-    with pytest.raises(ApiError) as caught:
-        await authn.authenticate(conn, headers or {})
-    assert (caught.value.code, caught.value.message) == (401, "Unauthorized")
 
 
 async def record(world, name):

@@ -14,19 +14,18 @@ from aiohttp import web
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from polder.api.errors import ApiError
-from polder.apiserver.authn_build import AuthnSettings, UseOidc, UseServiceAccounts
+from polder.apiserver.authn_build import UseOidc, UseServiceAccounts
 from polder.apiserver.oidc import Issuer, TenantChoice
 from polder.apiserver.oidc_claims import Mapper, MappingError, Mappings, Rule, Source
 from polder.apiserver.oidc_keys import Place
-from polder.apiserver.types import Connection, Role
+from polder.apiserver.types import Role
 from polder.base.errors import PermanentError
 from polder.base.ids import ROOT
 from polder.main import config_authn
 from polder.main.config_oidc import issuers_of
 from polder.system.pki import PublicKey, server_context
+from tests.unit.identity.asking import OPEN, bearer, refused_token
 
-OPEN = Connection()
 RSA = rsa.generate_private_key(65537, 2048)
 RSA2 = rsa.generate_private_key(65537, 2048)
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -110,26 +109,8 @@ async def provider(pki):
 
 
 @pytest.fixture
-async def oidc(world, provider):
-    made = []
-
-    def make(*issuers):
-        made.append(world.known.chain(AuthnSettings((UseServiceAccounts(), UseOidc(issuers or (provider.issuer(),))))))
-        return made[-1]
-
-    yield make
-    for chain in made:
-        await chain.close()
-
-
-def bearer(token):
-    return {"Authorization": f"Bearer {token}"}
-
-
-async def refused(authn, token):
-    with pytest.raises(ApiError) as caught:
-        await authn.authenticate(OPEN, bearer(token))
-    assert (caught.value.code, caught.value.message) == (401, "Unauthorized")
+def oidc(chain_of, provider):
+    return lambda *issuers: chain_of(UseServiceAccounts(), UseOidc(issuers or (provider.issuer(),)))
 
 
 async def test_a_user_of_an_issuer_is_the_platforms(provider, oidc):
@@ -163,7 +144,7 @@ async def test_what_is_not_the_issuers_word_is_refused(provider, oidc):
         provider.token(email_verified=False), provider.token(email_verified="true"), provider.token(groups=[1]),
         provider.token(email="system:admin"), provider.token(sub=None),
     ):  # fmt: skip
-        await refused(authn, forged)
+        await refused_token(authn, forged)
     assert (await authn.authenticate(OPEN, bearer(provider.token(nbf=int(time.time()) + 290)))).name, (
         "five minutes of skew"
     )
@@ -172,7 +153,7 @@ async def test_what_is_not_the_issuers_word_is_refused(provider, oidc):
 async def test_an_issuer_may_be_kept_to_some_algorithms(provider, oidc):
     authn = oidc(provider.issuer(algorithms=frozenset({"ES256"})))
     await authn.authenticate(OPEN, bearer(provider.token(EC)))
-    await refused(authn, provider.token())
+    await refused_token(authn, provider.token())
 
 
 async def test_a_key_checks_what_it_is_for_and_nothing_else():
@@ -214,13 +195,13 @@ async def test_a_new_key_is_found_and_one_that_is_withdrawn_forgotten(world, pro
     await authn.authenticate(OPEN, bearer(provider.token()))
     provider.keys = [jwk(RSA2, "three")]
     fresh = provider.token(RSA2, {"alg": "RS256", "kid": "three"})
-    await refused(authn, fresh)  # asked a moment ago
+    await refused_token(authn, fresh)  # asked a moment ago
     assert provider.asked["/keys"] == 1
     world.clock.ahead = timedelta(seconds=11)
     await authn.authenticate(OPEN, bearer(fresh))
-    await refused(authn, provider.token())
+    await refused_token(authn, provider.token())
     for _ in range(20):
-        await refused(authn, provider.token(RSA, {"alg": "RS256", "kid": "made up"}))
+        await refused_token(authn, provider.token(RSA, {"alg": "RS256", "kid": "made up"}))
     assert provider.asked["/keys"] == 2, "however many unknown keys are named"
 
 
@@ -231,7 +212,7 @@ async def test_an_issuer_that_is_away_is_believed_for_a_while(world, provider, o
     world.clock.ahead = timedelta(seconds=1000)
     await authn.authenticate(OPEN, bearer(provider.token(exp=int(time.time()) + 9000)))
     world.clock.ahead = timedelta(seconds=3700)
-    await refused(authn, provider.token(exp=int(time.time()) + 9000))
+    await refused_token(authn, provider.token(exp=int(time.time()) + 9000))
 
 
 async def test_a_withdrawn_key_is_forgotten_when_keys_are_old(world, provider, oidc):
@@ -240,14 +221,14 @@ async def test_a_withdrawn_key_is_forgotten_when_keys_are_old(world, provider, o
     await authn.authenticate(OPEN, bearer(long))
     provider.keys = [jwk(RSA2, "three")]
     world.clock.ahead = timedelta(seconds=601)
-    await refused(authn, long)
+    await refused_token(authn, long)
 
 
 async def test_what_an_issuer_serves_is_not_trusted_blindly(provider, oidc):
     for document in ({"issuer": "https://elsewhere", "jwks_uri": f"{provider.url}/keys"},
                      {"issuer": provider.url, "jwks_uri": "http://127.0.0.1/keys"}, {"issuer": provider.url}, {}):  # fmt: skip
         provider.document = document
-        await refused(oidc(), provider.token())
+        await refused_token(oidc(), provider.token())
     provider.document = {"issuer": provider.url, "jwks_uri": f"{provider.url}/keys"}
     odd = [
         {"kty": "oct", "k": "AAAA", "kid": "one"},
@@ -256,15 +237,15 @@ async def test_what_an_issuer_serves_is_not_trusted_blindly(provider, oidc):
         jwk(RSA, "one", alg="ES256"),
     ]
     provider.keys = odd
-    await refused(oidc(), provider.token())
+    await refused_token(oidc(), provider.token())
     provider.keys = [{"filler": "x" * 300_000}, jwk(RSA, "one")]
-    await refused(oidc(), provider.token())
+    await refused_token(oidc(), provider.token())
     provider.keys = [*odd, jwk(RSA, "one")]
     await oidc().authenticate(OPEN, bearer(provider.token()))
 
 
 async def test_the_issuers_certificate_is_checked(provider, oidc):
-    await refused(oidc(provider.issuer(place=Place(provider.url))), provider.token())
+    await refused_token(oidc(provider.issuer(place=Place(provider.url))), provider.token())
     assert not provider.asked
 
 
@@ -276,11 +257,11 @@ async def test_an_issuer_or_a_claim_says_which_tenants_its_users_are(world, prov
     assert (await by_claim.authenticate(OPEN, bearer(provider.token(org="globex")))).home == "globex"
     assert (await by_claim.authenticate(OPEN, bearer(provider.token(org=f"acme:{acme.uid}")))).home == "acme"
     for org in ("nobody", "root", "", None, 5, "acme:1", "*"):
-        await refused(by_claim, provider.token(org=org))
+        await refused_token(by_claim, provider.token(org=org))
     await world.remove_tenant("acme")
-    await refused(authn, provider.token())
+    await refused_token(authn, provider.token())
     await world.add_tenant("acme")
-    await refused(authn, provider.token())
+    await refused_token(authn, provider.token())
 
 
 async def test_mappings_and_rules_in_cel(provider, oidc):
@@ -298,7 +279,7 @@ async def test_mappings_and_rules_in_cel(provider, oidc):
     assert (who.name, who.uid, who.groups) == ("ann.7", "7", ("role:dev", "system:authenticated"))
     assert who.extra == {"acme.com/team": ("none",)}
     for wrong in ({"hd": "other"}, {"tier": "tin"}, {"given": "root"}, {"given": None}, {"roles": 5}, {"hd": None}):
-        await refused(authn, provider.token(**{**claims, **wrong}))
+        await refused_token(authn, provider.token(**{**claims, **wrong}))
 
 
 def configured(**issuer):

@@ -8,14 +8,12 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
-from polder.api.errors import ApiError
 from polder.apiserver.authn_build import AuthnSettings, UseServiceAccounts, UseWebhook
 from polder.apiserver.authn_webhook import WebhookSettings
-from polder.apiserver.types import Connection, Role
+from polder.apiserver.types import Role
 from polder.base.ids import ROOT
 from polder.system.pki import server_context
-
-OPEN = Connection()
+from tests.unit.identity.asking import OPEN, bearer, refused_token
 
 
 class Service:
@@ -51,27 +49,12 @@ async def service(pki):
 
 
 @pytest.fixture
-async def authn(world, service):
-    chains = []
-
+def authn(world, chain_of, service):
     def make(**more):
         settings = WebhookSettings(service.url, world.pki.serving_ca.read_text(), bearer="ours", **more)
-        chains.append(world.known.chain(AuthnSettings((UseServiceAccounts(), UseWebhook(settings)))))
-        return chains[-1]
+        return chain_of(UseServiceAccounts(), UseWebhook(settings))
 
-    yield make
-    for chain in chains:
-        await chain.close()
-
-
-def bearer(token):
-    return {"Authorization": f"Bearer {token}"}
-
-
-async def refused(authn, token):
-    with pytest.raises(ApiError) as caught:
-        await authn.authenticate(OPEN, bearer(token))
-    assert caught.value.code == 401
+    return make
 
 
 async def test_the_service_says_who_and_is_not_asked_again_for_a_while(world, service, authn):
@@ -81,20 +64,20 @@ async def test_the_service_says_who_and_is_not_asked_again_for_a_while(world, se
         assert (who.name, who.role, who.home, who.uid) == ("ann", Role.USER, ROOT, "7")
         assert who.groups == ("dev", "system:authenticated")
         assert who.extra == {"acme.com/team": ("red",)}
-        await refused(chain, "other")
+        await refused_token(chain, "other")
     assert len(service.seen) == 2
     authorization, review = service.seen[0]
     assert authorization == "Bearer ours"
     assert review["spec"] == {"token": "opaque", "audiences": ["https://kubernetes.default.svc"]}
     service.status = {"authenticated": False}
     world.clock.ahead = timedelta(seconds=121)
-    await refused(chain, "opaque")
+    await refused_token(chain, "opaque")
 
 
 async def test_the_clusters_own_tokens_go_nowhere(world, service, authn):
     chain, token = authn(), await world.token("acme")
     assert (await chain.authenticate(OPEN, bearer(token))).home == "acme"
-    await refused(chain, token[:-6] + "AAAAAA")
+    await refused_token(chain, token[:-6] + "AAAAAA")
     assert service.seen == []
 
 
@@ -102,7 +85,7 @@ async def test_its_users_may_be_one_tenants(world, authn):
     chain = authn(tenant="acme")
     assert (await chain.authenticate(OPEN, bearer("opaque"))).home == "acme"
     await world.remove_tenant("acme")
-    await refused(chain, "opaque")
+    await refused_token(chain, "opaque")
 
 
 @pytest.mark.parametrize(
@@ -116,13 +99,13 @@ async def test_its_users_may_be_one_tenants(world, authn):
 )  # fmt: skip
 async def test_an_answer_that_is_not_good_is_no_user(service, authn, status):
     service.status = status
-    await refused(authn(), "opaque")
+    await refused_token(authn(), "opaque")
 
 
 async def test_a_service_that_is_slow_or_away_is_no_user(world, service, authn):
     service.delay = 1
-    await refused(authn(timeout=0.1), "opaque")
+    await refused_token(authn(timeout=0.1), "opaque")
     settings = WebhookSettings("https://127.0.0.1:1/review", world.pki.serving_ca.read_text())
     chain = world.known.chain(AuthnSettings((UseWebhook(settings),)))
-    await refused(chain, "opaque")
+    await refused_token(chain, "opaque")
     await chain.close()
