@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from polder.main.config import ServerConfig, dump
-from polder.main.config_storage import SealingConfig
+from polder.main.config_storage import EtcdConfig, SealingConfig
 from polder.main.hostnet import Record, write_record
 from polder.system.pki import PLATFORM_ADMINS, ROOT_URN, ensure_pki
 from polder.system.pki.sealing import ensure_keyring
@@ -27,12 +27,13 @@ from tests.etcd import free_port
 
 @dataclass
 class ServerProcess:
-    """A state directory with a server; ``environment`` is added to ours."""
+    """A state directory with a server; ``environment`` is added to ours. With ``etcd`` it stores there."""
 
     state: Path
     environment: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    etcd: EtcdConfig | None = None
 
     def __post_init__(self) -> None:
         folder = self.state / "server"
@@ -43,9 +44,10 @@ class ServerProcess:
         config = ServerConfig(
             listen=[f"127.0.0.1:{self.port}"],
             names=["localhost"],
-            store=str(folder / "polder.db"),
+            store="" if self.etcd else str(folder / "polder.db"),
             sealing=SealingConfig(keyring=str(folder / "keyring")),
             pki=str(self.state / "pki"),
+            etcd=self.etcd,
         )
         self.config.write_text(dump(config))
         write_record(self.state / "cluster.json", Record(name="t", subnet="172.31.99.0/24", port=self.port, nodes=1))
