@@ -7,7 +7,7 @@ validating ones, then the last, which count what passed. A hook refuses by raisi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,12 +24,15 @@ _OPERATIONS = {"create": "CREATE", "update": "UPDATE", "delete": "DELETE", "conn
 @dataclass(slots=True)
 class Subject:
     """What a request for a subresource is about, where that is another object than the one that is written: a Binding, an
-    Eviction, a Scale, the options of a connection.
+    Eviction, a Scale, the options of a connection. ``take`` does what a changed one says, and may raise ApiError; without it
+    nobody can change the object.
     """
 
     kind: Kind
     obj: Raw
     operation: str = "CREATE"
+    old: Raw | None = None
+    take: Callable[[AdmissionContext, Raw], None] | None = None
 
 
 @dataclass(slots=True)

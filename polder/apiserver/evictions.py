@@ -123,6 +123,17 @@ def protects_unready(budget: Raw) -> bool:
     return not (status.get("currentHealthy", 0) >= desired > 0)
 
 
+def _options_of(eviction: Raw, dry_run: bool) -> DeleteOptions:
+    """How to delete, as admission left it. Raises ApiError."""
+    options = options_of(eviction.get("deleteOptions") or {})
+    if options.dry_run and not dry_run:
+        raise bad_request("admission may not make a dry run of an eviction that is none")
+    if dry_run:
+        options.dry_run = ["All"]
+    check_options(options)
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class Evictions:
     """Serves the eviction of pods."""
@@ -133,14 +144,20 @@ class Evictions:
         """POST of an Eviction. Raises ApiError."""
         options, eviction = await self._options(call)
         dry_run, insists = bool(options.dry_run), _version_of(options) is not None
+
+        def checked(_: AdmissionContext, changed: Raw) -> None:
+            _options_of(changed, dry_run)
+
         for attempt in range(ATTEMPTS):
             pod = await self._pod(call, resource)
             context = AdmissionContext(
                 call.who, call.info.tenant, "create", resource, pod.key.namespace, pod.key.name, "eviction", None, None,
-                dry_run, subject=Subject(EVICTION, eviction),
+                dry_run, subject=Subject(EVICTION, eviction, take=checked),
             )  # fmt: skip
             if not attempt:
                 await self.deleter.writer.chain.look(context)
+                options = _options_of(eviction, dry_run)
+                insists = _version_of(options) is not None
             try:
                 await self._once(call, resource, pod, options)
             except ApiError as refused:

@@ -10,7 +10,7 @@ from typing import Any
 
 from polder.api.apply_items import is_associative, is_granular
 from polder.api.apply_typed import TypedError, check, merge
-from polder.api.apply_types import Type
+from polder.api.apply_types import Type, type_of_schema
 from polder.api.cel import Budget, CelError
 from polder.api.cel.errors import Fault
 from polder.api.cel.mutations import to_json, to_patch
@@ -19,6 +19,7 @@ from polder.api.cel.values import DynamicObject
 from polder.api.errors import ApiError
 from polder.api.meta import Raw
 from polder.api.patch import apply_json
+from polder.api.schemas import definition_name, named
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.catalog import Resource
 from polder.apiserver.managers import scope_of
@@ -36,6 +37,7 @@ from polder.apiserver.policies_cel import (
 )
 from polder.apiserver.policies_validating import compile_conditions, prepare
 from polder.apiserver.webhooks import KEPT_FIELDS, Reinvocation, dumped, keep_owners
+from polder.apiserver.webhooks_match import object_of
 
 _OBJECT = struct("Object")
 _JSON_PATCHES = list_of(struct("JSONPatch"))
@@ -91,13 +93,13 @@ class MutatingPolicies:
         meeting = await self._policies.meet(context)
         troubles = list(meeting.troubles)
         if meeting.invocations:
-            round_.begin(context.obj)
+            round_.begin(object_of(context))
         answers: dict[Any, Any] = {}
         for invocation in meeting.invocations:
             for param in invocation.params:
                 troubles += await self._run(context, invocation, (param, answers), round_)
         if meeting.invocations:
-            round_.end(context.obj)
+            round_.end(object_of(context))
         if troubles:
             raise _refused(context, troubles)
 
@@ -108,20 +110,20 @@ class MutatingPolicies:
         policy, param = invocation.compiled, given[0]
         meta = (param or {}).get("metadata") or {}
         mark = (invocation.policy.key.name, invocation.binding.key.name, meta.get("namespace"), meta.get("name"))
-        before, troubles = dumped(context.obj), []
+        before, troubles = dumped(object_of(context)), []
         evaluation = await prepare(self._policies, self._cel, context, invocation, given)
         try:
             if not await conditions_hold(policy.conditions, evaluation) or not round_.takes_part(mark):
                 return []
             for mutation in policy.mutations:
-                if context.obj is None or context.subject is not None:
+                if context.obj is None and (context.subject is None or context.subject.take is None):
                     continue
                 await self._mutate(context, invocation, mutation, evaluation)
                 evaluation = await prepare(self._policies, self._cel, context, invocation, given)
         except (ConditionsFailedError, MutationFailedError) as error:
             if fails(invocation.policy):
                 troubles.append(Trouble(invocation.policy.key.name, invocation.binding.key.name, str(error)))
-        if dumped(context.obj) != before:
+        if dumped(object_of(context)) != before:
             round_.require()
             round_.wanted = True
         if policy.again:
@@ -143,10 +145,10 @@ class MutatingPolicies:
             raise MutationFailedError(why) from error
         if changed is None:
             return
-        meta = changed.get("metadata")
-        if not isinstance(meta, dict) or any(meta.get(k) != live["metadata"].get(k) for k in KEPT_FIELDS):
+        meta, was = changed.get("metadata"), live.get("metadata") or {}
+        if not isinstance(meta, dict) or any(meta.get(k) != was.get(k) for k in KEPT_FIELDS):
             raise MutationFailedError(f"a mutation may not change any of metadata.{', '.join(KEPT_FIELDS)}")
-        keep_owners(meta, live["metadata"])
+        keep_owners(meta, was)
         changed |= {"apiVersion": live["apiVersion"], "kind": live["kind"]}
         try:
             await self._policies.forms.take(context, changed, invocation.kind)
@@ -160,8 +162,11 @@ class MutatingPolicies:
         if mismatch:
             raise MutationFailedError(f"type mismatch: {mismatch}")
         config = {**to_json(value), "apiVersion": live["apiVersion"], "kind": live["kind"]}
-        resource = context.resource if context.resource.custom is not None else Resource(invocation.kind)
-        kind = scope_of(resource, "").versions.type_in(invocation.kind.api_version)
+        if context.subject is not None:
+            kind = type_of_schema(named(definition_name(context.subject.kind)))
+        else:
+            resource = context.resource if context.resource.custom is not None else Resource(invocation.kind)
+            kind = scope_of(resource, "").versions.type_in(invocation.kind.api_version)
         try:
             check(kind, config)
         except TypedError as error:
@@ -170,9 +175,9 @@ class MutatingPolicies:
             ) from error
         wholes = atomics(kind, config)
         if wholes:
-            named = ", ".join(wholes)
+            listed = ", ".join(wholes)
             raise MutationFailedError(
-                f"error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {named}"
+                f"error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {listed}"
             )
         merged: Raw = merge(kind, live, config)
         return dict(merged)

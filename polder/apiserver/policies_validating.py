@@ -28,7 +28,7 @@ from polder.apiserver.policies_cel import (
     shown_namespace,
     variables_of,
 )
-from polder.apiserver.webhooks_match import namespace_object, object_of
+from polder.apiserver.webhooks_match import namespace_object, object_of, old_of
 from polder.apiserver.webhooks_review import request_of
 
 MESSAGE_LIMIT: Final = 5 * 1024
@@ -240,9 +240,9 @@ async def prepare(
     given: tuple[Raw | None, dict[Any, Any]],
 ) -> Evaluation:  # fmt: skip
     """The variables of one policy on one write. ``given`` are the param and the answers of the authorizer."""
-    kind, own = invocation.kind, context.subject is None
-    obj = await policies.forms.show(context, context.obj, kind) if own else object_of(context)
-    old = await policies.forms.show(context, context.old, kind) if own else None
+    kind = invocation.kind
+    obj = await policies.forms.show(context, object_of(context), kind)
+    old = await policies.forms.show(context, old_of(context), kind)
     values = cel.values((obj, old), request_of(context, kind, None, None))
     itself = context.resource.kind.resource == "namespaces"
     namespace = await namespace_object(context, policies.store) if context.namespace and not itself else None

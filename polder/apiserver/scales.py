@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import orjson
@@ -32,7 +33,7 @@ from polder.api.scale import (
 )
 from polder.api.schemas import named
 from polder.apiserver import managers, objectmeta, tables
-from polder.apiserver.admission import Subject
+from polder.apiserver.admission import AdmissionContext, Subject
 from polder.apiserver.answers import json_answer, raw_answer
 from polder.apiserver.body import media_type, parse_body, parse_object
 from polder.apiserver.catalog import Resource
@@ -118,8 +119,8 @@ class Scales:
             new = await self._wanted(call, old, managed, (change, bool(owners.parents.owners)), warnings)
             return _rescaled(resource, live, new, owners)
 
-        def subject(obj: Raw) -> Subject:
-            return Subject(SCALE, scale_of(obj, paths), "UPDATE")
+        def subject(old: Raw, obj: Raw) -> Subject:
+            return Subject(SCALE, scale_of(obj, paths), "UPDATE", scale_of(old, paths), partial(_admitted, paths))
 
         wish = Wish(make, change.options, retry=not names_version(change.body), owns=True, subject=subject)
         entry, more, _ = await self.writer.changed(call, resource, wish)
@@ -186,6 +187,15 @@ def _rescaled(resource: Resource, live: Raw, scale: Raw, owners: ScaleOwners) ->
     version = meta.get("resourceVersion") or live["metadata"]["resourceVersion"]
     kept = {k: v for k, v in live["metadata"].items() if k != MANAGED}
     return {**found, "metadata": {**kept, "resourceVersion": version, **({MANAGED: entries} if entries else {})}}
+
+
+def _admitted(paths: ScalePaths, context: AdmissionContext, scale: Raw) -> None:
+    """What admission made of a Scale; its object follows."""
+    assert context.obj is not None
+    if problems := list(validate_scale(scale)):
+        raise invalid(SCALE, context.name, problems)
+    found = with_replicas(context.obj, paths, (scale.get("spec") or {}).get("replicas", 0))
+    context.obj.update(found)
 
 
 def _answer(call: Call, scale: Raw, now: datetime, warnings: tuple[str, ...] = ()) -> web.Response:

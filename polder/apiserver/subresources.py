@@ -14,6 +14,7 @@ from polder.api.errors import (
     Field,
     bad_request,
     conflict,
+    forbidden,
     invalid,
     method_not_allowed,
     no_such_path,
@@ -110,8 +111,16 @@ class Subresources:
             problem = field.required() if not target.get("name") else field.not_supported(target["kind"], ["Node"])
             raise invalid(BINDING, name, [problem])
         key = Key("pods", call.info.tenant, call.info.namespace, name)
-        subject = Subject(BINDING, {**binding, "apiVersion": BINDING.api_version, "kind": BINDING.kind})
-        await self._retry(call, resource, key, lambda pod: self._bound(pod, binding, resource), subject)
+        body = {**binding, "apiVersion": BINDING.api_version, "kind": BINDING.kind}
+
+        def take(context: AdmissionContext, changed: Raw) -> None:
+            if changed.get("target") != body["target"]:
+                raise forbidden(resource.kind, name, "only who binds a pod chooses its node")
+            assert context.obj is not None and context.old is not None
+            context.obj.update(self._bound(context.old, changed, resource))
+
+        subject = Subject(BINDING, body, take=take)
+        await self._retry(call, resource, key, lambda pod: self._bound(pod, body, resource), subject)
         return raw_answer(success(), 201)
 
     def _bound(self, pod: Raw, binding: Raw, resource: Resource) -> Raw:

@@ -43,6 +43,7 @@ from polder.apiserver.webhooks_match import (
     matches_namespace,
     matches_object,
     object_of,
+    old_of,
 )
 from polder.apiserver.webhooks_review import ReviewError, Verdict, ask, refusal, request_of, verify
 from polder.base.clock import Clock
@@ -219,7 +220,7 @@ class Webhooks:
         hooks = hooks_of(await self._registered.of(MUTATING_WEBHOOKS, context.tenant))
         if not hooks:
             return
-        round_.begin(context.obj)
+        round_.begin(object_of(context))
         for number, hook in enumerate(hooks):
             await _turn(number)
             match = await self._meant(hook, context)
@@ -231,7 +232,7 @@ class Webhooks:
                 round_.wanted = True
             if hook.raw.get("reinvocationPolicy") == "IfNeeded":
                 round_.previously.add(hook.id)
-        round_.end(context.obj)
+        round_.end(object_of(context))
 
     async def check(self, context: AdmissionContext) -> None:
         """The validating webhooks, all at once. Raises the ApiError of the first that refuses."""
@@ -289,20 +290,20 @@ class Webhooks:
         return changed
 
     async def _patch(self, hook: Hook, context: AdmissionContext, kind: Kind, operations: Any) -> bool:
-        if context.obj is None or context.subject is not None:
+        if context.obj is None and (context.subject is None or context.subject.take is None):
             raise internal(
                 f'admission webhook "{hook.name}" attempted to modify the object, which is not supported for this operation'
             )
-        before = dumped(context.obj)
-        kept = {key: context.obj["metadata"].get(key) for key in KEPT_FIELDS}
-        shown = await self._forms.show(context, context.obj, kind)
+        shown = await self._forms.show(context, object_of(context), kind)
         assert shown is not None
+        before = dumped(object_of(context))
+        kept = {key: (shown.get("metadata") or {}).get(key) for key in KEPT_FIELDS}
         try:
             changed = apply_json(shown, operations)
             meta = changed.get("metadata")
             if not isinstance(meta, dict):
                 raise bad_request("metadata is missing")
-            keep_owners(meta, shown["metadata"])
+            keep_owners(meta, shown.get("metadata") or {})
             for key, value in kept.items():
                 if meta.get(key) != value:
                     raise bad_request(f"metadata.{key} may not be changed")
@@ -310,7 +311,7 @@ class Webhooks:
             await self._forms.take(context, changed, kind)
         except ApiError as error:
             raise internal(f'the patch of admission webhook "{hook.name}" cannot be applied: {error}') from error
-        return dumped(context.obj) != before
+        return dumped(object_of(context)) != before
 
     async def _check(self, hook: Hook, context: AdmissionContext, kind: Kind) -> None:
         verdict = await self._verdict(hook, context, kind, mutating=False)
@@ -342,8 +343,8 @@ class Webhooks:
             seconds = min(seconds, COMPONENT_PATIENCE)
             if self._patience.is_over(context.tenant):
                 raise _CallError("this tenant's webhooks were too slow for the platform's own writes a moment ago")
-        obj = await self._forms.show(context, context.obj, kind) if context.subject is None else object_of(context)
-        old = await self._forms.show(context, context.old, kind) if context.subject is None else None
+        obj = await self._forms.show(context, object_of(context), kind)
+        old = await self._forms.show(context, old_of(context), kind)
         try:
             review = ask(request_of(context, kind, obj, old), hook.raw.get("admissionReviewVersions") or [])
             config = with_query(hook.raw.get("clientConfig") or {}, f"timeout={-int(-seconds // 1)}s")

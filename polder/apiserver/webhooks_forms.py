@@ -10,11 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from polder.api.conform import conform_to
 from polder.api.convert import convert
+from polder.api.errors import bad_request
 from polder.api.kinds import BUILT_IN, Kind
 from polder.api.meta import Raw
+from polder.api.schemas import definition_name, named
 from polder.apiserver import content
-from polder.apiserver.admission import AdmissionContext
+from polder.apiserver.admission import AdmissionContext, Subject
 from polder.apiserver.catalog import Resource
 from polder.apiserver.options import FieldValidation
 from polder.base.ids import TenantName
@@ -49,9 +52,9 @@ class Forms:
         return [resource.kind for resource in await self.siblings(context.tenant, context.resource)]
 
     async def show(self, context: AdmissionContext, obj: Raw | None, kind: Kind) -> Raw | None:
-        """An object of the write in the form of ``kind``. Raises ApiError."""
-        if obj is None:
-            return None
+        """An object of the write in the form of ``kind``; that of a subresource has one. Raises ApiError."""
+        if obj is None or context.subject is not None:
+            return obj
         if context.resource.custom is None:
             return convert(obj, kind)
         if kind.api_version == obj.get("apiVersion"):
@@ -60,8 +63,11 @@ class Forms:
 
     async def take(self, context: AdmissionContext, changed: Raw, kind: Kind) -> None:
         """Makes a changed object of the form of ``kind`` the object of the write: conformed, defaulted, in its form inside.
-        Raises ApiError.
+        What a subresource is about does as it says. Raises ApiError.
         """
+        if context.subject is not None:
+            _take_subject(context, context.subject, changed)
+            return
         assert context.obj is not None
         resource = context.resource
         if resource.custom is not None and kind.api_version != resource.kind.api_version:
@@ -75,3 +81,15 @@ class Forms:
     async def _sibling(self, context: AdmissionContext, kind: Kind) -> Resource:
         known = await self.siblings(context.tenant, context.resource)
         return next(r for r in [context.resource, *known] if r.kind.api_version == kind.api_version)
+
+
+def _take_subject(context: AdmissionContext, subject: Subject, changed: Raw) -> None:
+    if subject.take is None:
+        raise bad_request(
+            f"{subject.kind.kind} of {context.resource.kind.plural}/{context.subresource} cannot be changed"
+        )
+    schema = named(definition_name(subject.kind))
+    taken = {**conform_to(schema, subject.kind, changed).obj, "apiVersion": subject.obj.get("apiVersion")}
+    subject.take(context, taken)
+    subject.obj.clear()
+    subject.obj.update(taken)

@@ -38,6 +38,11 @@ def object_of(context: AdmissionContext) -> Raw | None:
     return context.subject.obj if context.subject is not None else context.obj
 
 
+def old_of(context: AdmissionContext) -> Raw | None:
+    """What stood there before."""
+    return context.subject.old if context.subject is not None else context.old
+
+
 def matches_rule(rule: Raw, context: AdmissionContext, kind: Kind) -> bool:
     """Whether one rule names the write, taken as being of ``kind``."""
     return (
@@ -87,7 +92,7 @@ def match_rules(
 def matches_object(selector: Raw | None, context: AdmissionContext) -> bool:
     """Whether the new or the old object has the labels."""
     matcher = matcher_of(selector or {})
-    return not matcher or any(obj is not None and matcher.matches(obj) for obj in (object_of(context), context.old))
+    return not matcher or any(obj is not None and matcher.matches(obj) for obj in (object_of(context), old_of(context)))
 
 
 async def matches_namespace(selector: Raw | None, context: AdmissionContext, store: Store) -> bool:

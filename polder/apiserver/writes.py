@@ -65,7 +65,7 @@ class Wish:
     retry: bool = True
     creates: bool = False
     owns: bool = False
-    subject: Callable[[Raw], Subject] | None = None
+    subject: Callable[[Raw, Raw], Subject] | None = None
     odd: Callable[[Raw], content.Odd] = lambda _: content.NOTHING_ODD
 
 
@@ -329,7 +329,7 @@ class Writer:
         if wish.owns:
             _own(obj["metadata"], sent)
         if wish.subject is not None:
-            context.subject = wish.subject(obj)
+            context.subject = wish.subject(old, obj)
         await self._admit(context, None if wish.owns else self.author(wish.options), sent)
         return await self.replace(context, current), tuple(context.warnings)
 
