@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -14,16 +14,20 @@ from aiohttp.web_protocol import RequestHandler
 
 from polder.api.errors import bad_request, internal
 from polder.apiserver.answers import error_answer
+from polder.apiserver.gate import Doors, Place, Room, Waiter, source_of
 from polder.apiserver.settings import ServerSettings
 from polder.apiserver.types import Connection
 from polder.base.ids import TenantName
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_TIMEOUT = 10.0
-FIRST_REQUEST_TIMEOUT = 30.0
 KEEPALIVE_TIMEOUT = 120.0
+SHUTDOWN_TIMEOUT = 5.0
+"""Seconds for a peer to say that it ends too."""
 LINE_LIMIT = 64 * 1024
+BACKLOG = 1024
+ACCEPT_PAUSE = 0.5
+"""Seconds after a failed accept (no file descriptors left, for example)."""
 
 
 def make_tls_context(settings: ServerSettings) -> ssl.SSLContext:
@@ -40,11 +44,15 @@ def make_tls_context(settings: ServerSettings) -> ssl.SSLContext:
 class ServerConnection(RequestHandler):
     """One connection: knows its pin, its certificate and when it was lost."""
 
-    __slots__ = ("_lost_callbacks", "_started", "certificate", "pin")
+    __slots__ = ("_first_request", "_lost_callbacks", "_place", "_started", "certificate", "pin")
 
-    def __init__(self, manager: web.Server, pin: TenantName | None, **options: Any) -> None:
+    def __init__(
+        self, manager: web.Server, pin: TenantName | None, place: Place, first_request: float, **options: Any
+    ) -> None:
         super().__init__(manager, **options)
         self.pin = pin
+        self._place = place
+        self._first_request = first_request
         self.certificate: bytes | None = None
         self._lost_callbacks: set[Callable[[], None]] = set()
         self._started: asyncio.TimerHandle | None = None
@@ -54,7 +62,16 @@ class ServerConnection(RequestHandler):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         self.certificate = tls.getpeercert(binary_form=True) if tls else None
-        self._started = self._loop.call_later(FIRST_REQUEST_TIMEOUT, self._close_unused)
+        self._started = self._loop.call_later(self._first_request, self._close_unused)
+        self._place.is_idle, self._place.end = self._is_idle, self._end
+
+    def _is_idle(self) -> bool:
+        """Whether it could be ended with nothing lost but itself."""
+        return self._current_request is None and not self._messages
+
+    def _end(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def _close_unused(self) -> None:
         """Ends a connection on which nobody asked anything, or only half a head."""
@@ -65,6 +82,7 @@ class ServerConnection(RequestHandler):
         """Tells those who wait on this connection, such as watches."""
         if self._started is not None:
             self._started.cancel()
+        self._place.leave()
         for callback in tuple(self._lost_callbacks):
             callback()
         super().connection_lost(exc)
@@ -94,16 +112,25 @@ class ServerConnection(RequestHandler):
 class Listener:
     """Accepts connections and turns requests into calls of ``handler``."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+    def __init__(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], doors: Doors | None = None
+    ) -> None:
         self._handler = handler
+        self._doors = doors or Doors()
+        self._local, self._network, self._tenants = map(
+            Room, (self._doors.local, self._doors.network, self._doors.tenants)
+        )
         self._server: web.Server | None = None
-        self._sockets: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def _protocol(self, pin: TenantName | None) -> ServerConnection:
+    def _protocol(self, pin: TenantName | None, place: Place) -> ServerConnection:
         assert self._server is not None
         return ServerConnection(
             self._server,
             pin,
+            place,
+            self._doors.first_request,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=KEEPALIVE_TIMEOUT,
@@ -113,35 +140,89 @@ class Listener:
         )
 
     async def start(self, host: str, port: int, context: ssl.SSLContext) -> int:
-        """Listens; returns the port."""
+        """Listens; returns the port. Raises OSError."""
         if self._server is None:
             self._server = web.Server(self._handler)
-        server = await asyncio.get_running_loop().create_server(
-            lambda: self._protocol(None),
-            host,
-            port,
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
-            backlog=1024,
-            reuse_address=True,
-        )
-        self._sockets.append(server)
-        return int(server.sockets[0].getsockname()[1])
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, address in dict.fromkeys((row[0], row[4][0]) for row in found):
+            listening = socket.create_server((address, port), family=family, backlog=BACKLOG)
+            listening.setblocking(False)
+            self._sockets.append(listening)
+            self._begin(self._accept(listening, context))
+            port = int(listening.getsockname()[1])
+        return port
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                try:
+                    sock, peer = await loop.sock_accept(listening)
+                except OSError as error:
+                    log.warning("accept failed: %s", error)
+                    await asyncio.sleep(ACCEPT_PAUSE)
+                    continue
+                local, source = source_of(peer, sock.getsockname())
+                self._begin(self._admit(sock, context, self._local if local else self._network, source))
+                await asyncio.sleep(0)  # one accept each turn: however many come, what is served goes on
+        finally:
+            listening.close()
+
+    async def _admit(self, sock: socket.socket, context: ssl.SSLContext, room: Room, source: str) -> None:
+        try:
+            await self._shake(sock, context, room, source, None)
+        except OSError as error:
+            log.debug("a connection from %s failed at its start: %s", source, error)
+
+    async def _shake(
+        self, sock: socket.socket, context: ssl.SSLContext, room: Room, source: str, pin: TenantName | None
+    ) -> None:
+        """Finds a connection its place and its turn, and shakes hands. Raises OSError."""
+        waiter = Waiter(source)
+        place = room.enter(waiter)
+        if place is None:
+            sock.close()
+            raise ConnectionAbortedError("there is no room for another connection")
+        try:
+            began = await room.handshakes.take(waiter, self._doors.waiting)
+        except BaseException:
+            sock.close()
+            place.leave()
+            raise
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._protocol(pin, place),
+                sock,
+                ssl=context,
+                ssl_handshake_timeout=self._doors.handshake,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
+            )
+        except BaseException:
+            place.leave()
+            raise
+        finally:
+            room.handshakes.give(waiter, began)
 
     async def serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
         """Serves one accepted connection, pinned to ``pin``. Returns when the handshake is done; raises OSError."""
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: self._protocol(pin), sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
-        )
+        await self._shake(sock, context, self._tenants, pin, pin)
 
     def stop_accepting(self) -> None:
-        """Closes the listening sockets; connections go on."""
-        for server in self._sockets:
-            server.close()
+        """Closes the listening sockets; connections go on, but for those that have not begun."""
+        for task in self._tasks:
+            task.cancel()
 
     async def stop(self, grace: float) -> None:
         """Ends all connections, after at most ``grace`` seconds for requests that run."""
         self.stop_accepting()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
         if self._server is not None:
             transports = [c.transport for c in self._server.connections if c.transport is not None]
             self._server.pre_shutdown()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from polder.apiserver.admission_names import DEFAULT
+from polder.apiserver.gate import Doors
 
 BODY_LIMIT = 3 * 1024 * 1024
 """Bytes of a request's body, as upstream's limit."""
@@ -17,7 +18,8 @@ class ServerSettings:
 
     ``client_ca`` is a bundle of authorities whose client certificates are looked at; one that is shown and does not
     verify ends the handshake. ``port`` 0 takes a free one, the same for all ``hosts``. Changes are kept for ``history``
-    seconds at least, for watches and later pages of lists. ``admission`` names the plug-ins that are on.
+    seconds at least, for watches and later pages of lists. ``admission`` names the plug-ins that are on, ``doors``
+    bounds connections.
     """
 
     certificate: Path
@@ -33,3 +35,4 @@ class ServerSettings:
     compact_interval: float = 60.0
     git_version: str = "v1.36.0+polder"
     admission: tuple[str, ...] = DEFAULT
+    doors: Doors = field(default_factory=Doors)

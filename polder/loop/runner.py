@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 from polder.api.errors import ApiError
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError, PolderError, RetryableError
-from polder.loop.queue import Queue, Turn, turn_of
+from polder.loop.queue import Queue
+from polder.loop.turns import Turn, turn_of
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,6 @@ import socket
 import ssl
 from typing import Any
 
-import pytest
-
 from polder.base.ids import TenantName
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -218,17 +216,6 @@ async def test_a_pinned_connection_is_its_tenants(admin: Any, running: Any) -> N
     assert (await through(running, "globex", f"{MAPS} {head}"))[0] == 401
     assert (await through(running, "acme", f"{MAPS} HTTP/1.1"))[0] == 403
     assert (await through(running, "acme", f"/tenants/globex{MAPS} {head}"))[0] in {401, 403}
-
-
-async def test_half_a_head_is_not_waited_for(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from polder.apiserver import listener
-
-    monkeypatch.setattr(listener, "FIRST_REQUEST_TIMEOUT", 0.2)
-    context = ssl.create_default_context(cafile=str(running.pki.serving_ca))
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
-    writer.write(b"GET / HTTP/1.1\r\nHost:")
-    assert await asyncio.wait_for(reader.read(), 5) == b""
-    writer.close()
 
 
 async def test_stopping_ends_watches_and_connections(running: Any) -> None:
