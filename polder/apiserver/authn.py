@@ -91,6 +91,10 @@ class Authenticator:
         )
         return found if found is not None and found.audiences else None
 
+    def take_over(self, methods: Sequence[Method], anonymous: Anonymous) -> None:
+        """Asks these from the next request on; who is being asked already goes on asking those before."""
+        self._methods, self._anonymous = methods, anonymous
+
     async def close(self) -> None:
         """Ends the connections that methods keep to services of others."""
         for method in self._methods:

@@ -130,7 +130,7 @@ class Parts:
     ``checking`` are further hooks of admission, which only look. ``subresources`` maps (resource, subresource), for
     example ``("pods", "log")``, to what serves it, and ``("tokenreviews.authentication.k8s.io", "")`` to what serves a
     kind that is not stored; ``paths`` maps paths that are no resources, for example
-    ``/polder/v1/stream``.
+    ``/polder/v1/stream``. ``metrics`` gives lines of Prometheus text beside the server's own.
     """
 
     authenticator: Authenticator
@@ -146,3 +146,4 @@ class Parts:
     layers: Layers = Layers()
     auditor: Auditor | None = None
     aggregation: Aggregation | None = None
+    metrics: Callable[[], Sequence[str]] = tuple

@@ -16,6 +16,7 @@ from polder.apiserver.agentcerts import AgentCertificates
 from polder.apiserver.aggregation import Aggregation, ProxyPairs
 from polder.apiserver.authn_build import AuthnSettings, Known
 from polder.apiserver.authn_handlers import CredentialHandlers
+from polder.apiserver.authn_reload import Authentication
 from polder.apiserver.authz import CERTIFICATES_PATH, STREAM_PATH
 from polder.apiserver.authz_build import AuthzSettings, authorization
 from polder.apiserver.bootstrap import Bootstrap
@@ -67,9 +68,13 @@ class IdentityLayer:
         self._rules = NodeRules(store, self.share)
         self._entry = Entry(Contexts(pki, clock), self.tenants, self.share, self._serve_socket)
         self.streams = NodeStreams({"api": self._enter})
+        self._logs = Logs(store, self.streams)
         self._dialer = Dialer(self.streams, self.share.present)
         self.outcalls = Outcalls(store, self._dialer.connect)
-        self._chain = chain = Known(store, pki, self.tenants, self.tokens, clock).chain(settings.authentication)
+        self.authentication = Authentication(
+            Known(store, pki, self.tenants, self.tokens, clock), settings.authentication
+        )
+        chain = self.authentication.authenticator
         requests = TokenRequests(store, self.tenants, self.tokens.keys, clock)
         handlers = CredentialHandlers(chain, self.tokens, requests, self._rules, clock)
         self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
@@ -85,15 +90,12 @@ class IdentityLayer:
             self.share,
             self.outcalls,
             (self._rules, Escalation(authorizer, self._authorization.rbac), PlatformObjects(store)),
-            {
-                **handlers.resources(),
-                **AccessReviews(authorizer).handlers(),
-                ("pods", "log"): Logs(store, self.streams).serve,
-            },
+            {**handlers.resources(), **AccessReviews(authorizer).handlers(), ("pods", "log"): self._logs.serve},
             handlers.paths() | own,
             Impersonation(authorizer),
             Layers(self._authorization.policies.wrote, settings.root_service_cidr),
             aggregation=Aggregation(store, self.outcalls, ProxyPairs(pki, clock)),
+            metrics=self.authentication.metrics,
         )
 
     def attach(self, serve: ServeSocket) -> None:
@@ -125,7 +127,7 @@ class IdentityLayer:
 
     async def close(self) -> None:
         """Ends the calls out of the server and the nodes' streams."""
-        await self._chain.close()
+        await self.authentication.close()
         await self._authorization.close()
         await self.outcalls.close()
         await self._dialer.close()

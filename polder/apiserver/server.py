@@ -82,14 +82,13 @@ class ApiServer:
         owners = Owners(store, crds)
         self._garbage = GarbageFeed(owners)
         self._internal = InternalPaths(owners, self._garbage, Recount(store))
-        self._system = SystemPaths(store, self._watches, metrics, settings.git_version)
+        self._system = SystemPaths(store, self._watches, metrics, settings.git_version, parts.metrics)
         self._aggregation = parts.aggregation
         proxy = Proxy(parts.aggregation) if parts.aggregation is not None else None
         self._checks = Checks(store, parts.aggregation, clock) if parts.aggregation is not None else None
         remote = RemoteDocuments(parts.aggregation, clock) if parts.aggregation is not None else None
         paths = self._paths(catalog, remote)
-        handler = Dispatcher(parts, catalog, verbs, paths, metrics, Fairness(), proxy).handle
-        self._listener = Listener(handler, settings.doors)
+        self._listener = Listener(Dispatcher(parts, catalog, verbs, paths, metrics, Fairness(), proxy).handle)
         self.port = 0
         self._context: ssl.SSLContext | None = None
 

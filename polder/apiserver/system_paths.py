@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -26,6 +27,7 @@ class SystemPaths:
     watches: Watches
     metrics: Metrics
     git_version: str
+    more: Callable[[], Sequence[str]]
     stopping: bool = False
 
     async def version(self, _: Call) -> web.StreamResponse:
@@ -76,6 +78,6 @@ class SystemPaths:
             "polder_store_revision": await self.store.revision(),
             "polder_watches": self.watches.count,
         }
-        answer = text_answer(self.metrics.text(gauges))
+        answer = text_answer(self.metrics.text(gauges) + "".join(f"{line}\n" for line in self.more()))
         answer.headers["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
         return answer

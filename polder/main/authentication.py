@@ -43,6 +43,17 @@ def read_methods(methods: Sequence[config.Method]) -> AuthnSettings:
     return AuthnSettings(tuple(found), anonymous)
 
 
+def files_of(methods: Sequence[config.Method]) -> tuple[str, ...]:
+    """The files that methods name."""
+    named: list[str] = []
+    for method in methods:
+        if isinstance(method, config.TokenFile | config.PasswordFile):
+            named.append(method.file)
+        elif isinstance(method, config.Webhook):
+            named += (method.authority_file, method.certificate_file, method.key_file, method.token_file)
+    return tuple(name for name in named if name)
+
+
 def _use(method: config.Method) -> Use:
     match method:
         case config.Certificate():

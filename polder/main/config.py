@@ -44,8 +44,6 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     """What is written down of requests; without it nothing is."""
     admission: tuple[str, ...] = DEFAULT_PLUGINS
     """The admission plug-ins that are on, by upstream's names; their order is fixed."""
-    connections_per_source: int = 512
-    """Open connections of one address of the network (IPv6: of one /64). Behind a balancer all clients are one source."""
     log_format: str = "text"
 
 
@@ -86,7 +84,7 @@ def load(path: Path, kind: type[T]) -> T:
         config = msgspec.convert(document, kind)
     except OSError as error:
         raise PermanentError(f"configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise PermanentError(f"configuration {path}: {error}") from error
     if config.api_version != VERSION or config.kind != kind.__name__:
         raise PermanentError(

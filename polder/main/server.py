@@ -26,8 +26,8 @@ from polder.main.authentication import read_methods
 from polder.main.authorization import make_audit, read_modes
 from polder.main.config import ServerConfig, load
 from polder.main.daemon import run
-from polder.main.doors import doors_of, open_files
 from polder.main.logs import set_up
+from polder.main.reauthentication import AuthenticationFile
 from polder.main.renewal import ServerCertificates
 from polder.main.storage import open_store, server_identity
 from polder.scheduler.run import run_scheduler
@@ -68,7 +68,8 @@ def listening(config: ServerConfig) -> Listening:
 class Server:
     """The composition: every part made once, from the configuration."""
 
-    def __init__(self, config: ServerConfig, store: Store) -> None:
+    def __init__(self, config: ServerConfig, store: Store, path: Path | None = None) -> None:
+        """``path`` is the configuration's file, where it is one and to be followed."""
         self._config = config
         self._where = listening(config)
         self._pki = ensure_pki(Path(config.pki))
@@ -76,6 +77,7 @@ class Server:
         addresses = [host for host in self._where.hosts if host != "0.0.0.0"]  # noqa: S104  # compared, not bound
         self._certificates = ServerCertificates(self._pki, config.names, addresses, clock)
         self._identity = IdentityLayer(self._identity_settings(clock), store, self._pki, clock)
+        self._file = AuthenticationFile(path, config, self._identity.authentication) if path is not None else None
         self._audit = make_audit(config.audit, clock)
         parts = self._identity.parts
         paths = {**parts.paths, **Upkeep(store, clock, Path(config.pki).parent).paths}
@@ -93,7 +95,7 @@ class Server:
         certificate, key = self._certificates.ensure_serving()
         return ServerSettings(
             certificate, key, self._pki.clients_ca, hosts=self._where.hosts, port=self._where.port,
-            admission=self._config.admission, doors=doors_of(self._config, open_files()),
+            admission=self._config.admission,
         )  # fmt: skip
 
     def _new_client(self, name: str) -> Client:
@@ -114,11 +116,13 @@ class Server:
 
     async def run(self) -> None:
         """Serves until cancelled."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._identity.reload)
         await self._identity.start()
         await self._api.start()
         try:
             async with asyncio.TaskGroup() as group:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload, group)
+                if self._file is not None:
+                    group.create_task(self._file.run())
                 group.create_task(self._identity.run())
                 group.create_task(self._certificates.run(PARTS))
                 group.create_task(self._lead() if self._config.etcd is not None else self._control())
@@ -127,6 +131,12 @@ class Server:
             await self._api.stop()
             if self._audit is not None:
                 await asyncio.to_thread(self._audit.files.close)
+
+    def _reload(self, group: asyncio.TaskGroup) -> None:
+        """Reads again what may change while the server runs: policy files, and the configuration of authentication."""
+        self._identity.reload()
+        if self._file is not None:
+            group.create_task(self._file.reload())
 
     async def _control(self) -> None:
         """What one server of a cluster does: the controllers and the scheduler, until cancelled."""
@@ -172,11 +182,11 @@ def leader_settings(config: ServerConfig) -> LeaderSettings:
     return LeaderSettings("polder-controllers", server_identity(config), lease, lease * 2 / 3, lease / 8)
 
 
-async def serve(config: ServerConfig) -> None:
-    """Opens the store and serves until cancelled."""
+async def serve(config: ServerConfig, path: Path) -> None:
+    """Opens the store and serves until cancelled, by the configuration of that file."""
     store = await open_store(config)
     try:
-        await Server(config, store).run()
+        await Server(config, store, path).run()
     finally:
         await store.close()
 
@@ -185,5 +195,5 @@ def command(args: argparse.Namespace) -> int:
     """Runs `polder server`."""
     config = load(args.config, ServerConfig)
     set_up(config.log_format)
-    run(lambda: serve(config))
+    run(lambda: serve(config, args.config))
     return 0
