@@ -88,7 +88,8 @@ class ApiServer:
         self._checks = Checks(store, parts.aggregation, clock) if parts.aggregation is not None else None
         remote = RemoteDocuments(parts.aggregation, clock) if parts.aggregation is not None else None
         paths = self._paths(catalog, remote)
-        self._listener = Listener(Dispatcher(parts, catalog, verbs, paths, metrics, Fairness(), proxy).handle)
+        handler = Dispatcher(parts, catalog, verbs, paths, metrics, Fairness(), proxy).handle
+        self._listener = Listener(handler, settings.doors)
         self.port = 0
         self._context: ssl.SSLContext | None = None
 

@@ -44,6 +44,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     """What is written down of requests; without it nothing is."""
     admission: tuple[str, ...] = DEFAULT_PLUGINS
     """The admission plug-ins that are on, by upstream's names; their order is fixed."""
+    connections_per_source: int = 512
+    """Open connections of one address of the network (IPv6: of one /64). Behind a balancer all clients are one source."""
     log_format: str = "text"
 
 

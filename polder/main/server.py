@@ -26,6 +26,7 @@ from polder.main.authentication import read_methods
 from polder.main.authorization import make_audit, read_modes
 from polder.main.config import ServerConfig, load
 from polder.main.daemon import run
+from polder.main.doors import doors_of, open_files
 from polder.main.logs import set_up
 from polder.main.reauthentication import AuthenticationFile
 from polder.main.renewal import ServerCertificates
@@ -95,7 +96,7 @@ class Server:
         certificate, key = self._certificates.ensure_serving()
         return ServerSettings(
             certificate, key, self._pki.clients_ca, hosts=self._where.hosts, port=self._where.port,
-            admission=self._config.admission,
+            admission=self._config.admission, doors=doors_of(self._config, open_files()),
         )  # fmt: skip
 
     def _new_client(self, name: str) -> Client:
