@@ -160,7 +160,7 @@ async def served(
     clock, pki = SystemClock(), ensure_pki(tmp_path / "pki")
     pki.issue_serving(["localhost"], ["127.0.0.1"]).write(tmp_path / "s.crt", tmp_path / "s.key")
     identity = IdentityLayer(IdentitySettings(), store, pki, clock)
-    parts = replace(identity.parts, paths={**identity.parts.paths, **(paths(clock) if paths else {})})
+    parts = replace(identity.parts, paths={**identity.parts.paths, **paths(clock)}) if paths else identity.parts
     server = ApiServer(
         ServerSettings(tmp_path / "s.crt", tmp_path / "s.key", pki.clients_ca, port=0, stop_timeout=1.0, **settings),
         store, parts, clock,
