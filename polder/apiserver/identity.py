@@ -22,7 +22,7 @@ from polder.apiserver.authz_build import AuthzSettings, authorization
 from polder.apiserver.bootstrap import Bootstrap
 from polder.apiserver.dial import Dialer
 from polder.apiserver.entry import Contexts, Entry, ServeSocket
-from polder.apiserver.hooks import Layers, Parts
+from polder.apiserver.hooks import Handler, Layers, Parts
 from polder.apiserver.impersonation import Impersonation
 from polder.apiserver.internal_tokens import ACCOUNT_TOKEN_PATH, AccountTokens
 from polder.apiserver.logs import Logs
@@ -33,6 +33,7 @@ from polder.apiserver.proxytrust import ProxyTrust, proxy_trust
 from polder.apiserver.rbac_guard import Escalation
 from polder.apiserver.reviews import AccessReviews
 from polder.apiserver.share import Share
+from polder.apiserver.signing_key_steps import KEYS_PATH, KeySteps
 from polder.apiserver.stream import NodeStreams
 from polder.apiserver.tenancy import Tenancy, Tenants
 from polder.apiserver.token_requests import TokenRequests
@@ -79,9 +80,7 @@ class IdentityLayer:
         handlers = CredentialHandlers(chain, self.tokens, requests, self._rules, clock)
         self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
         authorizer = self._authorization.authorizer
-        self._certificates = certificates = AgentCertificates(store, pki, self._is_connected, self.streams.drop, clock)
-        own = {STREAM_PATH: self.streams.serve, CERTIFICATES_PATH: certificates.serve}
-        own[ACCOUNT_TOKEN_PATH] = AccountTokens(store, self.tokens).serve
+        self._certificates = AgentCertificates(store, pki, self._is_connected, self.streams.drop, clock)
         self.parts = Parts(
             chain,
             authorizer,
@@ -91,12 +90,21 @@ class IdentityLayer:
             self.outcalls,
             (self._rules, Escalation(authorizer, self._authorization.rbac), PlatformObjects(store)),
             {**handlers.resources(), **AccessReviews(authorizer).handlers(), ("pods", "log"): self._logs.serve},
-            handlers.paths() | own,
+            {**handlers.paths(), **self._paths()},
             Impersonation(authorizer),
             Layers(self._authorization.policies.wrote, settings.root_service_cidr),
             aggregation=Aggregation(store, self.outcalls, ProxyPairs(pki, clock)),
             metrics=self.authentication.metrics,
         )
+
+    def _paths(self) -> dict[str, Handler]:
+        """Polder's own: nodes' streams and certificates, its controllers' questions, its administrators' steps."""
+        return {
+            STREAM_PATH: self.streams.serve,
+            CERTIFICATES_PATH: self._certificates.serve,
+            ACCOUNT_TOKEN_PATH: AccountTokens(self._store, self.tokens).serve,
+            KEYS_PATH: KeySteps(self._store, self.tokens).serve,
+        }
 
     def attach(self, serve: ServeSocket) -> None:
         """Says where connections that come in through a tenant's service are served."""

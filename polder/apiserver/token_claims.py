@@ -79,6 +79,7 @@ class Parsed:
 
     claims: Claims
     algorithm: str
+    kid: str
     message: bytes
     mark: bytes
 
@@ -104,13 +105,23 @@ def issuer_of(token: str) -> str:
     return found if isinstance(found, str) else ""
 
 
+def kid_of(token: str) -> str:
+    """The key that a token names, unverified; empty if it cannot be read."""
+    try:
+        found = orjson.loads(_unb64(token.split(".", maxsplit=1)[0]))["kid"]
+    except (KeyError, TypeError, ValueError, IndexError, binascii.Error):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
 def parse_jwt(token: str) -> Parsed:
     """Takes a token apart. Raises TokenError."""
     try:
         message, _, signature = token.rpartition(".")
         head, _, body = message.partition(".")
-        algorithm = orjson.loads(_unb64(head))["alg"]
-        return Parsed(_claims_of(orjson.loads(_unb64(body))), algorithm, message.encode(), _unb64(signature))
+        header = orjson.loads(_unb64(head))
+        algorithm, kid = header["alg"], header["kid"]
+        return Parsed(_claims_of(orjson.loads(_unb64(body))), algorithm, kid, message.encode(), _unb64(signature))
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
         raise TokenError("the token is malformed") from error
 

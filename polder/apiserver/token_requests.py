@@ -11,6 +11,7 @@ import orjson
 from polder.api.errors import Field, FieldError, bad_request, conflict, invalid, not_found
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
+from polder.apiserver.signing_keys import Keys
 from polder.apiserver.tenancy import TenantRecord, Tenants
 from polder.apiserver.token_claims import (
     ACCOUNT_KIND,
@@ -21,7 +22,6 @@ from polder.apiserver.token_claims import (
     Bound,
     encode_jwt,
 )
-from polder.apiserver.tokens import Keys
 from polder.base.clock import Clock, stamp
 from polder.base.ids import ROOT, TenantName
 from polder.store.protocol import Key, Store
@@ -99,7 +99,7 @@ class TokenRequests:
             "kubernetes.io": inner,
             TENANT_CLAIM: {"name": account.tenant.name, "uid": account.tenant.uid},
         }
-        token = encode_jwt(await self._keys.of(account.tenant), claims)
+        token = encode_jwt((await self._keys.of(account.tenant)).signs, claims)
         until = stamp(datetime.fromtimestamp(now + wanted.seconds, UTC))
         return _answer(
             account, wanted, request, {"token": token, "expirationTimestamp": until}, stamp(self._clock.now())

@@ -1,7 +1,6 @@
-"""Service-account tokens: ES256 JWTs with a key per tenant, issued and verified.
+"""Service-account tokens: ES256 JWTs with keys of each tenant's own, verified.
 
-The key stands in the store under a resource name that no path and no CRD can spell, beside the UID of the tenant that
-it belongs to. A token is good while its tenant, service account and bound object live with the UIDs that it names.
+A token is good while its tenant, service account and bound object live with the UIDs that it names, and its key is the tenant's.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from polder.api.errors import ApiError
 from polder.api.meta import Raw
 from polder.apiserver.authn_method import AUTHENTICATED, CREDENTIAL_ID, Shown, Verified
 from polder.apiserver.objects import encode, terms
-from polder.apiserver.tenancy import TenantRecord, Tenants
+from polder.apiserver.signing_keys import Keys
+from polder.apiserver.tenancy import Tenants
 from polder.apiserver.token_claims import (
     ALGORITHM,
     AUDIENCE,
@@ -40,11 +40,9 @@ from polder.apiserver.types import Identity, Role
 from polder.base.clock import Clock
 from polder.base.ids import ROOT, TenantName
 from polder.store.protocol import ConflictError, Entry, Key, Put, Store
-from polder.system.pki import SigningKey
 
-__all__ = ["AUDIENCE", "ISSUER", "Keys", "TokenError", "Tokens", "signing_key_key", "signing_key_put"]
+__all__ = ["AUDIENCE", "ISSUER", "TokenError", "Tokens"]
 
-KEY_RESOURCE = "internal:keys"
 CACHE_SIZE = 1024
 SKEW = 300
 """Seconds that an ``nbf`` may lie ahead: five minutes of skew between servers."""
@@ -59,41 +57,6 @@ POD_NAME, POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kub
 NODE_NAME, NODE_UID = "authentication.kubernetes.io/node-name", "authentication.kubernetes.io/node-uid"
 
 
-def signing_key_put(record: TenantRecord) -> Put:
-    """Writes a new signing key for a tenant, over whatever a predecessor left."""
-    value = orjson.dumps({"uid": record.uid, "key": SigningKey.generate().decode()})
-    return Put(signing_key_key(record.name), value)
-
-
-def signing_key_key(tenant: TenantName) -> Key:
-    """Where a tenant's signing key is stored."""
-    return Key(KEY_RESOURCE, tenant, "", "service-accounts")
-
-
-class Keys:
-    """The tenants' signing keys, read when first used."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: OrderedDict[tuple[str, str], SigningKey] = OrderedDict()
-
-    async def of(self, tenant: TenantRecord) -> SigningKey:
-        """The key. Raises TokenError where there is none for this very tenant."""
-        identity = (tenant.name, tenant.uid)
-        known = self._known.get(identity)
-        if known is not None:
-            self._known.move_to_end(identity)
-            return known
-        entry = await self._store.get(signing_key_key(tenant.name))
-        raw = orjson.loads(entry.value) if entry else {}
-        if raw.get("uid") != tenant.uid:
-            raise TokenError(f"tenant {tenant.name} has no signing key")
-        key = self._known[identity] = SigningKey(raw["key"].encode())
-        if len(self._known) > CACHE_SIZE:
-            self._known.popitem(last=False)
-        return key
-
-
 @dataclass(frozen=True, slots=True)
 class _Living:
     """What stands under a name that a token names."""
@@ -106,15 +69,23 @@ class _Living:
         return str(self.raw["metadata"]["uid"])
 
 
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """What a token claims, under a signature that was good, and the key's name."""
+
+    claims: Claims
+    kid: str
+
+
 class Tokens:
     """Verifies the tokens of all tenants: a method of authentication."""
 
     def __init__(self, store: Store, tenants: Tenants, clock: Clock) -> None:
         self._store = store
-        self._tenants = tenants
+        self.tenants = tenants
         self._clock = clock
         self.keys = Keys(store)
-        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
+        self._verified: OrderedDict[bytes, _Signed] = OrderedDict()
 
     async def authenticate(self, shown: Shown) -> Verified | None:
         """The account that a token of one of our issuers is for."""
@@ -126,14 +97,17 @@ class Tokens:
         """Who holds the token, everything that it names being alive now, and for which of the audiences. Raises
         TokenError.
         """
-        claims = await self._signed(token)
+        signed = await self._signed(token)
+        claims = signed.claims
         good = (AUDIENCE,) if claims.legacy else claims.audiences
         accepted = tuple(a for a in audiences if a in good)
         if not accepted:
             raise TokenError("the token is for another audience")
-        tenant = await self._tenants.get(claims.tenant)
+        tenant = await self.tenants.get(claims.tenant)
         if tenant is None or tenant.uid != claims.tenant_uid:
             raise TokenError("the token's tenant is gone")
+        if (await self.keys.of(tenant)).named(signed.kid) is None:
+            raise TokenError("the token's key was replaced")
         if claims.legacy:
             await self._check_legacy(claims, token)
         else:
@@ -144,7 +118,7 @@ class Tokens:
             await self._check_bound(claims, bound)
         return Verified(_identity(claims), accepted)
 
-    async def _signed(self, token: str) -> Claims:
+    async def _signed(self, token: str) -> _Signed:
         """The claims of a token whose signature is good; the signature is checked once per token and process."""
         if len(token) > TOKEN_LIMIT:
             raise TokenError("the token is too long")
@@ -155,15 +129,16 @@ class Tokens:
             return known
         parsed = parse_jwt(token)
         claims = parsed.claims
-        tenant = await self._tenants.get(claims.tenant)
+        tenant = await self.tenants.get(claims.tenant)
         if parsed.algorithm != ALGORITHM or tenant is None or tenant.uid != claims.tenant_uid:
             raise TokenError("the token is signed by nobody known")
-        if not (await self.keys.of(tenant)).verify(parsed.message, parsed.mark):
+        key = (await self.keys.of(tenant)).named(parsed.kid)
+        if key is None or not key.verify(parsed.message, parsed.mark):
             raise TokenError("the token's signature is wrong")
-        self._verified[digest] = claims
+        signed = self._verified[digest] = _Signed(claims, parsed.kid)
         if len(self._verified) > CACHE_SIZE:
             self._verified.popitem(last=False)
-        return claims
+        return signed
 
     async def _living(self, tenant: TenantName, namespace: str, bound: Bound) -> _Living:
         """What stands under the name, unless it was asked to go more than a minute ago. Raises TokenError."""
@@ -214,7 +189,7 @@ class Tokens:
         """The token that a Secret of the type ``kubernetes.io/service-account-token`` holds: without an end, good while
         it is there. Raises TokenError.
         """
-        record = await self._tenants.get(tenant)
+        record = await self.tenants.get(tenant)
         if record is None:
             raise TokenError("there is no such tenant")
         claims: Raw = {
@@ -226,16 +201,17 @@ class Tokens:
             f"{LEGACY}service-account.uid": account.uid,
             TENANT_CLAIM: {"name": record.name, "uid": record.uid},
         }
-        return encode_jwt(await self.keys.of(record), claims)
+        return encode_jwt((await self.keys.of(record)).signs, claims)
 
     async def key_set(self, tenant: TenantName) -> Raw:
         """The tenant's public keys (RFC 7517). Raises ApiError 404."""
-        record = await self._tenants.get(tenant)
+        record = await self.tenants.get(tenant)
         if record is None:
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
-        jwk = (await self.keys.of(record)).jwk
-        public = {"kty": "EC", "crv": "P-256", "x": jwk.x, "y": jwk.y}
-        return {"keys": [{"use": "sig", "alg": ALGORITHM, "kid": jwk.kid, **public}]}
+        found = [key.jwk for key in await self.keys.of(record)]
+        public = [{"kty": "EC", "crv": "P-256", "x": jwk.x, "y": jwk.y} for jwk in found]
+        named = [{"use": "sig", "alg": ALGORITHM, "kid": jwk.kid} for jwk in found]
+        return {"keys": [{**name, **key} for name, key in zip(named, public, strict=True)]}
 
 
 def _dies_with(claims: Claims) -> list[Bound]:

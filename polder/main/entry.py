@@ -141,6 +141,17 @@ def _credential_commands(commands: argparse._SubParsersAction[_WithState]) -> No
     rotate = certificates.add_parser("rotate", help="the next step of replacing one while everything runs")
     rotate.add_argument("name", help="serving, clients, agents or front-proxy")
     rotate.set_defaults(module="polder.main.certificates", action="rotate")
+    keys = commands.add_parser(
+        "signing-keys", help="what tenants' service-account tokens are signed with"
+    ).add_subparsers(required=True, metavar="ACTION")
+    for action, text in (
+        ("list", "how they stand"),
+        ("rotate", "the next step of replacing one while its tokens live on"),
+    ):
+        step = keys.add_parser(action, help=text)
+        step.add_argument("tenant", nargs="*" if action == "list" else "+", help="root for the platform's own")
+        step.set_defaults(module="polder.main.signing_keys", action=action, force=False)
+    step.add_argument("--force", action="store_true", help="drop a key though Secrets hold tokens of it: they end")
     revoke = certificates.add_parser("revoke", help="take a node's certificates back")
     revoke.add_argument("node")
     revoke.set_defaults(module="polder.main.certificates", action="revoke")

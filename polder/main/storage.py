@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from polder.apiserver.objects import INDEXER
-from polder.apiserver.tokens import KEY_RESOURCE
+from polder.apiserver.signing_keys import KEY_RESOURCE
 from polder.base.errors import PermanentError
 from polder.main.config import ServerConfig
 from polder.store.protocol import NO_TERMS, Indexer, Prefix, Store
