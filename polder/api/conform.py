@@ -1,7 +1,8 @@
 """Brings a decoded JSON object of a built-in kind into its type's form, as Go's decoding into a struct does.
 
-Wrong types are refused with the field's path; unknown fields are cut off and reported; nulls and empty optional lists
-and maps go; quantities and times become canonical. The caller decides what unknown fields mean (``fieldValidation``).
+Wrong types are refused with the field's path; unknown fields are cut off and reported; nulls, empty optional lists and
+maps, and zeros that Go cannot tell from nothing go; quantities and times become canonical. The caller decides what unknown
+fields mean (``fieldValidation``).
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class _Walk:
 
 
 def _is_vain(prop: Property, value: Any) -> bool:
-    """An optional list or map without content, which Go leaves out."""
-    return not value and not prop.required and prop.schema.shape in (Shape.LIST, Shape.MAP)
+    """What Go leaves out: an optional list or map without content, a plain optional value that is zero, false or empty."""
+    return not value and (prop.plain or (not prop.required and prop.schema.shape in (Shape.LIST, Shape.MAP)))
 
 
 def _zero(schema: Schema) -> Any:

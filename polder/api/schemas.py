@@ -19,6 +19,7 @@ import msgspec
 from polder.api.descriptions import FIELDS
 from polder.api.kinds import BUILT_IN, BY_PATH, Kind
 from polder.api.meta import Object, Raw
+from polder.api.protobuf_table import plain_fields
 
 REF: Final = "#/$defs/"
 _PACKAGES: Final = {
@@ -82,6 +83,8 @@ class Property:
     strategies: frozenset[str] = frozenset()
     required: bool = False
     relation: str = ""
+    plain: bool = False
+    """Whether Go leaves it out when it is zero, false or empty."""
 
 
 ANY: Final = Schema(Shape.ANY)
@@ -210,15 +213,15 @@ class _Compiler:
         *_, version, short = name.split(".")
         schema = Schema(Shape.OBJECT, f"{version}.{short}", relation=str(raw.get("x-kubernetes-map-type", "")))
         self.done[name] = schema
-        required = required_of(raw)
+        required, plain = required_of(raw), plain_fields(name)
         for key, part in properties.items():
-            schema.fields[key] = self.property(part, key in required)
+            schema.fields[key] = self.property(part, key in required, key in plain)
         return schema
 
-    def property(self, raw: Raw, required: bool) -> Property:
+    def property(self, raw: Raw, required: bool, plain: bool) -> Property:
         strategies = frozenset(filter(None, str(raw.get("x-kubernetes-patch-strategy", "")).split(",")))
         merge_key, relation = raw.get("x-kubernetes-patch-merge-key", ""), raw.get("x-kubernetes-map-type", "")
-        return Property(self.inline(raw), str(merge_key), strategies, required, str(relation))
+        return Property(self.inline(raw), str(merge_key), strategies, required, str(relation), plain)
 
     def inline(self, raw: Raw) -> Schema:
         if "$ref" in raw:

@@ -17,7 +17,7 @@ import orjson
 
 from polder.api.errors import bad_request
 from polder.api.meta import Raw
-from polder.apiserver.protobuf_table import WireField, find, is_union, message
+from polder.api.protobuf_table import WireField, find, is_union, message
 from polder.base.clock import micro_stamp, stamp
 
 MEDIA: Final = "application/vnd.kubernetes.protobuf"

@@ -16,7 +16,7 @@ from polder.api.errors import not_acceptable
 from polder.api.meta import Raw
 from polder.api.wireformat import DOUBLE, VARINT, chunk, head, varint
 from polder.apiserver.protobuf import MAGIC
-from polder.apiserver.protobuf_table import Message, WireField, find, is_union, message
+from polder.api.protobuf_table import Message, WireField, find, is_union, message
 
 
 def encode_body(obj: Raw) -> bytes:

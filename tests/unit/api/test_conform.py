@@ -6,7 +6,7 @@ import pytest
 
 from polder.api.conform import conform, strict_error, unknown_field
 from polder.api.errors import ApiError
-from polder.api.kinds import BUILT_IN
+from polder.api.kinds import BUILT_IN, BY_PATH
 from polder.api.schemas import Shape, schema_of
 from tests.unit.api.kit import KINDS, pod
 
@@ -94,6 +94,23 @@ def test_values_become_canonical_and_empty_optional_parts_go() -> None:
     assert container["resources"] == {"limits": {"cpu": "1", "memory": "1Gi"}}
     assert "env" not in container
     assert container["securityContext"] == {}, "a struct that is there means something"
+
+
+def test_zeros_that_go_cannot_tell_from_nothing_go() -> None:
+    ports = [{"containerPort": 80, "hostPort": 0, "name": ""}]
+    container = {"name": "c", "stdin": False, "tty": False, "workingDir": "", "ports": ports,
+                 "securityContext": {"privileged": False, "runAsUser": 0}}  # fmt: skip
+    spec = {"hostNetwork": False, "subdomain": "", "activeDeadlineSeconds": 0, "priority": 0, "containers": [container]}
+    found = conform(BY_PATH["", "v1", "pods"], {"spec": spec}).obj["spec"]
+    meant = {"privileged": False, "runAsUser": 0}
+    assert found == {
+        "activeDeadlineSeconds": 0,
+        "priority": 0,
+        "containers": [{"name": "c", "ports": [{"containerPort": 80}], "securityContext": meant}],
+    }
+    status = {"replicas": 0, "readyReplicas": 0, "terminatingReplicas": 0}
+    kept = conform(BY_PATH["apps", "v1", "replicasets"], {"status": status}).obj["status"]
+    assert kept == {"replicas": 0, "terminatingReplicas": 0}, "one is always shown, one says that there are none"
 
 
 def test_micro_times_keep_six_digits() -> None:

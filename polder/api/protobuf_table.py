@@ -18,6 +18,7 @@ META: Final = "meta"
 _SCALARS: Final = frozenset({
     "string", "bytes", "int", "bool", "double", "Quantity", "IntOrString", "Time", "MicroTime", "RawExtension",
 })  # fmt: skip
+_PLAIN: Final = frozenset({"string", "int", "bool", "double"})
 _UNION_SCHEMA: Final = "apiextensions.k8s.io/v1.JSONSchemaPropsOr"
 
 
@@ -49,7 +50,7 @@ class Message:
 @functools.cache
 def _lines() -> dict[str, tuple[str, bool, str]]:
     """The line of each message with its section and whether it is a wrapped list."""
-    text = files("polder.apiserver").joinpath("protobuf_fields.txt").read_text()
+    text = files("polder.api").joinpath("protobuf_fields.txt").read_text()
     section, found = "", dict[str, tuple[str, bool, str]]()
     for line in text.splitlines():
         if line.startswith("# "):
@@ -63,6 +64,30 @@ def _lines() -> dict[str, tuple[str, bool, str]]:
 def names() -> frozenset[str]:
     """Every message that there is, such as ``apps/v1.Deployment``."""
     return frozenset(_lines())
+
+
+@functools.cache
+def _sections() -> dict[tuple[str, str], str]:
+    """By the package and version in a definition's name."""
+    found = {("core", "v1"): "v1", (META, "v1"): META}
+    for name in _lines():
+        group, slash, rest = name.partition("/")
+        if slash:
+            version = rest.partition(".")[0]
+            found[group.partition(".")[0], version] = f"{group}/{version}"
+    return found
+
+
+def plain_fields(definition: str) -> frozenset[str]:
+    """Of a published definition, such as ``io.k8s.api.core.v1.PodSpec``, the fields that Go keeps as plain values and leaves
+    out when they are zero. Empty for what has no message.
+    """
+    *_, package, version, name = definition.split(".")
+    known = f"{_sections().get((package, version), '')}.{name}"
+    if known not in _lines():
+        return frozenset()
+    fields = message(known).fields.values()
+    return frozenset(f.name for f in fields if f.type in _PLAIN and not (f.many or f.meant or f.shown))
 
 
 @functools.lru_cache(maxsize=1024)
