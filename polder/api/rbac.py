@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from polder.api.clauses import meets
 from polder.api.meta import LabelSelector, Struct
 
 ALL = "*"
@@ -239,15 +240,4 @@ def gathers(rule: AggregationRule, labels: Mapping[str, str]) -> bool:
 def _selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     if any(labels.get(key) != value for key, value in (selector.match_labels or {}).items()):
         return False
-    return all(_meets(r.operator, labels.get(r.key), r.values or ()) for r in selector.match_expressions or ())
-
-
-def _meets(operator: str, value: str | None, values: Sequence[str]) -> bool:
-    match operator:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-    return operator == "DoesNotExist" and value is None
+    return all(meets(r.operator, labels.get(r.key), r.values or ()) for r in selector.match_expressions or ())

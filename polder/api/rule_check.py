@@ -107,23 +107,22 @@ def variables_of(rule: Raw, kind: CelType) -> dict[str, CelType]:
 
 def compile_rule(rule: Raw, kind: CelType) -> Program:
     """The program of a rule. Raises CelError in the words that a definition's validation uses."""
-    try:
-        program = compile_cel(rule["rule"], variables_of(rule, kind))
-    except CelError as error:
-        raise CelError(f"compilation failed: {error}") from None
-    if program.result != BOOL:
-        raise CelError("cel expression must evaluate to a bool")
-    return program
+    return _compiled(rule, kind, "rule", BOOL, ("compilation", "cel expression must evaluate to a bool"))
 
 
 def compile_message(rule: Raw, kind: CelType) -> Program:
     """The program of a rule's message. Raises CelError."""
+    words = "messageExpression compilation", "messageExpression must evaluate to a string"
+    return _compiled(rule, kind, "messageExpression", STRING, words)
+
+
+def _compiled(rule: Raw, kind: CelType, field: str, result: CelType, words: tuple[str, str]) -> Program:
     try:
-        program = compile_cel(rule["messageExpression"], variables_of(rule, kind))
+        program = compile_cel(rule[field], variables_of(rule, kind))
     except CelError as error:
-        raise CelError(f"messageExpression compilation failed: {error}") from None
-    if program.result != STRING:
-        raise CelError("messageExpression must evaluate to a string")
+        raise CelError(f"{words[0]} failed: {error}") from None
+    if program.result != result:
+        raise CelError(words[1])
     return program
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from polder.api.clauses import meets
 from polder.api.meta import Struct
 
 
@@ -95,20 +96,8 @@ def term_holds(term: Term, labels: Mapping[str, str], name: str) -> bool:
 
 
 def _holds(requirement: Requirement, value: str | None) -> bool:
-    values = requirement.values or []
-    match requirement.operator:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt":
-            return _compares(requirement.operator, value, values)
-        case _:
-            return False
+    operator, values = requirement.operator, requirement.values or []
+    return _compares(operator, value, values) if operator in ("Gt", "Lt") else meets(operator, value, values)
 
 
 def _compares(operator: str, value: str | None, values: list[str]) -> bool:
