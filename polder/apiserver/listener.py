@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -26,6 +27,8 @@ SHUTDOWN_TIMEOUT = 5.0
 """Seconds for a peer to say that it ends too."""
 LINE_LIMIT = 64 * 1024
 BACKLOG = 1024
+UNSENT = 128 * 1024
+"""Bytes that the kernel holds for a client that does not read; it would let it be megabytes."""
 ACCEPT_PAUSE = 0.5
 """Seconds after a failed accept (no file descriptors left, for example)."""
 
@@ -167,6 +170,8 @@ class Listener:
                     log.warning("accept failed: %s", error)
                     await asyncio.sleep(ACCEPT_PAUSE)
                     continue
+                with suppress(OSError):  # it may be lost already
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
                 local, source = source_of(peer, sock.getsockname())
                 self._begin(self._admit(sock, context, self._local if local else self._network, source))
                 await asyncio.sleep(0)  # one accept each turn: however many come, what is served goes on

@@ -12,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -21,7 +20,6 @@ import orjson
 from aiohttp import web
 
 from polder.api.errors import ApiError, expired, too_large_resource_version, too_old
-from polder.api.meta import Raw
 from polder.apiserver.answers import SOFTWARE
 from polder.apiserver.catalog import CustomSchema, Resource
 from polder.apiserver.fairness import handing_over
@@ -29,116 +27,24 @@ from polder.apiserver.hooks import Call, Share
 from polder.apiserver.listener import on_lost
 from polder.apiserver.negotiate import JSON, PROTOBUF
 from polder.apiserver.paging import Window, initial_events, parse_revision
-from polder.apiserver.protobuf_encode import encode_event
 from polder.apiserver.reads import Reader, renderer_of
 from polder.apiserver.render import Renderer
 from polder.apiserver.requestinfo import is_true
 from polder.apiserver.selection import Selection, prefix_of, selection_of
+from polder.apiserver.watch_frames import Forms, Frames, frame
+from polder.apiserver.watch_slots import Slots, WatchSlots, held
 from polder.base.clock import Clock
-from polder.store.protocol import Batch, Change, ChangeType, CompactedError, FutureRevisionError, Prefix, Store
+from polder.store.protocol import Batch, CompactedError, FutureRevisionError, Prefix, Store
 
 log = logging.getLogger(__name__)
 
 PROTOBUF_WATCH = f"{PROTOBUF};stream=watch"
 STALL_LIMIT = 60.0
 UNREAD_LIMIT = 64 * 1024
+PATIENCE = 5.0
+"""Seconds that a large event waits for others of the same tenant that are not read."""
 SHORTEST, LONGEST = 1800.0, 3600.0
 """Seconds that a watch lives when the client names no time: random between these, so that not all end at once."""
-_SHARED = 128
-"""Changes that are held in the forms last shown; watchers that keep up ask for each within moments."""
-
-
-@dataclass(slots=True)
-class _Shown:
-    """A change as watchers share it."""
-
-    change: Change
-    frames: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    objects: dict[tuple[bool, str], Raw] = field(default_factory=dict)
-
-
-def frame(kind: str, body: bytes, media: str = JSON) -> bytes:
-    """One event as an HTTP/1.1 chunk."""
-    if media == PROTOBUF:
-        event = encode_event(kind, body)
-        return b"%x\r\n%s\r\n" % (len(event), event)
-    size = len(kind) + len(body) + 22
-    return b'%x\r\n{"type":"%s","object":%s}\n\r\n' % (size, kind.encode(), body)
-
-
-class Frames:
-    """The recent changes in the forms in which they were last shown."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._shown: dict[int, _Shown] = {}
-
-    def _of(self, change: Change) -> _Shown:
-        shown = self._shown.get(id(change))
-        if shown is None or shown.change is not change:
-            shown = self._shown[id(change)] = _Shown(change)
-            if len(self._shown) > _SHARED:
-                del self._shown[next(iter(self._shown))]
-        return shown
-
-    def event(self, change: Change, selection: Selection, renderer: Renderer) -> bytes | None:
-        """The frame that a change means to one selection; None where it means nothing."""
-        kind = self._kind(change, selection, renderer)
-        if not kind:
-            return None
-        shown = self._of(change)
-        made = shown.frames.get((kind, renderer.token))
-        if made is None:
-            value = change.value
-            if kind == "DELETED" and change.previous is not None:
-                value = change.previous
-            body = renderer.value(change.key, value, change.revision, self._clock.now())
-            made = shown.frames[kind, renderer.token] = frame(kind, body, renderer.accepted.media)
-        return made
-
-    def _kind(self, change: Change, selection: Selection, renderer: Renderer) -> str:
-        """ADDED, MODIFIED or DELETED by what the selection saw before and sees now."""
-        deleted = change.type is ChangeType.DELETE
-        if selection.is_everything:
-            return "DELETED" if deleted else "ADDED" if change.previous is None else "MODIFIED"
-        was = change.previous is not None and selection.matches(self._object(change, True, renderer))
-        now = not deleted and selection.matches(self._object(change, False, renderer))
-        if now:
-            return "MODIFIED" if was else "ADDED"
-        return "DELETED" if was else ""
-
-    def _object(self, change: Change, before: bool, renderer: Renderer) -> Raw:
-        shown = self._of(change)
-        found = shown.objects.get((before, renderer.token))
-        if found is None:
-            value = change.previous if before else change.value
-            assert value is not None
-            found = shown.objects[before, renderer.token] = renderer.decode(change.key, value, change.revision)
-        return found
-
-
-class Forms:
-    """Changes of custom objects in the forms in which they were last shown; watchers share what a conversion made."""
-
-    def __init__(self) -> None:
-        self._made: OrderedDict[tuple[int, str], tuple[Change, asyncio.Future[Change]]] = OrderedDict()
-
-    async def of(self, changes: Sequence[Change], custom: CustomSchema, renderer: Renderer) -> list[Change]:
-        """The changes in the form of one version. Raises ApiError 500."""
-        found = []
-        for change in changes:
-            ready = custom.is_ready(change.value or change.previous or b"", change.revision)
-            found.append(change if ready else await self._one(change, custom, renderer.token))
-        return found
-
-    async def _one(self, change: Change, custom: CustomSchema, token: str) -> Change:
-        key = (id(change), token)
-        held = self._made.get(key)
-        if held is None or held[0] is not change:
-            held = self._made[key] = (change, asyncio.ensure_future(custom.served_change(change)))
-            while len(self._made) > _SHARED:
-                self._made.popitem(last=False)
-        return await asyncio.shield(held[1])
 
 
 @dataclass(slots=True)
@@ -149,6 +55,9 @@ class _Stream:
     renderer: Renderer
     bookmarks: bool
     position: int
+    slots: Slots | None = None
+    stalled: bool = False
+    """Whether the client was waited for, and did not read."""
     response: web.StreamResponse = field(default_factory=web.StreamResponse)
 
     @property
@@ -163,6 +72,8 @@ class _Stream:
         self.response.headers["Cache-Control"] = "no-cache, private"
         self.response.enable_chunked_encoding()
         await self.response.prepare(self.request)
+        if (transport := self.request.transport) is not None:
+            transport.set_write_buffer_limits(UNREAD_LIMIT)  # TLS would let half a megabyte stand
         await self.response.write(b"")
 
     def send(self, chunk: bytes) -> None:
@@ -189,12 +100,28 @@ class _Stream:
     def end(self) -> None:
         """Cuts off a client that did not read what it got: waiting for it would hold its buffer."""
         transport = self.request.transport
-        if transport is not None and self.is_full:
+        if transport is not None and (self.stalled or self.is_full):
             transport.abort()
 
+    async def put(self, chunk: bytes) -> None:
+        """Sends what may be large, and waits until the client has read enough of it. Raises TimeoutError when it does not, or
+        when so many clients of the tenant are slow that there is no memory for another.
+        """
+        try:
+            if len(chunk) <= UNREAD_LIMIT:
+                self.send(chunk)
+                await self.drain()
+                return
+            async with held(self.slots, PATIENCE):
+                self.send(chunk)
+                await self.drain()
+        except TimeoutError:
+            self.stalled = True
+            raise
+
     def bookmark(self) -> None:
-        """Tells how far the watch has come."""
-        if self.bookmarks and self.position:
+        """Tells how far the watch has come. Not to who does not read: it would only fill the buffer more."""
+        if self.bookmarks and self.position and not self.is_full:
             self.send(frame("BOOKMARK", self.renderer.bookmark(self.position), self.media))
 
     def fail(self, error: ApiError) -> None:
@@ -223,6 +150,7 @@ class Watches:
         self._interval = bookmark_interval
         self._ends: dict[Callable[[], None], Prefix] = {}
         self._forms = Forms()
+        self._slots = WatchSlots()
 
     @property
     def count(self) -> int:
@@ -259,7 +187,7 @@ class Watches:
         forget = on_lost(call.request, end)
         moved = None
         try:
-            async with scope:
+            async with self._slots.of(call) as stream.slots, scope:
                 if plan.initial:
                     await self._send_initial(plan, stream)
                 if share is not None:
@@ -332,14 +260,28 @@ class Watches:
         try:
             custom = stream.renderer.resource.custom
             async for batch in changes:
-                seen = batch.changes if custom is None else await self._forms.of(batch.changes, custom, stream.renderer)
-                chunks = [made for c in seen if (made := self._frames.event(c, selection, stream.renderer))]
-                if chunks:
-                    stream.send(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-                    await stream.drain()
+                await self._send(batch, selection, stream, custom)
                 stream.position = batch.revision
         finally:
             timers[0].cancel()
+
+    async def _send(self, batch: Batch, selection: Selection, stream: _Stream, custom: CustomSchema | None) -> None:
+        """The events of a batch: small ones together, and no more at a time than a connection's buffers hold."""
+        small: list[bytes] = []
+        size = 0
+        for change in batch.changes:
+            shown = change if custom is None else await self._forms.of(change, custom, stream.renderer)
+            made = self._frames.event(shown, selection, stream.renderer)
+            if made is None:
+                continue
+            if small and size + len(made) > UNREAD_LIMIT:
+                await stream.put(b"".join(small))
+                small, size = [], 0
+                stream.position = max(stream.position, change.revision - 1)
+            small.append(made)
+            size += len(made)
+        if small:
+            await stream.put(small[0] if len(small) == 1 else b"".join(small))
 
 
 async def _moved(share: Share, selection: Selection, stream: _Stream, end: Callable[[], None]) -> None:

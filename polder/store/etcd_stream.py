@@ -14,13 +14,20 @@ from polder._generated import etcd_pb2 as pb
 from polder.store.etcd_client import TXN, EtcdClient
 from polder.store.etcd_keys import Layout, value_of
 from polder.store.hub import Hub, matches
-from polder.store.protocol import Batch, Change, ChangeType, CompactedError, Prefix, StoreFailedError
+from polder.store.protocol import (
+    STEP,
+    STEP_BYTES,
+    Batch,
+    Change,
+    ChangeType,
+    CompactedError,
+    Prefix,
+    StoreFailedError,
+)
 from polder.system.rpc import RpcError
 
 log = logging.getLogger(__name__)
 
-STEP = 1024
-"""Changes given to a late watch in one step."""
 FIRST = 1
 """The revision of an etcd in which nothing happened yet."""
 _SHORTEST, _LONGEST = 0.05, 2.0
@@ -135,14 +142,17 @@ class Changes:
 
     async def _read(self, prefix: Prefix, after: int, to: int) -> Batch:
         found: list[Change] = []
+        size = 0
         async with aclosing(self.since(after)) as commits:
             async for revision, changes in commits:
                 if revision > to:
                     break
-                found += [change for change in changes if matches(prefix, change.key)]
+                meant = [change for change in changes if matches(prefix, change.key)]
+                found += meant
+                size += sum(change.size for change in meant)
                 if revision == to:
                     break
-                if len(found) >= STEP:
+                if len(found) >= STEP or size >= STEP_BYTES:
                     return Batch(found, revision)
         return Batch(found, to)
 

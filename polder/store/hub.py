@@ -11,7 +11,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from polder.store.protocol import Batch, Change, CompactedError, FutureRevisionError, Key, Prefix
+from polder.store.protocol import (
+    STEP_BYTES,
+    Batch,
+    Change,
+    CompactedError,
+    FutureRevisionError,
+    Key,
+    Prefix,
+    step_end,
+)
 
 GAP = 1000
 """Revisions without a commit of ours that are filled in; more of them empty the ring."""
@@ -24,12 +33,13 @@ which is at most ``to``. Raises CompactedError.
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Bounds of memory. ``recent`` bytes of commits are kept for late watchers, ``pending`` changes for one slow
-    watcher (what is beyond comes from the log); ``progress`` is the number of seconds between empty batches.
+    """Bounds of memory. ``recent`` bytes of commits are kept for late watchers, ``pending`` changes and ``pending_bytes`` of
+    them for one slow watcher (what is beyond comes from the log); ``progress`` is the number of seconds between empty batches.
     """
 
     recent: int = 8 << 20
     pending: int = 1024
+    pending_bytes: int = STEP_BYTES
     progress: float = 5.0
 
 
@@ -45,24 +55,31 @@ def matches(prefix: Prefix, key: Key) -> bool:
 class _Watcher:
     """One watch: what it still has to give, and the future on which its reader sleeps."""
 
-    __slots__ = ("behind", "due", "pending", "position", "sleeper")
+    __slots__ = ("behind", "due", "pending", "position", "sleeper", "weight")
 
     def __init__(self, position: int, behind: bool) -> None:
         self.position = position
         self.behind = behind
         self.pending: list[Change] = []
+        self.weight = 0
         self.due = True
         self.sleeper: asyncio.Future[None] | None = None
 
-    def push(self, change: Change, limit: int) -> None:
+    def push(self, change: Change, settings: HubSettings) -> None:
         if self.behind or change.revision <= self.position:
             return
-        if len(self.pending) >= limit:
-            self.pending.clear()
-            self.behind = True
+        if len(self.pending) >= settings.pending or self.weight >= settings.pending_bytes:
+            self.fall_behind()
         else:
             self.pending.append(change)
+            self.weight += change.size
         self.wake()
+
+    def fall_behind(self) -> None:
+        """What it has to give comes from the log."""
+        self.pending.clear()
+        self.weight = 0
+        self.behind = True
 
     def wake(self) -> None:
         if self.sleeper is not None and not self.sleeper.done():
@@ -113,13 +130,13 @@ class Hub:
             self._drop_first()
         self.published = revision
         self.assigned = max(self.assigned, revision)
-        watchers, limit = self._watchers, self._settings.pending
+        watchers, settings = self._watchers, self._settings
         if not watchers:
             return
         for change in changes:
             for where in _ranges(change.key):
                 for watcher in watchers.get(where, ()):
-                    watcher.push(change, limit)
+                    watcher.push(change, settings)
 
     def _fill(self, revision: int) -> None:
         """Notes that nothing of ours happened since the last commit; after a long gap the ring begins anew."""
@@ -143,8 +160,7 @@ class Hub:
         for watchers in self._watchers.values():
             for watcher in watchers:
                 if watcher.position < oldest:
-                    watcher.pending.clear()
-                    watcher.behind = True
+                    watcher.fall_behind()
                     watcher.wake()
 
     def _drop_first(self) -> None:
@@ -188,7 +204,7 @@ class Hub:
             self._forget(where, watcher)
 
     def _take(self, watcher: _Watcher) -> Batch:
-        changes, watcher.pending = watcher.pending, []
+        changes, watcher.pending, watcher.weight = watcher.pending, [], 0
         watcher.due = False
         watcher.position = max(watcher.position, self.published)
         return Batch(changes, watcher.position)
@@ -201,7 +217,8 @@ class Hub:
         if after + 1 in self._recent:
             to = min(self.published, after + self._settings.pending)
             found = [c for r in range(after + 1, to + 1) for c in self._recent[r] if matches(prefix, c.key)]
-            batch = Batch(found, to)
+            to = step_end(((c.revision, c.size) for c in found), to)
+            batch = Batch([c for c in found if c.revision <= to], to)
         else:
             batch = await self._history(prefix, after, self.published)
         watcher.position = batch.revision

@@ -25,6 +25,7 @@ from polder.store.protocol import (
     Put,
     StoreFailedError,
     page_end,
+    step_end,
 )
 
 
@@ -135,7 +136,9 @@ class MemoryStore:
 
     async def _history(self, prefix: Prefix, after: int, to: int) -> Batch:
         later = self._log[self._first_after(after) : self._first_after(to)]
-        return Batch([c for c, _ in later if matches(prefix, c.key)], to)
+        found = [c for c, _ in later if matches(prefix, c.key)]
+        to = step_end(((c.revision, c.size) for c in found), to)
+        return Batch([c for c in found if c.revision <= to], to)
 
     def _first_after(self, revision: int) -> int:
         return bisect_right(self._log, revision, key=lambda row: row[0].revision)

@@ -89,6 +89,26 @@ class Change:
     previous: bytes | None
     revision: int
 
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return len(self.value) + len(self.previous or b"")
+
+
+STEP: Final = 1024
+STEP_BYTES: Final = 1 << 20
+"""Changes, and bytes of them, after which a step through the past ends, with the commit that reaches it."""
+
+
+def step_end(changes: Iterable[tuple[int, int]], to: int) -> int:
+    """The last revision of a step, given revision and size of each change in order; ``to`` where all fit."""
+    count = total = last = 0
+    for revision, size in changes:
+        if (count >= STEP or total >= STEP_BYTES) and revision > last:
+            return last
+        count, total, last = count + 1, total + size, revision
+    return to
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

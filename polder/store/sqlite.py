@@ -26,14 +26,13 @@ from polder.store.protocol import (
     Page,
     Prefix,
     StoreFailedError,
+    step_end,
 )
 from polder.store.schema import connect, prepare, take_lock
 from polder.store.writer import Job, Writer, change_of
 
 T = TypeVar("T")
 
-STEP = 1024
-"""Changes read from the log in one step of a late watch."""
 SWEEP = 2000
 """Rows of the log forgotten in one transaction, so that compaction never holds up commits for long."""
 
@@ -256,11 +255,11 @@ def _history(connection: sqlite3.Connection, prefix: Prefix, after: int, to: int
     where, values = _where(prefix)
     where, values = f"{where} AND revision > ? AND revision <= ?", (*values, after, to)
     # A step ends with the commit that its last change belongs to, never inside it.
-    cut = connection.execute(
-        f"SELECT revision FROM log WHERE {where} ORDER BY revision LIMIT 1 OFFSET {STEP - 1}",  # noqa: S608
+    sizes = connection.execute(
+        f"SELECT revision, coalesce(length(value), 0) + coalesce(length(previous), 0) FROM log WHERE {where} ORDER BY seq",  # noqa: S608
         values,
-    ).fetchone()
-    to = cut[0] if cut else to
+    )
+    to = step_end(sizes, to)
     rows = connection.execute(
         f"SELECT revision, {_ROW}, value, previous FROM log WHERE {where} AND revision <= ? ORDER BY seq",  # noqa: S608
         (*values, to),

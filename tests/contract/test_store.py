@@ -206,6 +206,19 @@ async def test_a_slow_reader_is_served_from_the_log(store):
     assert [c.revision for c in seen] == list(range(2, 52))
 
 
+async def test_a_step_through_the_past_is_bounded_in_bytes(store):
+    for n in range(24):
+        await store.commit([Put(pod(f"p{n}"), b"%d" % n * 50_000)])
+        await store.commit([Put(pod(f"p{n}"), b"%d" % n * 50_000)])
+    seen = []
+    async with asyncio.timeout(10), aclosing(store.watch(PODS, 1)) as watch:
+        while len(seen) < 48:
+            batch = await anext(watch)
+            assert sum(len(c.value) + len(c.previous or b"") for c in batch.changes) < 1_300_000
+            seen += [c.revision for c in batch.changes]
+    assert seen == list(range(2, 50))
+
+
 async def test_a_reader_slower_than_compaction_is_told(store):
     async with aclosing(store.watch(PODS, 1)) as watch:
         await anext(watch)

@@ -22,7 +22,7 @@ from polder.apiserver.objects import encode
 from polder.apiserver.render import renderer_for
 from polder.apiserver.requestinfo import parse
 from polder.apiserver.selection import Selection
-from polder.apiserver.watches import Frames, frame
+from polder.apiserver.watch_frames import Frames, frame
 from polder.base.clock import SystemClock
 from polder.base.ids import EVERY_TENANT, ROOT
 from polder.store.protocol import Change, ChangeType, Key
