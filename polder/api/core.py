@@ -69,6 +69,7 @@ class PodCondition(Struct, frozen=True, kw_only=True):
 
     type: str
     status: str
+    observed_generation: int = 0
     reason: str = ""
     message: str = ""
     last_probe_time: str | None = None
@@ -78,6 +79,7 @@ class PodCondition(Struct, frozen=True, kw_only=True):
 class PodStatus(Struct, frozen=True, kw_only=True):
     """What is known of a pod."""
 
+    observed_generation: int = 0
     phase: str = "Pending"
     conditions: list[PodCondition] | None = None
     message: str = ""

@@ -119,6 +119,7 @@ class PodSecurityContext(Struct, frozen=True, kw_only=True):
     run_as_non_root: bool | None = None
     fs_group: int | None = None
     supplemental_groups: list[int] | None = None
+    sysctls: list[dict[str, str]] | None = None
 
 
 class Container(Struct, frozen=True, kw_only=True):

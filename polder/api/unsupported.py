@@ -22,7 +22,9 @@ _POD: Final = frozenset(
     | {"dnsPolicy", "enableServiceLinks", "schedulerName", "securityContext", "shareProcessNamespace", "priority"}
     | {"preemptionPolicy", "priorityClassName"}
 )
-_POD_SECURITY: Final = frozenset({"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups"})
+_POD_SECURITY: Final = frozenset(
+    {"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "sysctls"}
+)
 _CONTAINER: Final = frozenset(
     {"name", "image", "command", "args", "workingDir", "ports", "env", "envFrom", "resources", "volumeMounts"}
     | {"imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty", "terminationMessagePath"}
@@ -33,7 +35,7 @@ _CONTAINER_SECURITY: Final = frozenset(
     | {"capabilities"}
 )
 _MOUNT: Final = frozenset({"name", "mountPath", "readOnly", "subPath"})
-_VOLUME: Final = frozenset({"name", "emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath"})
+_VOLUME: Final = frozenset({"name", "emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath", "csi"})
 _PROJECTED: Final = frozenset({"configMap", "secret", "downwardAPI", "serviceAccountToken"})
 _ENV_SOURCE: Final = frozenset({"fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef"})
 _RESOURCES: Final = frozenset({"requests", "limits"})
@@ -43,6 +45,7 @@ _NEUTRAL: Final[dict[str, object]] = {
     "mountPropagation": "None",
     "recursiveReadOnly": "Disabled",
     "procMount": "Default",
+    "seccompProfile": {"type": "RuntimeDefault"},
 }
 """Values that ask for what happens anyway."""
 TENANT_CAPABILITIES: Final = frozenset(

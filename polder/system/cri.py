@@ -299,6 +299,7 @@ def _sandbox_message(config: SandboxConfig) -> Any:
         annotations=config.annotations,
         linux=pb.LinuxPodSandboxConfig(
             cgroup_parent=config.cgroup_parent,
+            sysctls=config.sysctls,
             security_context=pb.LinuxSandboxSecurityContext(
                 namespace_options=_namespaces(security),
                 run_as_user=_number(security.user),

@@ -76,6 +76,7 @@ class SandboxConfig:
     dns: DnsConfig
     cgroup_parent: str
     security: Security = Security()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from typing import Final
 from polder.api import cidr, names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
+from polder.api.sysctls import validate_sysctls
 from polder.api.validation.containers import validate_containers, validate_ids
 from polder.api.validation.meta import validate_annotations, validate_labels
 from polder.api.validation.networks import fixed_pod_annotations, validate_pod_annotations
@@ -60,6 +61,7 @@ def validate_pod_spec(spec: Raw, at: Field) -> Iterator[FieldError]:
         yield from validate_toleration(toleration, (at / "tolerations")[number])
     yield from validate_labels(spec.get("nodeSelector") or {}, at / "nodeSelector")
     yield from validate_ids(spec.get("securityContext") or {}, at / "securityContext")
+    yield from validate_sysctls(spec, at / "securityContext" / "sysctls")
     yield from validate_affinity(spec.get("affinity") or {}, at / "affinity")
     for number, spread in enumerate(spec.get("topologySpreadConstraints") or ()):
         yield from validate_spread(spread, (at / "topologySpreadConstraints")[number])

@@ -14,6 +14,7 @@ _MODE_RULE: Final = "must be a number between 0 and 0777 (octal), both inclusive
 _HOST_PATH_TYPES: Final = (
     "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
 )  # fmt: skip
+_DRIVER_LIMIT: Final = 63
 _PROJECTIONS: Final = frozenset({"secret", "configMap", "downwardAPI", "serviceAccountToken"})
 
 
@@ -56,6 +57,21 @@ def _source(kind: str, source: Raw, at: Field) -> Iterator[FieldError]:
             yield from _downward(source, at)
         case "projected":
             yield from _projected(source, at)
+        case "csi":
+            yield from _csi(source, at)
+
+
+def _csi(source: Raw, at: Field) -> Iterator[FieldError]:
+    driver = source.get("driver", "")
+    if not driver:
+        yield (at / "driver").required()
+    elif len(driver) > _DRIVER_LIMIT:
+        yield (at / "driver").too_long(_DRIVER_LIMIT)
+    else:
+        yield from ((at / "driver").invalid(driver, said) for said in names.dns_subdomain(driver.lower()))
+    secret = source.get("nodePublishSecretRef")
+    if secret is not None and not secret.get("name"):
+        yield (at / "nodePublishSecretRef" / "name").required()
 
 
 def _host_path(source: Raw, at: Field) -> Iterator[FieldError]:

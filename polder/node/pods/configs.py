@@ -12,6 +12,7 @@ from polder.api.meta import tenant_of
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError
 from polder.node.pods import environment, resources
+from polder.node.pods.refuse import sysctls
 from polder.system.cri import UID_LABEL
 from polder.system.cri_types import (
     BindMount,
@@ -146,6 +147,7 @@ def sandbox_config(pod: Pod, attempt: int, places: Places, resolver: Resolver) -
         dns=dns_config(pod, resolver),
         cgroup_parent=places.pod_cgroup(meta.uid),
         security=_namespaces(pod),
+        sysctls=sysctls(pod),
         labels=_labels(pod),
         annotations={GRACE_ANNOTATION: str(pod.spec.termination_grace_period_seconds)},
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container
+from polder.api.sysctls import SAFE, dotted
 from polder.api.unsupported import TENANT_CAPABILITIES
 from polder.base.ids import ROOT
 
 FORBIDDEN = "Forbidden"
+SYSCTL_FORBIDDEN = "SysctlForbidden"
 UNSUPPORTED = "Unsupported"
 
 
@@ -18,8 +20,16 @@ def refusal(pod: Pod) -> tuple[str, str] | None:
         forbidden = _beyond_tenant(pod)
         if forbidden:
             return FORBIDDEN, f"{forbidden}: for pods of the platform (tenant root) only"
+    for name in sysctls(pod).keys() - SAFE:
+        return SYSCTL_FORBIDDEN, f'forbidden sysctl: "{name}" not allowlisted'
     missing = _unsupported(pod)
     return (UNSUPPORTED, missing) if missing else None
+
+
+def sysctls(pod: Pod) -> dict[str, str]:
+    """The kernel parameters that a pod asks for, their names with dots."""
+    around = pod.spec.security_context
+    return {dotted(s["name"]): s.get("value", "") for s in (around.sysctls if around else None) or ()}
 
 
 def _every(pod: Pod) -> list[tuple[str, Container]]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import msgspec
+
 from polder.api.core import (
     ContainerState,
     ContainerStateRunning,
@@ -124,6 +126,7 @@ def build_status(pod: Pod, facts: Facts) -> PodStatus:
     phase = _phase(pod, facts, initialized, statuses)
     addresses = facts.view.addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
     return PodStatus(
+        observed_generation=pod.metadata.generation,
         phase=phase,
         conditions=_conditions(pod, facts, phase, (initialized, init_statuses, statuses)),
         reason=facts.verdict.reason if facts.verdict else "",
@@ -162,7 +165,8 @@ def _conditions(
     old = {c.type: c for c in pod.status.conditions or []}
     names = {c.type for c in wanted}
     kept = [c for c in pod.status.conditions or [] if c.type not in names]
-    return [*kept, *(_since(c, old.get(c.type), facts.now) for c in wanted)]
+    seen = pod.metadata.generation
+    return [*kept, *(_since(c, old.get(c.type), facts.now, seen) for c in wanted)]
 
 
 def _condition(name: str, good: bool, why: tuple[str, str] = ("", "")) -> PodCondition:
@@ -170,9 +174,7 @@ def _condition(name: str, good: bool, why: tuple[str, str] = ("", "")) -> PodCon
     return PodCondition(type=name, status="True" if good else "False", reason=reason, message=message)
 
 
-def _since(new: PodCondition, old: PodCondition | None, now: datetime) -> PodCondition:
+def _since(new: PodCondition, old: PodCondition | None, now: datetime, seen: int) -> PodCondition:
     same = old is not None and old.status == new.status and old.last_transition_time
     since = old.last_transition_time if same and old is not None else stamp(now)
-    return PodCondition(
-        type=new.type, status=new.status, reason=new.reason, message=new.message, last_transition_time=since
-    )
+    return msgspec.structs.replace(new, last_transition_time=since, observed_generation=seen)

@@ -8,6 +8,38 @@ from polder.api.unsupported import unsupported
 from tests.unit.api.kit import Raw, made, pod, refused, refused_update
 
 
+def test_sysctls_have_names_that_the_kernel_could_have() -> None:
+    names = ("kernel.shmmax", "foo-", "net/ipv4/conf/eth0.1/x", "", "bar..", "kernel.shmmax")
+    sysctls = [{"name": name, "value": "1"} for name in names]
+    found = refused("pods", pod({"securityContext": {"sysctls": sysctls}}))
+    at, rule = "spec.securityContext.sysctls", "must have at most 253 characters and match regex ^("
+    assert [said.partition(rule)[0] for said in found] == [
+        f'{at}[1].name: Invalid value: "foo-": ',
+        f"{at}[3].name: Required value",
+        f'{at}[4].name: Invalid value: "bar..": ',
+        f'{at}[5].name: Duplicate value: "kernel.shmmax"',
+    ]
+    shared = {"hostNetwork": True, "hostIPC": True, "securityContext": {"sysctls": [
+        {"name": "net/ipv4/ip_forward", "value": "1"}, {"name": "kernel.shmmax", "value": "1"}]}}  # fmt: skip
+    assert [said.rpartition(": ")[2] for said in refused("pods", pod(shared))] == [
+        "may not be specified when 'hostNetwork' is true",
+        "may not be specified when 'hostIPC' is true",
+    ]
+
+
+def test_csi_volumes_name_their_driver() -> None:
+    def said(source: Raw) -> list[str]:
+        return refused("pods", pod({"volumes": [{"name": "v", "csi": source}]}))
+
+    assert said({"driver": "Csi.example.com", "readOnly": True}) == []
+    assert said({"driver": ""}) == ["spec.volumes[0].csi.driver: Required value"]
+    assert "spec.volumes[0].csi.driver: Invalid value" in said({"driver": "a_b"})[0]
+    assert "spec.volumes[0].csi.driver: Too long" in said({"driver": "a" * 64})[0]
+    assert said({"driver": "d", "nodePublishSecretRef": {}}) == [
+        "spec.volumes[0].csi.nodePublishSecretRef.name: Required value"
+    ]
+
+
 def test_a_plain_pod_is_valid() -> None:
     assert refused("pods", pod()) == []
 
@@ -140,6 +172,8 @@ def missing(spec: Raw | None = None, container: Raw | None = None, *, root: bool
 def test_a_plain_pod_asks_for_nothing_special() -> None:
     assert missing() == []
     assert missing({"affinity": {}, "os": {"name": "linux"}, "hostUsers": True, "hostNetwork": False}) == []
+    usual = {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert missing({"securityContext": usual}, {"securityContext": usual}, root=False) == []
 
 
 @pytest.mark.parametrize(
@@ -154,7 +188,6 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
         ({"volumes": [{"name": "v", "nfs": {"server": "a", "path": "/"}}]}, {}, "spec.volumes[0].nfs"),
         ({"initContainers": [{"name": "i", "image": "x", "restartPolicy": "Always"}]}, {},
          "spec.initContainers[0].restartPolicy"),
-        ({"securityContext": {"sysctls": [{"name": "a", "value": "b"}]}}, {}, "spec.securityContext.sysctls"),
         ({}, {"livenessProbe": {"tcpSocket": {"port": 1}}}, "spec.containers[0].livenessProbe"),
         ({}, {"readinessProbe": {"tcpSocket": {"port": 1}}}, "spec.containers[0].readinessProbe"),
         ({}, {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "spec.containers[0].lifecycle"),

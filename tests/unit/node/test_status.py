@@ -116,6 +116,13 @@ def test_transition_times_stay_until_the_status_changes_and_foreign_conditions_a
     assert since["Ready"] == "2030-01-02T03:04:05Z"
 
 
+def test_the_generation_that_was_seen_is_told_with_what_was_made_of_it() -> None:
+    first = pod()
+    later = msgspec.structs.replace(first, metadata=msgspec.structs.replace(first.metadata, generation=7))
+    status = status_of(later, view(container("a"), container("b")))
+    assert (status.observed_generation, {c.observed_generation for c in status.conditions or []}) == (7, {7})
+
+
 def test_initialized() -> None:
     spec = pod({"initContainers": [{"name": "i", "image": "x:1"}]})
     assert conditions(status_of(spec, view(container("i"))))["Initialized"] == "False"

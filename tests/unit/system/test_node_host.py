@@ -121,6 +121,7 @@ def test_a_sandbox_message() -> None:
         DnsConfig(options=("ndots:5",)),
         "/polder/podu-1",
         Security(host_network=True),
+        sysctls={"net.ipv4.tcp_syncookies": "0"},
         labels={"a": "b"},
     )
     message = cri._sandbox_message(config)
@@ -130,3 +131,4 @@ def test_a_sandbox_message() -> None:
     assert context.namespace_options.pid == pb.CONTAINER
     assert context.seccomp.profile_type == pb.SecurityProfile.RuntimeDefault
     assert not context.HasField("run_as_user"), "not given is not root"
+    assert dict(message.linux.sysctls) == {"net.ipv4.tcp_syncookies": "0"}

@@ -1,0 +1,23 @@
+"""What a node does not run, and what it says of that."""
+
+from __future__ import annotations
+
+from polder.node.pods.refuse import refusal, sysctls
+from tests.unit.node.podkit import pod
+
+
+def test_parameters_that_reach_no_further_than_the_pod_are_set_and_others_are_refused() -> None:
+    def asking(*names: str) -> dict[str, object]:
+        return {"securityContext": {"sysctls": [{"name": name, "value": "1"} for name in names]}}
+
+    good = pod(asking("kernel/shm_rmid_forced", "net.ipv4.tcp_syncookies"))
+    assert refusal(good) is None
+    assert sysctls(good) == {"kernel.shm_rmid_forced": "1", "net.ipv4.tcp_syncookies": "1"}
+    for name in ("kernel.msgmax", "net.core.somaxconn", "vm.overcommit_memory", "net/ipv4/conf/all/forwarding"):
+        refused = refusal(pod(asking("net.ipv4.tcp_syncookies", name)))
+        assert refused == ("SysctlForbidden", f'forbidden sysctl: "{name.replace("/", ".")}" not allowlisted')
+
+
+def test_volumes_of_drivers_that_are_not_there_are_refused_in_a_sentence() -> None:
+    refused = refusal(pod({"volumes": [{"name": "v", "csi": {"driver": "d.example.com"}}]}))
+    assert refused is not None and refused[0] == "Unsupported" and "spec.volumes, v:" in refused[1]
