@@ -26,6 +26,9 @@ OWNED_TERM = "owned"
 """The index term of everything that has an owner at all."""
 LEAVING_TERM = "leaving"
 """The index term of what is being deleted and waits for the garbage collector to see to its dependents."""
+SERVICE_LABEL = "kubernetes.io/service-name"
+SERVICE_TERM = "service/"
+"""Begins the index term of an EndpointSlice; the namespace and name of its service follow."""
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 
@@ -67,15 +70,24 @@ def same(value: bytes, other: bytes) -> bool:
 
 
 def terms(obj: Raw) -> tuple[str, ...]:
-    """The index terms of an object, for garbage collection: ``owner/UID`` of each of its owners, whether it has any, and
-    whether its own dependents must be seen to before it goes.
+    """The index terms of an object: for garbage collection ``owner/UID`` of each of its owners, whether it has any, and
+    whether its own dependents must be seen to before it goes; of an EndpointSlice the service that it is for.
     """
     meta = obj["metadata"]
     owners = {owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("uid")}
     found = tuple(f"{OWNER_TERM}{uid}" for uid in sorted(owners))
     if found:
         found += (OWNED_TERM,)
-    return (*found, LEAVING_TERM) if is_leaving(meta) else found
+    if is_leaving(meta):
+        found += (LEAVING_TERM,)
+    service = (meta.get("labels") or {}).get(SERVICE_LABEL)
+    is_slice = obj.get("kind") == "EndpointSlice" and obj.get("apiVersion", "").startswith("discovery.k8s.io/")
+    return (*found, service_term(meta.get("namespace", ""), service)) if service and is_slice else found
+
+
+def service_term(namespace: str, name: str) -> str:
+    """The index term of a service's EndpointSlices."""
+    return f"{SERVICE_TERM}{namespace}/{name}"
 
 
 def is_leaving(meta: Raw) -> bool:
@@ -85,10 +97,12 @@ def is_leaving(meta: Raw) -> bool:
 
 def terms_of_row(_key: Key, value: bytes) -> tuple[str, ...]:
     """The terms of a stored row, which its Put gave it too."""
-    return terms(orjson.loads(value)) if b'"ownerReferences"' in value or b'"deletionTimestamp"' in value else ()
+    return terms(orjson.loads(value)) if any(word in value for word in _SAYS_TERMS) else ()
 
 
-INDEXER = Indexer(2, terms_of_row)
+_SAYS_TERMS = (b'"ownerReferences"', b'"deletionTimestamp"', f'"{SERVICE_LABEL}"'.encode())
+"""One of these is in every value that has terms."""
+INDEXER = Indexer(3, terms_of_row)
 """How a store that was written before there were terms, or other ones, computes them. Count it up when they change."""
 
 

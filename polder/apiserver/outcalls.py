@@ -26,6 +26,7 @@ from yarl import URL
 from polder.api.meta import Raw
 from polder.apiserver.dial import DialError, Target
 from polder.apiserver.fairness import away
+from polder.apiserver.objects import service_term
 from polder.apiserver.outconn import (
     REUSE_LIMIT,
     Connect,
@@ -37,7 +38,7 @@ from polder.apiserver.outconn import (
 )
 from polder.base.errors import RetryableError
 from polder.base.ids import ROOT, TenantName
-from polder.store.protocol import Key, Prefix, Store
+from polder.store.protocol import Key, Store
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,11 @@ ANSWER_LIMIT = 3 * 1024 * 1024
 """Bytes of a webhook's answer."""
 AT_ONCE = 48
 """Calls of one tenant at a time."""
-SERVICE_LABEL = "kubernetes.io/service-name"
+ENDPOINT_SLICES = "endpointslices.discovery.k8s.io"
+SLICES = 64
+"""EndpointSlices of a service that are looked at for a ready endpoint."""
+ENOUGH = 4
+"""After so many no further one is, if there is an endpoint to choose."""
 HTTPS = 443
 CLUSTER_DOMAIN = "cluster.local"
 _QUERY = "/%:@!$&'()*+,;=~-._?[]"
@@ -217,15 +222,16 @@ class Outcalls:
         return None
 
     async def _endpoints(self, tenant: TenantName, namespace: str, name: str, port: str) -> list[Target]:
-        found = []
-        label = f'"{SERVICE_LABEL}":"{name}"'.encode()
-        page = await self._store.list(Prefix("endpointslices.discovery.k8s.io", tenant, namespace))
-        for entry in page.entries:
-            if label not in entry.value:
-                continue
-            slice_ = orjson.loads(entry.value)
-            if (slice_["metadata"].get("labels") or {}).get(SERVICE_LABEL) == name:
-                found += targets_of(slice_, tenant, port)
+        """Ready endpoints: of slices in any order, up to the first few that have some."""
+        keys = await self._store.by_term(service_term(namespace, name), tenant)
+        mine = [key for key in keys if key.resource == ENDPOINT_SLICES]
+        found: list[Target] = []
+        for number, key in enumerate(random.sample(mine, min(len(mine), SLICES))):
+            if found and number >= ENOUGH:
+                break
+            entry = await self._store.get(key)
+            if entry is not None:
+                found += targets_of(orjson.loads(entry.value), tenant, port)
         return found
 
 
