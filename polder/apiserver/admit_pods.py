@@ -123,8 +123,8 @@ class PodTolerations:
     """A pod stays for some time on a node that is not ready or unreachable, unless it says otherwise."""
 
     async def admit(self, context: AdmissionContext) -> None:
-        """Adds the two tolerations."""
-        if not context.concerns(PODS.resource, "create"):
+        """Adds the two tolerations; also where a client writes its own list over them."""
+        if not context.concerns(PODS.resource, "create", "update"):
             return
         assert context.obj is not None
         spec: Raw = context.obj["spec"]

@@ -22,6 +22,16 @@ def field_of(answer: Any) -> str:
     return answer.json["details"]["causes"][0]["field"]
 
 
+async def test_tolerations_come_back_when_a_client_writes_its_own_over_them(admin: Any) -> None:
+    path = "/api/v1/namespaces/default/pods"
+    body = {"metadata": {"name": "tolerant"}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+    made = (await admin.post(path, body)).json
+    own = {"key": "own", "operator": "Exists", "effect": "NoSchedule"}
+    put = await admin.put(f"{path}/tolerant", {**made, "spec": {**made["spec"], "tolerations": [own]}})
+    assert put.status == 200, put.body
+    assert put.json["spec"]["tolerations"] == [own, *made["spec"]["tolerations"]]
+
+
 async def test_accounts_and_tokens(admin: Any) -> None:
     found = (await admin.post(PODS, pod())).json["spec"]
     assert found["serviceAccountName"] == "default"
