@@ -124,6 +124,7 @@ def build_status(pod: Pod, facts: Facts) -> PodStatus:
     initialized = all(s.ready for s in init_statuses)
     statuses = [_container(c, facts, init=False, idle=idle) for c in pod.spec.containers]
     phase = _phase(pod, facts, initialized, statuses)
+    never = facts.verdict is not None and not any(s.container_id for s in (*init_statuses, *statuses))
     addresses = facts.view.addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
     return PodStatus(
         observed_generation=pod.metadata.generation,
@@ -135,8 +136,8 @@ def build_status(pod: Pod, facts: Facts) -> PodStatus:
         pod_ip=addresses[0] if addresses else "",
         pod_ips=[PodIP(ip=ip) for ip in addresses] or None,
         start_time=pod.status.start_time or stamp(facts.now),
-        init_container_statuses=init_statuses or None,
-        container_statuses=statuses,
+        init_container_statuses=None if never else init_statuses or None,
+        container_statuses=None if never else statuses,
         qos_class=resources.qos_class(pod),
     )
 

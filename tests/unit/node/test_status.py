@@ -101,6 +101,11 @@ def test_a_verdict_ends_the_pod() -> None:
     assert (status.phase, status.reason, status.message) == ("Failed", "DeadlineExceeded", "too long")
 
 
+def test_of_a_pod_that_was_refused_nothing_is_being_created() -> None:
+    status = status_of(pod(), view(), verdict=Verdict("SysctlForbidden", "no"))
+    assert (status.phase, status.reason, status.container_statuses) == ("Failed", "SysctlForbidden", None)
+
+
 def test_transition_times_stay_until_the_status_changes_and_foreign_conditions_are_kept() -> None:
     old = [
         PodCondition(type="Ready", status="True", last_transition_time="2029-01-01T00:00:00Z"),
