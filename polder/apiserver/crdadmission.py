@@ -14,12 +14,11 @@ from polder.api.meta import Raw
 from polder.api.rules import rule_texts
 from polder.api.validation.crds import unknown_formats, validate_crd, validate_crd_update
 from polder.apiserver.admission import AdmissionContext
-from polder.apiserver.crdconvert import breathe
+from polder.apiserver.crdnames import taken_names
 from polder.apiserver.custom import DEFINITIONS
-from polder.apiserver.objects import decode_entry
 from polder.apiserver.workshop import Workshop
 from polder.base.clock import Clock, stamp
-from polder.store.protocol import Prefix, Store
+from polder.store.protocol import Store
 
 _PLAIN_BYTES = 20 * 1024
 _RULED_BYTES = 8 * 1024
@@ -43,12 +42,8 @@ class Definitions:
             return
         if context.verb == "create":
             context.obj["status"] = {}
-        page = await self.store.list(Prefix(DEFINITIONS.resource, context.tenant))
-        others, size = [], 0
-        for entry in page.entries:
-            if entry.key.name != context.name:
-                size = await breathe(size + len(entry.value))
-                others.append(decode_entry(entry))
+        taken = await taken_names(self.store, context.tenant, but=context.name)
+        others = [taken.beside(context.obj, own=False)]
         context.obj["status"] = next_status(context.obj, others, stamp(self.clock.now()))
 
     async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:

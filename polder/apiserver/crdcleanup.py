@@ -21,6 +21,8 @@ from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.catalog import Resource
+from polder.apiserver.crdconvert import breathe
+from polder.apiserver.crdnames import TakenNames, brief, definitions
 from polder.apiserver.custom import DEFINITIONS
 from polder.apiserver.delete_options import DeleteOptions
 from polder.apiserver.deletes import By, Deleter
@@ -73,11 +75,13 @@ class CrdCleanup:
 
     async def _follow(self) -> None:
         store = self.deleter.writer.store
-        page = await answered(lambda: store.list(Prefix(DEFINITIONS.resource)))
-        self._catch_up({entry.key: _served(entry.value) for entry in page.entries})
-        for entry in page.entries:
+        served: dict[Key, bytes] = {}
+        revision = await answered(store.revision)
+        async for entry in definitions(store, Prefix(DEFINITIONS.resource), revision, patient=True):
+            served[entry.key] = _served(entry.value)
             self._look(entry.key, entry.value)
-        changes = store.watch(Prefix(DEFINITIONS.resource), page.revision)
+        self._catch_up(served)
+        changes = store.watch(Prefix(DEFINITIONS.resource), revision)
         try:
             async for batch in changes:
                 for change in batch.changes:
@@ -211,15 +215,22 @@ class CrdCleanup:
         writer = self.deleter.writer
         async with writer.serial(_RESOURCE, tenant):
             turn = await Turns(writer.store).take(turn_key(DEFINITIONS.resource, tenant))
-            page = await writer.store.list(Prefix(DEFINITIONS.resource, tenant))
-            all_of_them = [decode_entry(entry) for entry in page.entries]
-            for entry, old in zip(page.entries, all_of_them, strict=True):
-                if is_true(old, "NamesAccepted") or old["metadata"].get("deletionTimestamp"):
-                    continue
-                others = [other for other in all_of_them if other is not old]
-                status = next_status(old, others, stamp(writer.clock.now()))
+            taken, waiting = TakenNames(), []
+            async for entry in definitions(writer.store, Prefix(DEFINITIONS.resource, tenant)):
+                found = brief(entry.value)
+                taken.add(found)
+                if found.waits:
+                    waiting.append(entry.key)
+            done = 0
+            for key in waiting:
+                current = await writer.store.get(key)
+                if current is None:
+                    return False  # the turn is lost too
+                done = await breathe(done + len(current.value))
+                old = decode_entry(current)
+                status = next_status(old, [taken.beside(old, own=True)], stamp(writer.clock.now()))
                 if status != old.get("status"):
-                    return await self._write(entry.key, entry, old, {**old, "status": status}, turn)
+                    return await self._write(key, current, old, {**old, "status": status}, turn)
         return None
 
 

@@ -7,6 +7,7 @@ never give one away twice: who loses the race chooses again.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import random
 import uuid
@@ -46,6 +47,8 @@ PORT_CLAIMS: Final = "nodeports"
 MANAGED: Final = "ipaddress.kubernetes.io/managed-by"
 _TRIES: Final = 24
 """Addresses that are tried at random before all rows are looked at."""
+_PAGE: Final = 500
+"""Claims that are read at a time."""
 _RESERVED: Final = 2
 """The network's own address and the ``kubernetes`` service's."""
 _SPEC: Final = Field("spec")
@@ -130,10 +133,27 @@ class ServiceClaims:
             address = str(prefix[random.randrange(min(lower, size - 1), size)])  # noqa: S311 - no secret
             if await self._is_free(context, address, prefix):
                 yield address
-        taken = {e.key.name for e in (await self.store.list(Prefix(ADDRESSES.resource, context.tenant))).entries}
-        for number in (*range(lower, size), *range(_RESERVED, lower)):
-            if str(prefix[number]) not in taken:
+        taken = await self._taken(context.tenant, prefix)
+        for start, end in ((lower, size), (_RESERVED, lower)):
+            number = taken.find(0, start, end)
+            while number >= 0:
                 yield str(prefix[number])
+                number = taken.find(0, number + 1, end)
+
+    async def _taken(self, tenant: str, prefix: ipaddress.IPv4Network) -> bytearray:
+        """A byte for each address of the range: whether it is claimed. Read in pages, with pauses."""
+        taken, first = bytearray(prefix.num_addresses), int(prefix.network_address)
+        after: Key | None = None
+        while True:
+            page = await self.store.list(Prefix(ADDRESSES.resource, tenant), limit=_PAGE, after=after)
+            for entry in page.entries:
+                address = cidr.address(entry.key.name)
+                if address is not None and address in prefix:
+                    taken[int(address) - first] = 1
+            after = page.after
+            if after is None:
+                return taken
+            await asyncio.sleep(0)
 
     async def _is_free(self, context: AdmissionContext, address: str, prefix: ipaddress.IPv4Network) -> bool:
         reserved = {str(prefix[number]) for number in range(_RESERVED)}
