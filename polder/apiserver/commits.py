@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from polder.api.errors import ApiError, conflict
 from polder.apiserver.admission import AdmissionContext, Chain
 from polder.apiserver.custom import DEFINITIONS
+from polder.apiserver.fairness import away
 from polder.apiserver.quota import GUARDS
 from polder.apiserver.quota_recount import QUOTA, QUOTAS, TENANTS, USAGES
 from polder.store.protocol import ConflictError, Delete, Op, Put, Store
@@ -61,7 +62,8 @@ class Commits:
         if context.dry_run:
             return 0
         try:
-            return await self.store.commit([op, *context.along])
+            async with away(returns_at_once=True):  # others of the tenant share the disk's next sync
+                return await self.store.commit([op, *context.along])
         except ConflictError as lost:
             if lost.key.resource != DEFINITIONS.resource or op.key.resource == DEFINITIONS.resource:
                 raise

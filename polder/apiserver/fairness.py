@@ -1,10 +1,11 @@
 """Fair shares of the API: no tenant's requests hold up another's.
 
 A request that works holds one of its tenant's seats. A tenant that is alone has many; while others ask too it has
-``CROWDED``, so that between two steps of anybody's request there are only a few of each other tenant's. Who waits outside
-the server (for a body, a slow reader, a webhook) is ``away`` and gives the seat back meanwhile. Free seats go to tenants
-in turn; a tenant's queue is bounded, and what does not fit is told to come again (429). Watches and followed logs hold no
-seat but are counted. Polder's own components and nodes are not held up: they work for all tenants.
+``crowded``, and begins or goes on with only one request in each round of the event loop, so that between two steps of
+anybody's request there are only a few of each other tenant's. Who waits outside the server (for a body, a slow reader, a
+webhook) or for the disk is ``away`` and gives the seat back meanwhile. Free seats go to tenants in turn; a tenant's queue
+is bounded, and what does not fit is told to come again (429). Watches and followed logs hold no seat but are counted.
+Polder's own components and nodes are not held up: they work for all tenants.
 
 An idle tenant costs nothing: a flow exists while somebody works or waits, and a second longer.
 """
@@ -39,7 +40,7 @@ class FairnessSettings:
     """
 
     alone: int = 32
-    crowded: int = 2
+    crowded: int = 1
     together: int = 32
     queue: int = 256
     patience: float = 30.0
@@ -50,9 +51,10 @@ class FairnessSettings:
 
 @dataclass(slots=True)
 class _Flow:
-    """One tenant's requests: how many work, which wait, and when it last asked."""
+    """One tenant's requests: how many work, which wait, when it last asked, and in which round it last had a turn."""
 
     working: int = 0
+    round: int = -1
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     seen: float = 0.0
 
@@ -80,6 +82,8 @@ class Fairness:
         self._begun: Counter[str] = Counter()
         self._writes: dict[str, _Writes] = {}
         self._working = 0
+        self._round = 0
+        self._turning = False
 
     @asynccontextmanager
     async def seated(self, who: Identity, info: RequestInfo) -> AsyncIterator[None]:
@@ -151,8 +155,25 @@ class Fairness:
         return flow
 
     def _may_work(self, flow: _Flow) -> bool:
-        own = self._settings.alone if len(self._flows) == 1 else self._settings.crowded
-        return self._working < self._settings.together and flow.working < own
+        if self._working >= self._settings.together:
+            return False
+        if len(self._flows) == 1:
+            return flow.working < self._settings.alone
+        return flow.working < self._settings.crowded and flow.round != self._round
+
+    def _seat_one(self, flow: _Flow) -> None:
+        """Gives a seat, and with it the flow's turn in this round of the event loop."""
+        flow.working += 1
+        self._working += 1
+        flow.round = self._round
+        if not self._turning and len(self._flows) > 1:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._next_round)
+
+    def _next_round(self) -> None:
+        self._turning = False
+        self._round += 1
+        self._hand_out()
 
     async def enter(self, tenant: str, *, again: bool = False) -> None:
         """Takes a seat, in turn; who comes back to a request that has begun goes first and is not refused. Raises ApiError
@@ -160,8 +181,7 @@ class Fairness:
         """
         flow = self._flow(tenant)
         if self._may_work(flow) and (again or not flow.waiting):
-            flow.working += 1
-            self._working += 1
+            self._seat_one(flow)
             return
         if not again and len(flow.waiting) >= self._settings.queue:
             raise _too_many(f"{len(flow.waiting)} requests of this tenant wait already")
@@ -180,6 +200,10 @@ class Fairness:
             if isinstance(problem, TimeoutError):
                 raise _too_many(f"no turn came within {self._settings.patience:g} seconds") from None
             raise
+
+    def enter_at_once(self, tenant: str) -> None:
+        """Takes a seat, were it one more than there are."""
+        self._seat_one(self._flow(tenant))
 
     def _gave_up(self, tenant: str, turn: asyncio.Future[None]) -> None:
         flow = self._flows[tenant]
@@ -207,8 +231,7 @@ class Fairness:
                 flow.waiting.popleft()  # given up, and not yet told so
             if flow.waiting and self._may_work(flow):
                 passed = 0
-                flow.working += 1
-                self._working += 1
+                self._seat_one(flow)
                 flow.waiting.popleft().set_result(None)
             else:
                 passed += 1
@@ -229,6 +252,11 @@ class Seat:
         await self.fairness.enter(self.tenant, again=again)
         self.held = True
 
+    def take_at_once(self) -> None:
+        """Takes one even where none is free."""
+        self.fairness.enter_at_once(self.tenant)
+        self.held = True
+
     def leave(self) -> None:
         """Gives it back, if it is held."""
         if self.held:
@@ -237,8 +265,10 @@ class Seat:
 
 
 @asynccontextmanager
-async def away() -> AsyncIterator[None]:
-    """Held while the request waits for somebody outside: its seat is another's meanwhile."""
+async def away(*, returns_at_once: bool = False) -> AsyncIterator[None]:
+    """Held while the request waits for somebody outside: its seat is another's meanwhile. Who ``returns_at_once`` works on
+    even where all seats are taken: it may hold what those in the seats wait for.
+    """
     seat = _seat.get()
     if seat is None or not seat.held:
         yield
@@ -247,7 +277,10 @@ async def away() -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await seat.take(again=True)
+        if returns_at_once:
+            seat.take_at_once()
+        else:
+            await seat.take(again=True)
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ EXPIRED = (
     "the continue parameter, or use the continue token in this response to retrieve the remainder of the results, which "
     "then need not be consistent with those before."
 )
-_STEP, _PARSED_STEP = 500, 100
+_STEP, _PARSED_STEP = 100, 100
 """Entries of a piece: a few milliseconds of the event loop."""
 
 

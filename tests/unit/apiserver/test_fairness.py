@@ -182,3 +182,53 @@ async def test_few_large_answers_of_a_tenant_are_under_way() -> None:
     release.set()
     await asyncio.gather(*slow, *others, waits)
     assert fairness._writes == {}, "an idle tenant costs nothing"
+
+
+async def test_beside_others_a_tenant_begins_one_request_in_a_round_of_the_loop() -> None:
+    fairness, begun = Fairness(replace(SMALL, crowded=4)), list[str]()
+
+    async def one(tenant: str) -> None:
+        async with ask(fairness, tenant):
+            begun.append(tenant)
+
+    async with ask(fairness, "b"), asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(one("a"))
+        await asyncio.sleep(0)
+        assert begun == ["a"]
+        group.create_task(one("c"))
+        await asyncio.sleep(0)
+        assert begun[:2] == ["a", "c"]
+    assert sorted(begun) == ["a", "a", "a", "a", "c"]
+
+
+async def test_alone_all_begin_in_the_same_round() -> None:
+    fairness, begun = Fairness(SMALL), list[int]()
+
+    async def one(number: int) -> None:
+        async with ask(fairness, "a"):
+            begun.append(number)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(4):
+            group.create_task(one(number))
+        await asyncio.sleep(0)
+        assert begun == [0, 1, 2, 3]
+
+
+async def test_who_holds_a_lock_that_a_seated_one_waits_for_comes_back_all_the_same() -> None:
+    fairness, line = Fairness(replace(SMALL, crowded=1)), asyncio.Lock()
+
+    async def holder(out: asyncio.Event, home: asyncio.Event) -> None:
+        async with ask(fairness, "a"), line, away(returns_at_once=True):
+            out.set()
+            await home.wait()
+
+    async with ask(fairness, "b"), asyncio.timeout(2), asyncio.TaskGroup() as group:
+        out, home = asyncio.Event(), asyncio.Event()
+        group.create_task(holder(out, home))
+        await out.wait()
+        async with ask(fairness, "a"):
+            home.set()
+            async with line:
+                pass
