@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from polder.base.ids import TenantName
@@ -70,11 +71,13 @@ class Backlog:
         self._pods.pop(uid, None)
         self._resting.discard(uid)
 
-    def take(self, now: float) -> Demand | None:
-        """The next pod whose turn it is. It stays known: follow with ``refuse``, ``fail`` or ``drop``."""
+    def take(self, now: float, full: Collection[TenantName] = ()) -> Demand | None:
+        """The next pod whose turn it is; tenants that are ``full`` have none. It stays known: follow with ``refuse``, ``fail``
+        or ``drop``.
+        """
         self._promote(now)
-        while self._lines:
-            tenant, line = next(iter(self._lines.items()))
+        while (tenant := self._next(full)) is not None:
+            line = self._lines[tenant]
             *_, turn, uid = heapq.heappop(line)
             if line:
                 self._lines.move_to_end(tenant)
@@ -106,9 +109,12 @@ class Backlog:
         for uid in resting:
             self._schedule(self._pods[uid])
 
-    def next_at(self) -> float | None:
+    def _next(self, full: Collection[TenantName]) -> TenantName | None:
+        return next((tenant for tenant in self._lines if tenant not in full), None)
+
+    def next_at(self, full: Collection[TenantName] = ()) -> float | None:
         """When there is something to take: 0 means now, None means not before a change."""
-        if self._lines:
+        if self._next(full) is not None:
             return 0.0
         while self._later:
             at, turn, uid = self._later[0]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from polder.api.core import Node, Pod
 from polder.base.errors import PermanentError, PolderError
-from polder.base.ids import ROOT
+from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.events import Recorder
@@ -39,6 +40,8 @@ class Scheduler:
         self._seen_changes = 0
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(settings.parallel)
+        self._busy: Counter[TenantName] = Counter()
+        self._full: set[TenantName] = set()
         self._recorder = Recorder(client, DEFAULT_SCHEDULER, settings.clock)
         self._nodes = Informer(client, Node)
         self._pods = Informer(client, Pod)
@@ -93,7 +96,7 @@ class Scheduler:
 
     async def _rest(self) -> None:
         """Until there is something to take or something happened."""
-        at = self._backlog.next_at()
+        at = self._backlog.next_at(self._full)
         if self._cluster.changes != self._seen_changes:
             return
         timeout = None if at is None else max(0.0, at - self._clock.monotonic())
@@ -101,12 +104,14 @@ class Scheduler:
         self._wake.clear()
 
     async def _pass(self, group: asyncio.TaskGroup) -> None:
-        """Up to a batch of decisions; the slots hold the loop back when the API is slower than the decisions."""
+        """Up to a batch of decisions; the slots hold the loop back when the API is slower than the decisions. One tenant has
+        at most half of them: what it makes slow holds up nobody else's pods.
+        """
         if self._cluster.changes != self._seen_changes:
             self._seen_changes = self._cluster.changes
             self._backlog.wake()
         for _ in range(self._settings.batch):
-            demand = self._backlog.take(self._clock.monotonic())
+            demand = self._backlog.take(self._clock.monotonic(), self._full)
             if demand is None:
                 return
             decision = decide(demand, self._cluster)
@@ -114,10 +119,28 @@ class Scheduler:
                 self._cluster.place(demand, decision.node, assumed=True)
             else:
                 self._backlog.refuse(demand.uid, self._clock.monotonic())
+            self._count(demand.ref.tenant, 1)
             await self._slots.acquire()
             group.create_task(self._carry_out(demand, decision))
 
+    def _count(self, tenant: TenantName, more: int) -> None:
+        self._busy[tenant] += more
+        if self._busy[tenant] >= max(1, self._settings.parallel // 2):
+            self._full.add(tenant)
+        elif tenant in self._full:
+            self._full.discard(tenant)
+            self._wake.set()
+        if not self._busy[tenant]:
+            del self._busy[tenant]
+
     async def _carry_out(self, demand: Demand, decision: Decision) -> None:
+        try:
+            await self._write(demand, decision)
+        finally:
+            self._slots.release()
+            self._count(demand.ref.tenant, -1)
+
+    async def _write(self, demand: Demand, decision: Decision) -> None:
         pod = self._pods.get(demand.ref)
         try:
             if pod is None or pod.metadata.uid != demand.uid:
@@ -129,8 +152,6 @@ class Scheduler:
                 self._recorder.event(pod, "Warning", "FailedScheduling", decision.message)
         except (PolderError, OSError) as error:
             log.info("pod %s: %s", demand.ref, error)
-        finally:
-            self._slots.release()
 
     async def _bind(self, pod: Pod, demand: Demand, node: str) -> None:
         try:

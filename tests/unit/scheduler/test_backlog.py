@@ -23,6 +23,19 @@ def test_a_thousand_pods_of_one_tenant_do_not_starve_one_of_another():
     assert "globex" in order[:2]
 
 
+def test_a_tenant_that_has_its_share_is_passed_over_until_it_has_less():
+    backlog = Backlog()
+    for number in range(3):
+        backlog.put(demand(f"p{number}", "acme"))
+    assert backlog.next_at({"acme"}) is not None, "they are not in line yet"
+    backlog.put(demand("single", "globex"))
+    assert backlog.take(0.0, {"acme"}).ref.tenant == "globex"
+    assert backlog.take(0.0, {"acme"}) is None
+    assert backlog.next_at({"acme"}) is None
+    assert backlog.next_at() == 0.0
+    assert backlog.take(0.0).ref.tenant == "acme"
+
+
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.integers(1, 20), min_size=1))
 def test_tenants_take_turns(counts):
     backlog = Backlog()

@@ -27,3 +27,35 @@ async def test_a_cancellation_together_with_a_change_is_not_lost(ticks, pending)
     task.cancel()
     (ended,) = await asyncio.gather(task, return_exceptions=True)
     assert was_done or isinstance(ended, asyncio.CancelledError)
+
+
+class Slow(Scheduler):
+    """Whatever is to be written of one tenant's pods takes for ever."""
+
+    async def _write(self, demand, decision):
+        self.begun = [*getattr(self, "begun", []), demand.ref]
+        if demand.ref.tenant == "big":
+            await asyncio.sleep(3600)
+
+
+async def test_a_tenant_whose_writes_hang_leaves_slots_to_others():
+    scheduler = Slow(Client(ClientSettings("https://127.0.0.1:1", "ca")), SchedulerSettings(parallel=6))
+    for number in range(20):
+        scheduler._backlog.put(demand(f"p{number}", "big"))
+    for number in range(20):
+        scheduler._backlog.put(demand(f"p{number}", "small"))
+
+    async def run(group):
+        while True:
+            await scheduler._pass(group)
+            await scheduler._rest()
+
+    async with asyncio.TaskGroup() as group:
+        passes = group.create_task(run(group))
+        async with asyncio.timeout(5):
+            while sum(ref.tenant == "small" for ref in getattr(scheduler, "begun", [])) < 20:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert sum(ref.tenant == "big" for ref in scheduler.begun) == 3
+        passes.cancel()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
