@@ -20,7 +20,7 @@ _POD: Final = frozenset(
     | {"terminationGracePeriodSeconds", "activeDeadlineSeconds", "serviceAccountName", "serviceAccount"}
     | {"automountServiceAccountToken", "hostNetwork", "hostPID", "hostIPC", "hostname", "subdomain", "hostAliases"}
     | {"dnsPolicy", "enableServiceLinks", "schedulerName", "securityContext", "shareProcessNamespace", "priority"}
-    | {"preemptionPolicy", "priorityClassName"}
+    | {"preemptionPolicy", "priorityClassName", "affinity"}
 )
 _POD_SECURITY: Final = frozenset(
     {"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "sysctls"}
@@ -60,6 +60,7 @@ def unsupported(pod: Raw, tenant_is_root: bool) -> list[FieldError]:
     spec = pod.get("spec") or {}
     found = list(_unknown(spec, _POD, _SPEC))
     found += _unknown(spec.get("securityContext") or {}, _POD_SECURITY, _SPEC / "securityContext")
+    found += _unknown(spec.get("affinity") or {}, frozenset({"nodeAffinity"}), _SPEC / "affinity")
     for number, volume in enumerate(spec.get("volumes") or ()):
         found += _volume(volume, (_SPEC / "volumes")[number])
     for group in ("initContainers", "containers"):

@@ -8,6 +8,9 @@ from polder.api.unsupported import unsupported
 from tests.unit.api.kit import Raw, made, pod, refused, refused_update
 
 
+NEAR = {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone", "labelSelector": {}}]}
+
+
 def test_sysctls_have_names_that_the_kernel_could_have() -> None:
     names = ("kernel.shmmax", "foo-", "net/ipv4/conf/eth0.1/x", "", "bar..", "kernel.shmmax")
     sysctls = [{"name": name, "value": "1"} for name in names]
@@ -172,6 +175,7 @@ def missing(spec: Raw | None = None, container: Raw | None = None, *, root: bool
 def test_a_plain_pod_asks_for_nothing_special() -> None:
     assert missing() == []
     assert missing({"affinity": {}, "os": {"name": "linux"}, "hostUsers": True, "hostNetwork": False}) == []
+    assert missing({"affinity": {"nodeAffinity": {}}}) == []
     usual = {"seccompProfile": {"type": "RuntimeDefault"}}
     assert missing({"securityContext": usual}, {"securityContext": usual}, root=False) == []
 
@@ -180,7 +184,8 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
     ("spec", "container", "field"),
     [
         ({"runtimeClassName": "x"}, {}, "spec.runtimeClassName"),
-        ({"affinity": {"nodeAffinity": {}}}, {}, "spec.affinity"),
+        ({"affinity": {"nodeAffinity": {}, "podAffinity": NEAR}}, {}, "spec.affinity.podAffinity"),
+        ({"affinity": {"podAntiAffinity": NEAR}}, {}, "spec.affinity.podAntiAffinity"),
         ({"topologySpreadConstraints": [{"maxSkew": 1}]}, {}, "spec.topologySpreadConstraints"),
         ({"readinessGates": [{"conditionType": "x"}]}, {}, "spec.readinessGates"),
         ({"imagePullSecrets": [{"name": "x"}]}, {}, "spec.imagePullSecrets"),
