@@ -180,8 +180,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; the exit code is 0, 1 for a failure that was explained, 130 when interrupted."""
     args = parser().parse_args(argv)
     args.state = args.state.absolute()
-    command: Command = import_module(args.module).command
     try:
+        command: Command = import_module(args.module).command
         return command(args)
     except UnreachableError:
         print(

@@ -7,7 +7,6 @@ import pytest
 from polder.api.unsupported import unsupported
 from tests.unit.api.kit import Raw, made, pod, refused, refused_update
 
-
 NEAR = {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone", "labelSelector": {}}]}
 
 

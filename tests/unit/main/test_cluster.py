@@ -67,3 +67,12 @@ def test_a_server_that_is_down_is_one_sentence(tmp_path: Path, capsys: pytest.Ca
     )
     assert main(["--state", str(tmp_path), "status"]) == 1
     assert "the API server does not answer: no connection to https://127.0.0.1:1\n" in capsys.readouterr().out
+
+
+def test_an_interruption_while_a_command_is_loaded_is_one_too(monkeypatch, capsys):
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("polder.main.entry.import_module", interrupted)
+    assert main(["status"]) == 130
+    assert capsys.readouterr().err == "polder: interrupted\n"
