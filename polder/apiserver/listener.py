@@ -6,8 +6,10 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -112,6 +114,19 @@ class ServerConnection(RequestHandler):
         return lambda: self._lost_callbacks.discard(callback)
 
 
+@dataclass(slots=True)
+class _Guest:
+    """A connection that was accepted; ``begun`` when its socket is the event loop's."""
+
+    sock: socket.socket
+    context: ssl.SSLContext
+    room: Room
+    waiter: Waiter
+    place: Place
+    pin: TenantName | None
+    begun: bool = False
+
+
 class Listener:
     """Accepts connections and turns requests into calls of ``handler``."""
 
@@ -151,74 +166,86 @@ class Listener:
             listening = socket.create_server((address, port), family=family, backlog=BACKLOG)
             listening.setblocking(False)
             self._sockets.append(listening)
-            self._begin(self._accept(listening, context))
+            self._listen(listening, context)
             port = int(listening.getsockname()[1])
         return port
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _listen(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        if listening.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening, context)
 
-    async def _accept(self, listening: socket.socket, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
+    def _accept(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        """One connection in each turn of the loop: however many come, what is served goes on."""
         try:
-            while True:
-                try:
-                    sock, peer = await loop.sock_accept(listening)
-                except OSError as error:
-                    log.warning("accept failed: %s", error)
-                    await asyncio.sleep(ACCEPT_PAUSE)
-                    continue
-                with suppress(OSError):  # it may be lost already
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
-                local, source = source_of(peer, sock.getsockname())
-                self._begin(self._admit(sock, context, self._local if local else self._network, source))
-                await asyncio.sleep(0)  # one accept each turn: however many come, what is served goes on
-        finally:
-            listening.close()
-
-    async def _admit(self, sock: socket.socket, context: ssl.SSLContext, room: Room, source: str) -> None:
-        try:
-            await self._shake(sock, context, room, source, None)
+            sock, peer = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return
         except OSError as error:
-            log.debug("a connection from %s failed at its start: %s", source, error)
+            log.warning("accept failed: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            loop.call_later(ACCEPT_PAUSE, self._listen, listening, context)
+            return
+        sock.setblocking(False)
+        with suppress(OSError):  # it may be lost already, or there is no room
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+            local, source = source_of(peer, sock.getsockname())
+            self._enter(sock, context, self._local if local else self._network, source)
 
-    async def _shake(
-        self, sock: socket.socket, context: ssl.SSLContext, room: Room, source: str, pin: TenantName | None
-    ) -> None:
-        """Finds a connection its place and its turn, and shakes hands. Raises OSError."""
+    def _enter(
+        self, sock: socket.socket, context: ssl.SSLContext, room: Room, source: str, pin: TenantName | None = None
+    ) -> asyncio.Task[None]:
+        """Finds a connection its place, and begins with it. Raises OSError where there is none."""
         waiter = Waiter(source)
         place = room.enter(waiter)
         if place is None:
             sock.close()
             raise ConnectionAbortedError("there is no room for another connection")
-        try:
-            began = await room.handshakes.take(waiter, self._doors.waiting)
-        except BaseException:
-            sock.close()
-            place.leave()
-            raise
+        guest = _Guest(sock, context, room, waiter, place, pin)
+        task = asyncio.get_running_loop().create_task(self._shake(guest))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._entered, guest))
+        return task
+
+    def _entered(self, guest: _Guest, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not guest.begun:
+            guest.sock.close()
+            guest.place.leave()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
+            log.log(level, "a connection from %s failed at its start: %r", guest.waiter.source, error)
+
+    async def _shake(self, guest: _Guest) -> None:
+        """Waits for the turn, and shakes hands. Raises OSError."""
+        handshakes = guest.room.handshakes
+        began = await handshakes.take(guest.waiter, self._doors.waiting)
+        guest.begun = True
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._protocol(pin, place),
-                sock,
-                ssl=context,
+                lambda: self._protocol(guest.pin, guest.place),
+                guest.sock,
+                ssl=guest.context,
                 ssl_handshake_timeout=self._doors.handshake,
                 ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
             )
         except BaseException:
-            place.leave()
+            guest.place.leave()
             raise
         finally:
-            room.handshakes.give(waiter, began)
+            handshakes.give(guest.waiter, began)
 
     async def serve_socket(self, sock: socket.socket, context: ssl.SSLContext, pin: TenantName) -> None:
         """Serves one accepted connection, pinned to ``pin``. Returns when the handshake is done; raises OSError."""
-        await self._shake(sock, context, self._tenants, pin, pin)
+        await self._enter(sock, context, self._tenants, pin, pin)
 
     def stop_accepting(self) -> None:
         """Closes the listening sockets; connections go on, but for those that have not begun."""
+        loop = asyncio.get_running_loop()
+        while self._sockets:
+            listening = self._sockets.pop()
+            loop.remove_reader(listening)
+            listening.close()
         for task in self._tasks:
             task.cancel()
 
@@ -226,8 +253,6 @@ class Listener:
         """Ends all connections, after at most ``grace`` seconds for requests that run."""
         self.stop_accepting()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for listening in self._sockets:
-            listening.close()
         if self._server is not None:
             transports = [c.transport for c in self._server.connections if c.transport is not None]
             self._server.pre_shutdown()

@@ -6,6 +6,7 @@ What comes from 127.0.0.1 comes from the machine itself; 127.0.0.2 and 127.0.0.3
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -187,6 +188,27 @@ async def test_one_tenants_entries_leave_room_for_another(pki: Pki) -> None:
         for one in ends[:30]:
             one.close()
         await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def test_nothing_stays_open_when_the_server_stops(pki: Pki) -> None:
+    """In whatever state the connections are: waiting in the kernel, accepted, shaking hands, or served."""
+    for turns in (*range(8), 100):
+        made = Front(pki, Doors(network=SMALL))
+        made.port = await made.listener.start("127.0.0.1", 0, made.serving)
+        async with asyncio.timeout(5):
+            streams = await made.secure("127.0.0.2")
+            raw = [socket.create_connection(("127.0.0.1", made.port)) for _ in range(6)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await made.listener.stop(0.1)
+        with pytest.raises(OSError):
+            await made.silent("127.0.0.2")
+        for room in (made.listener._local, made.listener._network):
+            assert room._total == 0 and not room._open
+        for sock in raw:
+            sock.close()
+        end(streams[1])
+    gc.collect()  # a socket that is open says so when it is forgotten, and fails the test
 
 
 async def test_places_are_given_back() -> None:
