@@ -206,6 +206,18 @@ class ServicePort(Struct, frozen=True, kw_only=True):
     app_protocol: str | None = None
 
 
+class ClientIpConfig(Struct, frozen=True, kw_only=True):
+    """How long, in seconds, a client stays with the endpoint that it had."""
+
+    timeout_seconds: int | None = None
+
+
+class SessionAffinityConfig(Struct, frozen=True, kw_only=True):
+    """Session affinity by the client's address."""
+
+    client_ip: ClientIpConfig | None = msgspec.field(default=None, name="clientIP")
+
+
 class ServiceSpec(Struct, frozen=True, kw_only=True):
     """What a service offers."""
 
@@ -216,12 +228,47 @@ class ServiceSpec(Struct, frozen=True, kw_only=True):
     selector: dict[str, str] | None = None
     publish_not_ready_addresses: bool = False
     ip_families: list[str] | None = None
+    ip_family_policy: str | None = None
+    external_name: str = ""
+    external_ips: list[str] | None = msgspec.field(default=None, name="externalIPs")
+    session_affinity: str = ""
+    session_affinity_config: SessionAffinityConfig | None = None
+    external_traffic_policy: str = ""
+    internal_traffic_policy: str | None = None
+    traffic_distribution: str | None = None
+    load_balancer_class: str | None = None
+    load_balancer_ip: str = msgspec.field(default="", name="loadBalancerIP")
+    load_balancer_source_ranges: list[str] | None = None
+    allocate_load_balancer_node_ports: bool | None = None
+    health_check_node_port: int = 0
+
+
+class LoadBalancerIngress(Struct, frozen=True, kw_only=True):
+    """An address at which a load balancer answers. ``ip_mode`` is VIP or Proxy."""
+
+    ip: str = ""
+    hostname: str = ""
+    ip_mode: str | None = None
+
+
+class LoadBalancerStatus(Struct, frozen=True, kw_only=True):
+    """Where a load balancer answers."""
+
+    ingress: list[LoadBalancerIngress] | None = None
+
+
+class ServiceStatus(Struct, frozen=True, kw_only=True):
+    """What is known of a service."""
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+    conditions: list[Condition] | None = None
 
 
 class Service(Object, frozen=True, kw_only=True):
     """core/v1 Service."""
 
     spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
 
 
 class ObjectReference(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,19 @@ from polder.api.core import ObjectReference
 from polder.api.meta import Object, Struct
 
 
+class HintedFor(Struct, frozen=True, kw_only=True):
+    """A zone, or a node, whose clients should come to an endpoint."""
+
+    name: str
+
+
+class EndpointHints(Struct, frozen=True, kw_only=True):
+    """Whose clients should come to an endpoint."""
+
+    for_zones: list[HintedFor] | None = None
+    for_nodes: list[HintedFor] | None = None
+
+
 class Endpoint(Struct, frozen=True, kw_only=True):
     """One backend."""
 
@@ -14,6 +27,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     hostname: str | None = None
     node_name: str | None = None
     target_ref: ObjectReference | None = None
+    zone: str | None = None
+    hints: EndpointHints | None = None
 
 
 class EndpointPort(Struct, frozen=True, kw_only=True):
