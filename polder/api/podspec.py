@@ -109,6 +109,7 @@ class SecurityContext(Struct, frozen=True, kw_only=True):
     read_only_root_filesystem: bool | None = None
     allow_privilege_escalation: bool | None = None
     capabilities: Capabilities | None = None
+    se_linux_options: dict[str, str] | None = None
 
 
 class PodSecurityContext(Struct, frozen=True, kw_only=True):
@@ -120,6 +121,7 @@ class PodSecurityContext(Struct, frozen=True, kw_only=True):
     fs_group: int | None = None
     supplemental_groups: list[int] | None = None
     sysctls: list[dict[str, str]] | None = None
+    se_linux_options: dict[str, str] | None = None
 
 
 class Container(Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ _POD: Final = frozenset(
     | {"preemptionPolicy", "priorityClassName", "affinity"}
 )
 _POD_SECURITY: Final = frozenset(
-    {"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "sysctls"}
+    {"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "sysctls", "seLinuxOptions"}
 )
 _CONTAINER: Final = frozenset(
     {"name", "image", "command", "args", "workingDir", "ports", "env", "envFrom", "resources", "volumeMounts"}
@@ -32,7 +32,7 @@ _CONTAINER: Final = frozenset(
 )
 _CONTAINER_SECURITY: Final = frozenset(
     {"privileged", "runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation"}
-    | {"capabilities"}
+    | {"capabilities", "seLinuxOptions"}
 )
 _MOUNT: Final = frozenset({"name", "mountPath", "readOnly", "subPath"})
 _VOLUME: Final = frozenset({"name", "emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath", "csi"})

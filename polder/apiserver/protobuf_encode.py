@@ -14,9 +14,9 @@ import orjson
 
 from polder.api.errors import not_acceptable
 from polder.api.meta import Raw
+from polder.api.protobuf_table import Message, WireField, find, is_union, message
 from polder.api.wireformat import DOUBLE, VARINT, chunk, head, varint
 from polder.apiserver.protobuf import MAGIC
-from polder.api.protobuf_table import Message, WireField, find, is_union, message
 
 
 def encode_body(obj: Raw) -> bytes:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container
 from polder.api.sysctls import SAFE, dotted
 from polder.api.unsupported import TENANT_CAPABILITIES
 from polder.base.ids import ROOT
+from polder.system.selinux import is_enabled
 
 FORBIDDEN = "Forbidden"
 SYSCTL_FORBIDDEN = "SysctlForbidden"
 UNSUPPORTED = "Unsupported"
 
 
-def refusal(pod: Pod) -> tuple[str, str] | None:
-    """(reason, one sentence) why this node will never run the pod; None if it will."""
+def refusal(pod: Pod, selinux: Callable[[], bool] = is_enabled) -> tuple[str, str] | None:
+    """(reason, one sentence) why this node will never run the pod; None if it will. SELinux options mean nothing to a host
+    without SELinux; on another one a label would be the pod's way out of its confinement.
+    """
     if tenant_of(pod.metadata) != ROOT:
         forbidden = _beyond_tenant(pod)
         if forbidden:
             return FORBIDDEN, f"{forbidden}: for pods of the platform (tenant root) only"
     for name in sysctls(pod).keys() - SAFE:
         return SYSCTL_FORBIDDEN, f'forbidden sysctl: "{name}" not allowlisted'
+    if _labelled(pod) and selinux():
+        return UNSUPPORTED, "securityContext.seLinuxOptions is not supported on a host that has SELinux; leave it out"
     missing = _unsupported(pod)
     return (UNSUPPORTED, missing) if missing else None
 
@@ -30,6 +37,11 @@ def sysctls(pod: Pod) -> dict[str, str]:
     """The kernel parameters that a pod asks for, their names with dots."""
     around = pod.spec.security_context
     return {dotted(s["name"]): s.get("value", "") for s in (around.sysctls if around else None) or ()}
+
+
+def _labelled(pod: Pod) -> bool:
+    contexts = [pod.spec.security_context, *(container.security_context for _, container in _every(pod))]
+    return any(context is not None and context.se_linux_options for context in contexts)
 
 
 def _every(pod: Pod) -> list[tuple[str, Container]]:

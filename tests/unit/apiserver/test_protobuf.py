@@ -13,10 +13,10 @@ from polder.api.conform import conform
 from polder.api.errors import ApiError
 from polder.api.kinds import BUILT_IN, Kind
 from polder.api.meta import Raw
+from polder.api.protobuf_table import WireField, find, message, names
 from polder.api.schemas import Schema, Shape, schema_of
 from polder.apiserver.protobuf import DEPTH_LIMIT, MAGIC, decode_body
 from polder.apiserver.protobuf_encode import encode_body, encode_event
-from polder.api.protobuf_table import WireField, find, message, names
 
 CONFIG_MAP = bytes.fromhex(
     "6b3873000a0f0a0276311209436f6e6669674d6170121c0a120a02633112001a0022002a0032003800420012060a01611201621a002200"

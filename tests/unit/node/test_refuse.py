@@ -21,3 +21,14 @@ def test_parameters_that_reach_no_further_than_the_pod_are_set_and_others_are_re
 def test_volumes_of_drivers_that_are_not_there_are_refused_in_a_sentence() -> None:
     refused = refusal(pod({"volumes": [{"name": "v", "csi": {"driver": "d.example.com"}}]}))
     assert refused is not None and refused[0] == "Unsupported" and "spec.volumes, v:" in refused[1]
+
+
+def test_a_label_is_nothing_without_selinux_and_refused_with_it() -> None:
+    label = {"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}
+    around = pod(label)
+    own = pod({"containers": [{"name": "a", "image": "x:1", **label}]})
+    for one in (around, own):
+        assert refusal(one, lambda: False) is None
+        refused = refusal(one, lambda: True)
+        assert refused is not None and refused[0] == "Unsupported" and "seLinuxOptions" in refused[1]
+    assert refusal(pod(), lambda: True) is None
