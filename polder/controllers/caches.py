@@ -25,6 +25,8 @@ from polder.controllers.endpoints_pure import SERVICE_NAME
 from polder.controllers.members import elsewhere
 from polder.controllers.namespace_content import CERTIFICATE
 
+ZONE = "topology.kubernetes.io/zone"
+
 
 def port_of(address: Address) -> Ref:
     """The Port that holds an Address."""
@@ -145,6 +147,11 @@ class Caches:
     def has_node(self, name: str) -> bool:
         """Whether the Node exists."""
         return self.nodes.get(Ref(ROOT, "", name)) is not None
+
+    def zone_of(self, node: str) -> str:
+        """The zone of a node, empty if it has none."""
+        found = self.nodes.get(Ref(ROOT, "", node))
+        return (found.metadata.labels or {}).get(ZONE, "") if found is not None else ""
 
     def tenant_uid(self, name: str) -> str:
         """The UID of a tenant, empty if there is none."""

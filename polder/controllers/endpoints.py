@@ -18,27 +18,27 @@ from polder.api.kinds import kind_of
 from polder.api.meta import ObjectMeta, OwnerReference, ref_of
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.client.events import Recorder
 from polder.controllers.endpoints_pure import (
     HEADLESS,
     MANAGED_BY,
     SERVICE_NAME,
+    ZoneOf,
     grouped,
     is_headless,
-    mirrored,
     slice_endpoint,
     slice_ports,
     subsets_of,
 )
+from polder.controllers.mirrors import MIRROR_LIMIT, annotations_of, is_mirrored, mirrored
 from polder.controllers.reading import find
-from polder.controllers.slices import Group, Slices, Wanted
+from polder.controllers.slices import Group, Slices, Wanted, merge
 
 SLICES_BY = "endpointslice-controller.k8s.io"
 MIRRORS_BY = "endpointslicemirroring-controller.k8s.io"
 ENDPOINTS_MANAGED = "endpoints.kubernetes.io/managed-by"
 ENDPOINTS_BY = "endpoint-controller"
-SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
-LEADER = "control-plane.alpha.kubernetes.io/leader"
-CHANGED_AT = "endpoints.kubernetes.io/last-change-trigger-time"
+OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS, ENDPOINTS_MANAGED})
 ENDPOINTS = kind_of(Endpoints)
 SERVICES = kind_of(Service)
@@ -49,9 +49,11 @@ PodsOf = Callable[[Ref, dict[str, str]], Iterable[Pod]]
 class EndpointsController:
     """Reconciles a Service; key: its reference."""
 
-    def __init__(self, client: Client, pods: PodsOf) -> None:
+    def __init__(self, client: Client, pods: PodsOf, zone_of: ZoneOf, events: Recorder) -> None:
         self._client = client
         self._pods = pods
+        self._zone_of = zone_of
+        self._events = events
         self._slices = Slices(client)
 
     async def reconcile(self, ref: Ref) -> float | None:
@@ -78,14 +80,16 @@ class EndpointsController:
             return  # of type ExternalName
         pods = list(self._pods(Ref(ref.tenant, ref.namespace, ""), service.spec.selector or {}))
         families = service.spec.ip_families or ["IPv4"]
+        close = service.spec.traffic_distribution
+        by_family = {family: grouped(service, pods, family, self._zone_of) for family in families}
         groups = []
-        for family in families:
-            found = grouped(service, pods, family)
-            groups += [Group(family, slice_ports(p), [slice_endpoint(b) for b in bs]) for p, bs in found.items()]
+        for family, found in by_family.items():
+            groups += [Group(family, slice_ports(p), [slice_endpoint(b, close) for b in bs]) for p, bs in found.items()]
             if not found:
                 groups.append(Group(family, [], []))
         await self._slices.settle(self._wanted(ref, service), groups, existing)
-        await self._write_endpoints(ref, service, subsets_of(grouped(service, pods, families[0])))
+        subsets, truncated = subsets_of(by_family[families[0]])
+        await self._write_endpoints(ref, service, subsets, {OVER_CAPACITY: "truncated"} if truncated else {})
 
     def _wanted(self, ref: Ref, service: Service) -> Wanted:
         labels = {k: v for k, v in (service.metadata.labels or {}).items() if k not in RESERVED}
@@ -95,14 +99,16 @@ class EndpointsController:
         owner = _owner(SERVICES.api_version, SERVICES.kind, ref.name, service.metadata.uid)
         return Wanted(ref.tenant, ref.namespace, ref.name, owner, labels)
 
-    async def _write_endpoints(self, ref: Ref, service: Service, subsets: list[EndpointSubset]) -> None:
+    async def _write_endpoints(
+        self, ref: Ref, service: Service, subsets: list[EndpointSubset], said: dict[str, str]
+    ) -> None:
         labels = {k: v for k, v in (service.metadata.labels or {}).items() if k not in RESERVED}
         labels[ENDPOINTS_MANAGED] = ENDPOINTS_BY
         if is_headless(service):
             labels[HEADLESS] = ""
         known = await find(self._client, Endpoints, ref)
         if known is None:
-            meta = ObjectMeta(name=ref.name, namespace=ref.namespace, labels=labels)
+            meta = ObjectMeta(name=ref.name, namespace=ref.namespace, labels=labels, annotations=said or None)
             made = Endpoints(api_version="v1", kind="Endpoints", metadata=meta, subsets=subsets)
             try:
                 await self._client.create(ref.tenant, made)
@@ -111,13 +117,15 @@ class EndpointsController:
                     raise
             return
         have = known.metadata
-        if (known.subsets or []) == subsets and have.labels == labels:
+        capacity = {k: v for k, v in (have.annotations or {}).items() if k == OVER_CAPACITY}
+        if (known.subsets or []) == subsets and have.labels == labels and capacity == said:
             return
         patch = {
             "metadata": {
                 "uid": have.uid,
                 "resourceVersion": have.resource_version,
-                "labels": {**{name: None for name in have.labels or () if name not in labels}, **labels},
+                "labels": merge(have.labels, labels),
+                "annotations": merge(capacity, said),
             },
             "subsets": msgspec.to_builtins(subsets),
         }
@@ -126,21 +134,20 @@ class EndpointsController:
     async def _from_hand(self, ref: Ref, existing: list[EndpointSlice]) -> None:
         """Slices that say what hand-made Endpoints of a Service without a selector say."""
         source = await find(self._client, Endpoints, ref)
-        if source is None or not _is_mirrored(source):
+        if source is None or not is_mirrored(source):
             await self._drop(existing)
             return
-        labels = {k: v for k, v in (source.metadata.labels or {}).items() if k not in RESERVED}
-        labels |= {SERVICE_NAME: ref.name, MANAGED_BY: MIRRORS_BY}
+        labels = {**(source.metadata.labels or {}), SERVICE_NAME: ref.name, MANAGED_BY: MIRRORS_BY}
         owner = _owner(ENDPOINTS.api_version, ENDPOINTS.kind, ref.name, source.metadata.uid)
-        groups: dict[bytes, Group] = {}
-        for subset in source.subsets or ():
-            ports = slice_ports(tuple((p.name, p.protocol, p.port, p.app_protocol) for p in subset.ports or ()))
-            for family in ("IPv4", "IPv6"):
-                found = Group(family, ports, mirrored(subset, family))
-                if found.endpoints:
-                    groups.setdefault(found.key, Group(family, ports, [])).endpoints.extend(found.endpoints)
-        wanted = Wanted(ref.tenant, ref.namespace, ref.name, owner, labels)
-        await self._slices.settle(wanted, groups.values(), existing)
+        wanted = Wanted(ref.tenant, ref.namespace, ref.name, owner, labels, annotations_of(source), MIRROR_LIMIT)
+        found, skipped = mirrored(source)
+        if skipped:
+            said = (
+                f"A max of {MIRROR_LIMIT} addresses can be mirrored to EndpointSlices per Endpoints subset. "
+                f"{skipped} addresses were skipped"
+            )
+            self._events.event(source, "Warning", "TooManyAddressesToMirror", said)
+        await self._slices.settle(wanted, [Group(m.family, m.ports, m.endpoints) for m in found], existing)
 
     async def _orphaned(self, ref: Ref) -> None:
         """The Service is gone: its Endpoints go, if a controller wrote them; slices are the garbage collector's."""
@@ -164,13 +171,6 @@ class EndpointsController:
 
 def _is_by(found: EndpointSlice, manager: str) -> bool:
     return (found.metadata.labels or {}).get(MANAGED_BY) == manager
-
-
-def _is_mirrored(source: Endpoints) -> bool:
-    labels, annotations = source.metadata.labels or {}, source.metadata.annotations or {}
-    if labels.get(SKIP_MIRROR, "").lower() in {"true", "1", "t"} or LEADER in annotations:
-        return False
-    return ENDPOINTS_MANAGED not in labels
 
 
 def _owner(api_version: str, kind: str, name: str, uid: str) -> OwnerReference:

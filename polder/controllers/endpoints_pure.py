@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from polder.api.core import ObjectReference, Pod, Service, ServicePort
-from polder.api.discovery import Endpoint, EndpointPort
+from polder.api.discovery import Endpoint, EndpointHints, EndpointPort, HintedFor
 from polder.api.endpoints import EndpointAddress, EndpointsPort, EndpointSubset
 from polder.api.podspec import Container
 
 SLICE_LIMIT = 100
 """Endpoints of one slice."""
-SUBSET_LIMIT = 1000
-"""Addresses of an Endpoints object, and of a mirrored subset."""
+CAPACITY = 1000
+"""Addresses of an Endpoints object."""
 HEADLESS = "service.kubernetes.io/headless"
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 ENDED = frozenset({"Failed", "Succeeded"})
+CLOSE = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
+"""Values of ``trafficDistribution`` that keep traffic in the client's zone."""
+ZoneOf = Callable[[str], str]
+"""The zone of a node, empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,12 @@ class Backend:
     node: str
     hostname: str
     pod: ObjectReference
+    zone: str = ""
+
+
+def nowhere(_node: str) -> str:
+    """The zone of nodes of which none is known."""
+    return ""
 
 
 def is_ready(pod: Pod) -> bool:
@@ -49,7 +59,7 @@ def address_of(pod: Pod, family: str) -> str:
     return next((ip for ip in known if ip and (":" in ip) == (family == "IPv6")), "")
 
 
-def backend_of(service: Service, pod: Pod, family: str) -> Backend | None:
+def backend_of(service: Service, pod: Pod, family: str, zone_of: ZoneOf = nowhere) -> Backend | None:
     """The pod as an endpoint of the Service; None if it is none: it has ended, or has no address."""
     address = address_of(pod, family)
     if not address or pod.status.phase in ENDED:
@@ -65,6 +75,7 @@ def backend_of(service: Service, pod: Pod, family: str) -> Backend | None:
         spec.node_name,
         spec.hostname if named else "",
         ObjectReference(kind="Pod", namespace=meta.namespace, name=meta.name, uid=meta.uid),
+        zone_of(spec.node_name) if spec.node_name else "",
     )
 
 
@@ -100,11 +111,13 @@ def ports_of(service: Service, pod: Pod) -> Ports:
     return tuple((name, protocol, number, app) for name, protocol, number, app in found if number is not None)
 
 
-def grouped(service: Service, pods: Iterable[Pod], family: str) -> dict[Ports, list[Backend]]:
+def grouped(
+    service: Service, pods: Iterable[Pod], family: str, zone_of: ZoneOf = nowhere
+) -> dict[Ports, list[Backend]]:
     """The endpoints by their ports, each list in the order of addresses."""
     found: dict[Ports, list[Backend]] = {}
     for pod in pods:
-        backend = backend_of(service, pod, family)
+        backend = backend_of(service, pod, family, zone_of)
         if backend is None:
             continue
         ports = ports_of(service, pod)
@@ -118,8 +131,8 @@ def slice_ports(ports: Ports) -> list[EndpointPort]:
     return [EndpointPort(name=n, protocol=p, port=number, app_protocol=app) for n, p, number, app in ports]
 
 
-def slice_endpoint(backend: Backend) -> Endpoint:
-    """As an EndpointSlice says it."""
+def slice_endpoint(backend: Backend, distribution: str | None = None) -> Endpoint:
+    """As an EndpointSlice says it, with the hints that a Service's ``trafficDistribution`` gives."""
     conditions = {"ready": backend.ready, "serving": backend.serving, "terminating": backend.terminating}
     return Endpoint(
         addresses=[backend.address],
@@ -127,25 +140,49 @@ def slice_endpoint(backend: Backend) -> Endpoint:
         hostname=backend.hostname or None,
         node_name=backend.node or None,
         target_ref=backend.pod,
+        zone=backend.zone or None,
+        hints=hints_of(backend, distribution),
     )
 
 
-def subsets_of(groups: dict[Ports, list[Backend]]) -> list[EndpointSubset]:
-    """As an Endpoints object says it: ready addresses and others, nothing of pods that end."""
-    found, left = [], SUBSET_LIMIT
-    for ports, backends in groups.items():
-        alive = [b for b in backends if b.ready or not b.terminating][:left]
-        left -= len(alive)
-        if not alive:
-            continue
-        found.append(
-            EndpointSubset(
-                addresses=[_address(b) for b in alive if b.ready] or None,
-                not_ready_addresses=[_address(b) for b in alive if not b.ready] or None,
-                ports=[EndpointsPort(name=n, protocol=p, port=number, app_protocol=app) for n, p, number, app in ports]
-                or None,
-            )
+def hints_of(backend: Backend, distribution: str | None) -> EndpointHints | None:
+    """Whose clients should come to a ready endpoint (KEP 4444, 3015): those of its zone, of its node if it is asked for."""
+    if distribution not in CLOSE or not backend.ready:
+        return None
+    zones = [HintedFor(name=backend.zone)] if backend.zone else None
+    nodes = [HintedFor(name=backend.node)] if backend.node and distribution == "PreferSameNode" else None
+    return EndpointHints(for_zones=zones, for_nodes=nodes) if zones or nodes else None
+
+
+def subsets_of(groups: dict[Ports, list[Backend]]) -> tuple[list[EndpointSubset], bool]:
+    """As an Endpoints object says it: ready addresses and others, nothing of pods that end; and whether that is not all,
+    for it holds 1,000 addresses: ready ones go first, each subset has its part.
+    """
+    alive = {ports: [b for b in found if b.ready or not b.terminating] for ports, found in groups.items()}
+    ready = {ports: [b for b in found if b.ready] for ports, found in alive.items()}
+    waiting = {ports: [b for b in found if not b.ready] for ports, found in alive.items()}
+    kept = _fitting(ready, CAPACITY)
+    kept_waiting = _fitting(waiting, CAPACITY - sum(map(len, kept.values())))
+    subsets = [
+        EndpointSubset(
+            addresses=[_address(b) for b in kept[ports]] or None,
+            not_ready_addresses=[_address(b) for b in kept_waiting[ports]] or None,
+            ports=[EndpointsPort(name=n, protocol=p, port=number, app_protocol=app) for n, p, number, app in ports]
+            or None,
         )
+        for ports in alive
+        if kept[ports] or kept_waiting[ports]
+    ]
+    return subsets, sum(map(len, alive.values())) > CAPACITY
+
+
+def _fitting(groups: dict[Ports, list[Backend]], room: int) -> dict[Ports, list[Backend]]:
+    """The first of each group, as many as fit, in proportion to the groups' sizes."""
+    total, left, found = sum(map(len, groups.values())), room, {}
+    for ports, backends in groups.items():
+        part = min(-(-len(backends) * room // total), left) if total > room else len(backends)
+        found[ports] = backends[:part]
+        left -= len(found[ports])
     return found
 
 
@@ -153,19 +190,3 @@ def _address(backend: Backend) -> EndpointAddress:
     return EndpointAddress(
         ip=backend.address, hostname=backend.hostname, node_name=backend.node or None, target_ref=backend.pod
     )
-
-
-def mirrored(subset: EndpointSubset, family: str) -> list[Endpoint]:
-    """The addresses of one family of a hand-made subset, as an EndpointSlice says it."""
-    known = [(a, True) for a in subset.addresses or ()] + [(a, False) for a in subset.not_ready_addresses or ()]
-    return [
-        Endpoint(
-            addresses=[address.ip],
-            conditions={"ready": ready},
-            hostname=address.hostname or None,
-            node_name=address.node_name,
-            target_ref=address.target_ref,
-        )
-        for address, ready in known[:SUBSET_LIMIT]
-        if (":" in address.ip) == (family == "IPv6")
-    ]

@@ -80,11 +80,12 @@ class Runners:
     def _add_workloads(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Sets of pods, and what is in front of them."""
         clock = settings.clock
-        behind = EndpointsController(client, caches.pods_with)
-        self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 8)
         self.recorders = [
-            Recorder(client, f"{name}-controller", clock) for name in ("replicaset", "replication", "deployment")
+            Recorder(client, f"{name}-controller", clock)
+            for name in ("replicaset", "replication", "deployment", "endpoint-slice-mirroring")
         ]
+        behind = EndpointsController(client, caches.pods_with, caches.zone_of, self.recorders[3])
+        self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 8)
         sets = ReplicaController(client, ReplicaSet, caches.pods, clock, self.recorders[0])
         self.sets: Runner[Ref] = Runner("replica sets", sets.reconcile, 8)
         controllers = ReplicaController(client, ReplicationController, caches.pods, clock, self.recorders[1])

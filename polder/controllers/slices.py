@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from polder.api.discovery import Endpoint, EndpointPort, EndpointSlice
 from polder.api.errors import ApiError
 from polder.api.kinds import kind_of
-from polder.api.meta import ObjectMeta, OwnerReference, ref_of
+from polder.api.meta import TENANT_ANNOTATION, ObjectMeta, OwnerReference, ref_of
 from polder.base.ids import TenantName
 from polder.client.client import Client
 from polder.controllers.endpoints_pure import SLICE_LIMIT
@@ -20,13 +20,16 @@ SLICES = kind_of(EndpointSlice)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What all slices of an owner have in common."""
+    """What all slices of an owner have in common; ``annotations`` None leaves those that slices have."""
 
     tenant: TenantName
     namespace: str
     name: str
     owner: OwnerReference
     labels: dict[str, str]
+    annotations: dict[str, str] | None = None
+    limit: int = SLICE_LIMIT
+    """Endpoints of one slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +50,65 @@ def _key(found: EndpointSlice) -> bytes:
     return Group(found.address_type, found.ports or [], []).key
 
 
-def spread(group: Group, existing: Sequence[EndpointSlice]) -> list[tuple[EndpointSlice | None, list[Endpoint]]]:
-    """Which endpoints each slice has: those that stand stay where they are, the rest fill up; None is a new slice."""
-    left = {tuple(e.addresses): e for e in group.endpoints}
-    plan: list[tuple[EndpointSlice | None, list[Endpoint]]] = []
+Place = tuple[tuple[str, ...], str, str]
+"""What makes two endpoints one: addresses, hostname, and what is behind them."""
+
+
+def _place(endpoint: Endpoint) -> Place:
+    return (
+        tuple(endpoint.addresses),
+        endpoint.hostname or "",
+        endpoint.target_ref.uid if endpoint.target_ref is not None else "",
+    )
+
+
+@dataclass(slots=True)
+class Share:
+    """The endpoints of one slice; ``slice`` is None for a new one. ``changes``: whether it is to be written anyway."""
+
+    slice: EndpointSlice | None
+    endpoints: list[Endpoint]
+    changes: bool = True
+
+
+def spread(group: Group, existing: Sequence[EndpointSlice], limit: int = SLICE_LIMIT) -> list[Share]:
+    """Which endpoints each slice has. Those that stand stay where they are; others go where something changes anyway, then
+    into one slice that has room for all of them, else into new ones: one change is a write of one slice.
+    """
+    left = {_place(e): e for e in group.endpoints}
     if not left:  # one slice says that there is nothing
-        return [(found, []) for found in existing[:1]]
+        return [Share(found, []) for found in existing[:1]]
+    shares = []
     for found in existing:
-        kept = [left.pop(tuple(e.addresses)) for e in found.endpoints or () if tuple(e.addresses) in left]
-        plan.append((found, kept))
+        had = found.endpoints or []
+        kept = [left.pop(place) for place in map(_place, had) if place in left]
+        shares.append(Share(found, kept, kept != had))
     rest = list(left.values())
-    for _, kept in plan:
-        room = SLICE_LIMIT - len(kept) if kept else 0
-        kept.extend(rest[:room])
-        rest = rest[room:]
-    empty = iter([kept for found, kept in plan if found is not None and not kept])
+    for share in shares:
+        if share.changes and share.endpoints:
+            rest = _fill(share, rest, limit)
+    fitting = [s for s in shares if s.endpoints and len(s.endpoints) + len(rest) <= limit]
+    if rest and fitting:
+        rest = _fill(max(fitting, key=lambda s: len(s.endpoints)), rest, limit)
+    empty = iter([share for share in shares if not share.endpoints])
     while rest:
         target = next(empty, None)
         if target is None:
-            plan.append((None, rest[:SLICE_LIMIT]))
-        else:
-            target += rest[:SLICE_LIMIT]
-        rest = rest[SLICE_LIMIT:]
-    return plan
+            shares.append(target := Share(None, []))
+        rest = _fill(target, rest, limit)
+    return shares
+
+
+def _fill(share: Share, rest: list[Endpoint], limit: int) -> list[Endpoint]:
+    """Puts in what fits; what does not is returned."""
+    room = limit - len(share.endpoints)
+    share.endpoints.extend(rest[:room])
+    return rest[room:]
+
+
+def merge(have: Mapping[str, str] | None, wanted: Mapping[str, str]) -> dict[str, str | None]:
+    """The merge patch that makes one map of the other."""
+    return {**{name: None for name in have or () if name not in wanted}, **wanted}
 
 
 class Slices:
@@ -87,13 +126,15 @@ class Slices:
         new: list[tuple[Group, list[Endpoint]]] = []
         for group in groups:
             held = by_key.pop(group.key, [])
-            plan = spread(group, held)
-            keeps = [(found, e) for found, e in plan if found is not None and (e or not group.endpoints)]
-            for found, endpoints in keeps:
-                await self._change(wanted, group, found, endpoints)
-            kept = {found.metadata.uid for found, _ in keeps}
+            plan = spread(group, held, wanted.limit)
+            kept = set()
+            for share in plan:
+                if share.slice is None:
+                    new.append((group, share.endpoints))
+                elif share.endpoints or not group.endpoints:
+                    kept.add(share.slice.metadata.uid)
+                    await self._change(wanted, group, share.slice, share.endpoints)
             unused += [found for found in held if found.metadata.uid not in kept]
-            new += [(group, endpoints) for found, endpoints in plan if found is None]
             if not plan:
                 new.append((group, []))
         unused += [known for held in by_key.values() for known in held]
@@ -110,7 +151,7 @@ class Slices:
     async def _create(self, wanted: Wanted, group: Group, endpoints: list[Endpoint]) -> None:
         meta = ObjectMeta(
             generate_name=f"{wanted.name}-", namespace=wanted.namespace, labels=wanted.labels,
-            owner_references=[wanted.owner],
+            owner_references=[wanted.owner], annotations=wanted.annotations or None,
         )  # fmt: skip
         made = EndpointSlice(
             api_version=SLICES.api_version, kind=SLICES.kind, metadata=meta, address_type=group.family,
@@ -121,14 +162,17 @@ class Slices:
     async def _change(self, wanted: Wanted, group: Group, found: EndpointSlice, endpoints: list[Endpoint]) -> None:
         meta = found.metadata
         same = (found.endpoints or []) == endpoints and (found.ports or []) == group.ports
-        if same and meta.labels == wanted.labels and [o.uid for o in meta.owner_references or ()] == [wanted.owner.uid]:
+        annotations = {k: v for k, v in (meta.annotations or {}).items() if k != TENANT_ANNOTATION}
+        told = annotations if wanted.annotations is None else wanted.annotations
+        owned = [o.uid for o in meta.owner_references or ()] == [wanted.owner.uid]
+        if same and owned and meta.labels == wanted.labels and annotations == told:
             return
-        labels = {**{name: None for name in meta.labels or () if name not in wanted.labels}, **wanted.labels}
         patch = {
             "metadata": {
                 "uid": meta.uid,
                 "resourceVersion": meta.resource_version,
-                "labels": labels,
+                "labels": merge(meta.labels, wanted.labels),
+                "annotations": merge(annotations, told),
                 "ownerReferences": [msgspec.to_builtins(wanted.owner)],
             },
             "endpoints": msgspec.to_builtins(endpoints),

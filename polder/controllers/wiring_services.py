@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from polder.api.core import Pod, Service
+from polder.api.core import Node, Pod, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.endpoints import Endpoints
+from polder.api.meta import ref_of
 from polder.base.ref import Ref
-from polder.controllers.caches import Caches, namespace_of, selects, service_of
+from polder.controllers.caches import ZONE, Caches, namespace_of, selects, service_of
 from polder.controllers.endpoints_pure import is_ready
 from polder.controllers.runners import Runners
 
@@ -24,6 +25,7 @@ class ServiceWiring:
         self._caches.slices.on_change(self._slice)
         self._caches.endpoints.on_change(self._endpoints)
         self._caches.pods.on_change(self._pod)
+        self._caches.nodes.on_change(self._node)
 
     def _service(self, ref: Ref, _old: Service | None, _new: Service | None) -> None:
         self._runners.endpoints.add(ref)
@@ -40,12 +42,23 @@ class ServiceWiring:
         if old is not None and new is not None and _seen(old) == _seen(new):
             return
         for pod in (old, new):
-            if pod is None:
-                continue
-            for service in self._caches.services.by_index("namespace", namespace_of(pod)):
-                if selects(service.spec.selector or {}, pod.metadata.labels):
-                    at = namespace_of(service)
-                    self._runners.endpoints.add(Ref(at.tenant, at.namespace, service.metadata.name))
+            if pod is not None:
+                self._selecting(pod)
+
+    def _selecting(self, pod: Pod) -> None:
+        for service in self._caches.services.by_index("namespace", namespace_of(pod)):
+            if selects(service.spec.selector or {}, pod.metadata.labels):
+                self._runners.endpoints.add(ref_of(service))
+
+    def _node(self, ref: Ref, old: Node | None, new: Node | None) -> None:
+        """Endpoints show the zone of their node."""
+        if old is not None and _zone(old) != _zone(new):
+            for pod in self._caches.pods.by_index("node", ref.name):
+                self._selecting(pod)
+
+
+def _zone(node: Node | None) -> str:
+    return (node.metadata.labels or {}).get(ZONE, "") if node is not None else ""
 
 
 def _seen(pod: Pod) -> tuple[object, ...]:

@@ -158,14 +158,54 @@ async def test_many_endpoints_take_several_slices_and_ports_by_name_groups(api: 
     assert sorted(len(b) for b in groups.values()) == [250, 250]
     ports, backends = next(iter(groups.items()))
     group = Group("IPv4", slice_ports(ports), [slice_endpoint(b) for b in backends])
-    assert [len(e) for _, e in spread(group, [])] == [100, 100, 50]
+    assert [len(share.endpoints) for share in spread(group, [])] == [100, 100, 50]
+
+
+async def test_hints_and_zones_follow_service_and_node(api: Api, admin: Api) -> None:
+    node = {"metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "z1"}}}
+    assert (await admin.post("/api/v1/nodes", node)).status == 201
+    await add_service(api, selector={"app": "shop"}, trafficDistribution="PreferSameNode")
+    await add_pod(api, "one", "10.0.0.1")
+    bound = {"metadata": {"name": "one"}, "target": {"kind": "Node", "name": "n"}}
+    assert (await api.post(f"{NS}/pods/one/binding", bound)).status == 201
+
+    async def hinted(zone: str, hints: Any) -> Any:
+        ends = [e for found in await slices(api) for e in found["endpoints"] or ()]
+        return [(e.get("zone"), e.get("hints")) for e in ends] == [(zone, hints)]
+
+    await until(lambda: hinted("z1", {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n"}]}))
+    await admin.patch("/api/v1/nodes/n", {"metadata": {"labels": {"topology.kubernetes.io/zone": "z2"}}})
+    await until(lambda: hinted("z2", {"forZones": [{"name": "z2"}], "forNodes": [{"name": "n"}]}))
+    await api.patch(f"{NS}/services/shop", {"spec": {"trafficDistribution": "PreferClose"}})
+    await until(lambda: hinted("z2", {"forZones": [{"name": "z2"}]}))
+    await api.patch(f"{NS}/services/shop", {"spec": {"trafficDistribution": None}})
+    await until(lambda: hinted("z2", None))
+
+
+async def test_too_many_addresses_to_mirror_are_told_in_an_event(api: Api) -> None:
+    await add_service(api, "outside", ports=[{"name": "x", "port": 80}])
+    many = [{"ip": f"192.0.{n // 250}.{n % 250 + 1}"} for n in range(1002)]
+    body = {"metadata": {"name": "outside"}, "subsets": [{"addresses": many, "ports": [{"name": "x", "port": 80}]}]}
+    assert (await api.post(f"{NS}/endpoints", body)).status == 201
+
+    async def told() -> Any:
+        events = (await api.get(f"{NS}/events")).json["items"]
+        return any(e["reason"] == "TooManyAddressesToMirror" and "2 addresses" in e["message"] for e in events)
+
+    await until(told)
+
+    async def all_but_two() -> Any:
+        return [len(s["endpoints"]) for s in await slices(api, "outside")] == [1000]
+
+    await until(all_but_two)
 
 
 async def test_hand_made_endpoints_are_mirrored(api: Api) -> None:
     await add_service(api, "outside", clusterIP="None", ports=[{"name": "x", "port": 80}])
     subset = {"addresses": [{"ip": "192.0.2.1"}], "notReadyAddresses": [{"ip": "192.0.2.2"}],
               "ports": [{"name": "x", "port": 8443}]}  # fmt: skip
-    body = {"metadata": {"name": "outside", "labels": {"by": "hand"}}, "subsets": [subset]}
+    meta = {"name": "outside", "labels": {"by": "hand"}, "annotations": {"why": "test"}}
+    body = {"metadata": meta, "subsets": [subset]}
     assert (await api.post(f"{NS}/endpoints", body)).status == 201
 
     async def mirrored() -> Any:
@@ -177,7 +217,7 @@ async def test_hand_made_endpoints_are_mirrored(api: Api) -> None:
         "endpointslicemirroring-controller.k8s.io"
     )
     assert found["metadata"]["labels"]["by"] == "hand" and found["ports"][0]["port"] == 8443
-    assert len(found["endpoints"]) == 2
+    assert len(found["endpoints"]) == 2 and found["metadata"]["annotations"]["why"] == "test"
     body["subsets"] = [{**subset, "addresses": [{"ip": "192.0.2.3"}]}]
     assert (await api.put(f"{NS}/endpoints/outside", body)).status == 200
 
