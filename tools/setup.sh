@@ -9,7 +9,7 @@ say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 packages=(python3 python3-venv containerd runc nftables libnftables1 iproute2 busybox-static procps gcc libc6-dev
           ca-certificates openssl util-linux mount)
 if [ "${SETUP_DEV:-0}" = 1 ]; then
-    packages+=(containernetworking-plugins iperf3 tcpdump conntrack git)
+    packages+=(containernetworking-plugins iperf3 tcpdump conntrack git dnsperf unbound)
     command -v npm >/dev/null || packages+=(nodejs npm)
 fi
 command -v kubectl >/dev/null || packages+=(kubernetes-client)
