@@ -22,6 +22,7 @@ from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.sdn.apply.linux.failure import ItemFailure
 from polder.sdn.compile.compiler import Compiler
+from polder.sdn.compile.concerns import DECLARATIONS
 from polder.sdn.compile.errors import NotReadyError
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.render.linux.desired import GUARD, Desired, PartKey
@@ -37,12 +38,7 @@ from polder.sdn.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
-KIND_OF = {
-    Concern.NODE: "NodeAddress",
-    Concern.ROUTER: "Router",
-    Concern.NETWORK: "Network",
-    Concern.PORT: "Port",
-}
+KIND_OF = {concern: declaration.part.__name__ for concern, declaration in DECLARATIONS.items()}
 CONCERN_OF = {kind: concern for concern, kind in KIND_OF.items()}
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from polder.api.meta import Object
 from polder.api.polder import PortStatus
 from polder.base.ref import Ref
+from polder.sdn.compile.concern import Index
 from polder.sdn.compile.errors import CompileError
 from polder.sdn.compile.keys import Concern, Key
-from polder.sdn.compile.snapshot import Snapshot
-from polder.sdn.topology.types import Network, Part, Port
+from polder.sdn.compile.snapshot import Change, Input, Snapshot
+from polder.sdn.topology.types import Part, Port
+
+O = TypeVar("O", bound=Object)  # noqa: E741 - an object
+P = TypeVar("P")
+V = TypeVar("V")
 
 
 class Compiler:
@@ -26,6 +32,8 @@ class Compiler:
         self._errors: dict[Key, CompileError] = {}
         self._dirty: set[Key] = set(self.snapshot.keys())
         self._touched: set[Key] = set()
+        self._reads: dict[Key, tuple[Input, ...]] = {}
+        self._readers: dict[Input, set[Key]] = {}
 
     @property
     def parts(self) -> Mapping[Key, Part]:
@@ -43,9 +51,7 @@ class Compiler:
 
     def put(self, kind: type[Object], ref: Ref, obj: Object | None) -> set[Key]:
         """Take an object (None: gone). The fragments that wait for ``recompile`` because of it."""
-        keys = self.snapshot.put(kind, ref, obj)
-        self._dirty |= keys
-        return keys
+        return self._mark(self.snapshot.put(kind, ref, obj))
 
     def expect(self, port: Ref, status: PortStatus | None) -> None:
         """Take ``status`` for the port's, whatever the object says (None: not any more)."""
@@ -54,7 +60,7 @@ class Compiler:
         if status is not None and not status.sandbox and isinstance(part, Port) and part.sandbox:
             self._parts[key] = replace(part, sandbox="", netns="", link="")
             self._touched.add(key)
-        self._dirty |= self.snapshot.expect(port, status)
+        self._mark(self.snapshot.expect(port, status))
 
     def touched(self) -> dict[Key, Part | None]:
         """Parts that ``expect`` detached since they were asked for: all that may change before every object was seen."""
@@ -80,22 +86,26 @@ class Compiler:
             if not self._recompile(key):
                 continue
             changed[key] = self._parts.get(key)
-            for port in self._dependants(key) - queued:
-                queued.add(port)
-                heapq.heappush(heap, (port.concern.rank, port))
+            for reader in self._readers.get(key, set()) - queued:
+                queued.add(reader)
+                heapq.heappush(heap, (reader.concern.rank, reader))
         return changed
 
-    def _dependants(self, key: Key) -> set[Key]:
-        return self.snapshot.ports_of(key) if key.concern is Concern.NETWORK else set()
+    def _mark(self, change: Change) -> set[Key]:
+        keys = change.keys.union(*(self._readers.get(one, ()) for one in change.inputs))
+        self._dirty |= keys
+        return keys
 
     def _recompile(self, key: Key) -> bool:
         old = self._parts.get(key)
         self._errors.pop(key, None)
+        view = _Noted(self, key)
         try:
-            new = self.snapshot.compile(key, self._network(key))
+            new = self.snapshot.declarations[key.concern].compile(key.ref, view) if self.snapshot.lives(key) else None
         except CompileError as error:
             self._errors[key] = error
             new = None
+        self._note(key, view.reads)
         if new == old:
             return False
         if new is None:
@@ -104,7 +114,50 @@ class Compiler:
             self._parts[key] = new
         return True
 
-    def _network(self, key: Key) -> Network | None:
-        network = self.snapshot.network_of(key) if key.concern is Concern.PORT else None
-        part = self._parts.get(network) if network is not None else None
-        return part if isinstance(part, Network) else None
+    def _note(self, key: Key, reads: set[Input]) -> None:
+        """What a fragment looked at, so that it is compiled again when that changes."""
+        before = self._reads.pop(key, ())
+        for one in before:
+            if one not in reads:
+                readers = self._readers[one]
+                readers.discard(key)
+                if not readers:
+                    del self._readers[one]
+        for one in reads.difference(before):
+            self._readers.setdefault(one, set()).add(key)
+        if reads:
+            self._reads[key] = tuple(reads)
+
+
+class _Noted:
+    """The objects and parts as one fragment sees them; ``reads`` notes every look."""
+
+    def __init__(self, compiler: Compiler, key: Key) -> None:
+        self._compiler = compiler
+        self._key = key
+        self._homes = [home.kind for home in compiler.snapshot.declarations[key.concern].homes]
+        self.reads: set[Input] = set()
+
+    @property
+    def previous(self) -> Part | None:
+        """What the fragment was."""
+        return self._compiler.parts.get(self._key)
+
+    def get(self, kind: type[O], ref: Ref) -> O | None:
+        """An object. One of its home's kind and its own name is its home, which needs no note."""
+        if ref != self._key.ref or kind not in self._homes:
+            self.reads.add((kind, ref))
+        return self._compiler.snapshot.get(kind, ref)
+
+    def by(self, index: Index[O, V], term: Hashable) -> Mapping[Ref, V]:
+        """What an index has under a term."""
+        self.reads.add((index, term))
+        return self._compiler.snapshot.by(index, term)
+
+    def part(self, key: Key, kind: type[P]) -> P | None:
+        """A fragment that was compiled before this one."""
+        if key.concern.rank >= self._key.concern.rank:
+            raise ValueError(f"{self._key} may not build on {key}: its concern comes no earlier")
+        self.reads.add(key)
+        found = self._compiler.parts.get(key)
+        return found if isinstance(found, kind) else None
