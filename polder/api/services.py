@@ -5,16 +5,12 @@ All functions are pure; who gives addresses away is ``apiserver.service_claims``
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
-from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
+from polder.api.service_families import NONE
 
-NONE: Final = "None"
-FAMILY: Final = "IPv4"
 NODE_PORTS: Final = range(30000, 32768)
-_SPEC: Final = Field("spec")
 
 
 def has_address(spec: Raw) -> bool:
@@ -93,40 +89,6 @@ def _keep_node_ports(spec: Raw, before: Raw) -> None:
         kept = named.get(port.get("name", ""), 0)
         if not port.get("nodePort") and kept and kept not in used:
             port["nodePort"] = kept
-
-
-def settle_families(new: Raw, old: Raw | None) -> Iterator[FieldError]:
-    """Policy and families, filled in place for a cluster that has IPv4 only; what asks for more is wrong."""
-    spec = new["spec"]
-    if spec.get("type") == "ExternalName":
-        return
-    selectorless = is_headless(spec) and not spec.get("selector")
-    before = (old or {}).get("spec") or {}
-    if not spec.get("ipFamilyPolicy"):
-        spec["ipFamilyPolicy"] = before.get("ipFamilyPolicy") or ("RequireDualStack" if selectorless else "SingleStack")
-    families = spec.get("ipFamilies") or []
-    if spec["ipFamilyPolicy"] == "SingleStack":
-        at = _SPEC / "ipFamilyPolicy"
-        for name in ("clusterIPs", "ipFamilies"):
-            if len(spec.get(name) or ()) == 2:
-                what = "cluster IPs" if name == "clusterIPs" else "IP families"
-                said = f"must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
-                yield at.invalid(spec["ipFamilyPolicy"], said)
-    if selectorless:
-        spec["ipFamilies"] = families or [FAMILY]
-        if spec["ipFamilyPolicy"] != "SingleStack" and len(spec["ipFamilies"]) == 1:
-            spec["ipFamilies"] = [*spec["ipFamilies"], "IPv6" if spec["ipFamilies"] == [FAMILY] else FAMILY]
-        return
-    if spec["ipFamilyPolicy"] == "RequireDualStack":
-        why = "this cluster is not configured for dual-stack services"
-        yield (_SPEC / "ipFamilyPolicy").invalid(spec["ipFamilyPolicy"], why)
-    for number, family in enumerate(families):
-        if family != FAMILY:
-            yield (_SPEC / "ipFamilies")[number].invalid(family, "not configured on this cluster")
-    for number, address in enumerate(spec.get("clusterIPs") or ()):
-        if ":" in address:
-            yield (_SPEC / "clusterIPs")[number].invalid(spec["clusterIPs"], "IPv6 is not configured on this cluster")
-    spec["ipFamilies"] = families or [FAMILY]
 
 
 def drop_dependent(new: Raw, old: Raw | None) -> None:

@@ -38,6 +38,7 @@ from polder.apiserver.quota import Quotas
 from polder.apiserver.quota_recount import Recount
 from polder.apiserver.quota_tenant import TenantQuotas
 from polder.apiserver.service_claims import HeldAddresses, ServiceClaims
+from polder.apiserver.service_ranges import ServiceRangeRules
 from polder.apiserver.turns import Turns
 from polder.apiserver.workshop import Workshop
 from polder.base.clock import Clock
@@ -212,6 +213,7 @@ def _checking(store: Store, parts: Parts, workshop: Workshop) -> tuple[Named, ..
         ("", LastingObjects(parts.tenancy)),
         ("", UnsupportedPods()),
         ("", HeldAddresses(store, parts.tenancy)),
+        ("", ServiceRangeRules(store)),
         ("", Overlap(store)),
         ("", References(store)),
         ("", PortNetworks(store)),

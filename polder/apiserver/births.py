@@ -39,9 +39,13 @@ class Births:
         return birth
 
     def _decode(self, tenant: TenantName, entry: Entry) -> Birth | None:
-        meta = orjson.loads(entry.value)["metadata"]
+        raw = orjson.loads(entry.value)
+        meta = raw["metadata"]
         created = meta.get("creationTimestamp", "")
         if tenant == ROOT:
-            return Birth(tenant, meta["uid"], created, self._root_service_cidr)
+            return Birth(tenant, meta["uid"], created, (self._root_service_cidr,))
         record = record_of(entry.value)
-        return Birth(tenant, record.uid, created, record.service_cidr) if record.phase == "Active" else None
+        if record.phase != "Active":
+            return None
+        ranges = (raw.get("spec") or {}).get("serviceCidrs") or [record.service_cidr]
+        return Birth(tenant, record.uid, created, tuple(ranges))

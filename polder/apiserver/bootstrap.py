@@ -19,7 +19,8 @@ from polder.api.polder import DEFAULT_NETWORK, DEFAULT_ROUTER, SYSTEM_NAMESPACE,
 from polder.apiserver.objects import encode
 from polder.apiserver.projection import leftovers
 from polder.apiserver.proxytrust import CONFIG_MAP as PROXY_CONFIG_MAP
-from polder.apiserver.service_claims import address_key, claim
+from polder.apiserver.service_claims import claim
+from polder.apiserver.service_ranges import address_key
 from polder.apiserver.signing_keys import signing_key_key, signing_key_put
 from polder.apiserver.tenancy import TenantRecord, Tenants, record_of, tenant_key
 from polder.apiserver.turns import left_turns

@@ -42,12 +42,12 @@ _OF_RBAC = {
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """What of a tenant its built-in objects follow: name, UID, time of creation (RFC 3339), range of service addresses."""
+    """What of a tenant its built-in objects follow: name, UID, time of creation (RFC 3339), ranges of service addresses."""
 
     tenant: TenantName
     uid: str
     created: str
-    service_cidr: str
+    service_cidrs: tuple[str, ...]
 
 
 Place = tuple[str, str]
@@ -84,7 +84,7 @@ def _service_cidr(birth: Birth) -> Raw:
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
         "metadata": {"name": "kubernetes", "generation": 1, "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
-        "spec": {"cidrs": [birth.service_cidr]},
+        "spec": {"cidrs": list(birth.service_cidrs)},
         "status": {
             "conditions": [
                 {

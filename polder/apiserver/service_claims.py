@@ -7,22 +7,20 @@ never give one away twice: who loses the race chooses again.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import random
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
-from polder.api import cidr
 from polder.api.core import Service
 from polder.api.errors import Field, FieldError, forbidden, internal, invalid
-from polder.api.kinds import built_in, kind_of
+from polder.api.kinds import kind_of
 from polder.api.meta import Raw
-from polder.api.polder import DEFAULT_ROUTER, SYSTEM_NAMESPACE, Router
+from polder.api.service_families import family_of, settle_families
 from polder.api.services import (
     NODE_PORTS,
     addresses,
@@ -31,26 +29,20 @@ from polder.api.services import (
     has_node_ports,
     needs_health_port,
     node_ports,
-    settle_families,
     take_over,
 )
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.hooks import Tenancy
 from polder.apiserver.objects import decode_entry, encode
+from polder.apiserver.service_ranges import ADDRESSES, CIDRS, OWN, ServiceRange, ServiceRanges, address_key
 from polder.base.clock import Clock, stamp
-from polder.store.protocol import Delete, Key, Prefix, Put, Store
+from polder.store.protocol import ConflictError, Delete, Key, Prefix, Put, Store
 
 SERVICES: Final = kind_of(Service)
-_ROUTERS: Final = kind_of(Router).resource
-ADDRESSES: Final = built_in("networking.k8s.io/v1", "ipaddresses")
 PORT_CLAIMS: Final = "nodeports"
 MANAGED: Final = "ipaddress.kubernetes.io/managed-by"
 _TRIES: Final = 24
-"""Addresses that are tried at random before all rows are looked at."""
-_PAGE: Final = 500
-"""Claims that are read at a time."""
-_RESERVED: Final = 2
-"""The network's own address and the ``kubernetes`` service's."""
+"""Ports that are tried at random before all rows are looked at."""
 _SPEC: Final = Field("spec")
 NO_DATAPATH: Final = "this release of Polder does not yet forward traffic to service addresses and node ports"
 
@@ -58,10 +50,10 @@ NO_DATAPATH: Final = "this release of Polder does not yet forward traffic to ser
 def claim(address: str, namespace: str, name: str, now: str) -> Raw:
     """The IPAddress of a service."""
     meta = {
-        "name": address,
+        "name": str(ipaddress.ip_address(address)),
         "uid": str(uuid.uuid4()),
         "creationTimestamp": now,
-        "labels": {"ipaddress.kubernetes.io/ip-family": "IPv4", MANAGED: "ipallocator.k8s.io"},
+        "labels": {"ipaddress.kubernetes.io/ip-family": family_of(address), MANAGED: "ipallocator.k8s.io"},
     }
     parent = {"group": "", "resource": "services", "namespace": namespace, "name": name}
     return {
@@ -84,80 +76,62 @@ class ServiceClaims:
         if not context.concerns(SERVICES.resource, "create", "update") or context.obj is None:
             return
         take_over(context.obj, context.old)
-        if problems := list(settle_families(context.obj, context.old)):
-            raise invalid(SERVICES, context.name, problems)
+        ranges = await ServiceRanges(self.store).of(context.tenant)
         spec, before = context.obj["spec"], (context.old or {}).get("spec") or {}
-        if has_address(spec) and (context.old is None or before.get("type") == "ExternalName"):
-            await self._address(context, spec)
+        own = list(dict.fromkeys(found.family for found in ranges if found.check is None))
+        families = own or before.get("ipFamilies") or ["IPv4"]
+        if problems := list(settle_families(context.obj, context.old, families)):
+            raise invalid(SERVICES, context.name, problems)
+        if has_address(spec):
+            await self._addresses(context, spec, set(addresses(before)), ranges)
         await self._ports(context, spec, node_ports(before))
         if context.verb == "create" and addresses(spec):
             context.warnings.append(NO_DATAPATH)
 
-    async def _address(self, context: AdmissionContext, spec: Raw) -> None:
-        wanted = spec.get("clusterIP") or ""
-        if wanted and cidr.address(wanted) is None:
-            return  # what is no address, validation refuses
-        prefix = await self._range(context)
-        if wanted:
-            if problem := await self._problem(context, wanted, prefix):
-                raise invalid(SERVICES, context.name, [(_SPEC / "clusterIPs").invalid(spec["clusterIPs"], problem)])
-            return
-        async for address in self._candidates(context, prefix):
-            spec["clusterIP"], spec["clusterIPs"] = address, [address]
+    async def _addresses(
+        self, context: AdmissionContext, spec: Raw, held: set[str], ranges: Sequence[ServiceRange]
+    ) -> None:
+        """An address of each family that the Service has; those that it holds stay."""
+        found = list(spec.get("clusterIPs") or ())
+        problems: list[FieldError] = []
+        for number, family in enumerate(spec.get("ipFamilies") or ()):
+            fitting = [known for known in ranges if known.family == family]
+            if number >= len(found):
+                found.append(await self._free_address(context, fitting))
+            elif found[number] not in held and (why := await self._problem(context, found[number], fitting)):
+                problems.append((_SPEC / "clusterIPs").invalid(spec["clusterIPs"], why))
+        if problems:
+            raise invalid(SERVICES, context.name, problems)
+        spec["clusterIPs"] = found
+        spec["clusterIP"] = found[0] if found else ""
+
+    async def _free_address(self, context: AdmissionContext, ranges: Sequence[ServiceRange]) -> str:
+        if not ranges:
+            raise forbidden(SERVICES, context.name, "the tenant has no service addresses")
+        async for address in ServiceRanges(self.store).candidates(context.tenant, ranges):
             context.given.add(address_key(context.tenant, address))
-            return
+            return address
         raise internal(f'failed to allocate a serviceIP for Service "{context.name}": range is full')
 
-    async def _problem(self, context: AdmissionContext, wanted: str, prefix: ipaddress.IPv4Network) -> str:
-        if ipaddress.IPv4Address(wanted) not in prefix or wanted == str(prefix[0]) or wanted == str(prefix[-1]):
-            why = f"provided IP is not in the valid range. The range of valid IPs is {prefix}"
-        elif wanted == str(prefix[1]) or await self.store.get(address_key(context.tenant, wanted)) is not None:
+    async def _problem(self, context: AdmissionContext, wanted: str, ranges: Sequence[ServiceRange]) -> str:
+        """Why an address that is asked for cannot be given; what is no address of the family, validation refuses."""
+        try:
+            version = ipaddress.ip_address(wanted).version
+        except ValueError:
+            return ""
+        if not ranges:
+            raise forbidden(SERVICES, context.name, "the tenant has no service addresses")
+        fitting = [found for found in ranges if found.prefix.version == version]
+        if not fitting:
+            return ""
+        if not any(found.gives(wanted) for found in fitting):
+            valid = ", ".join(str(found.prefix) for found in fitting)
+            why = f"provided IP is not in the valid range. The range of valid IPs is {valid}"
+        elif await ServiceRanges(self.store).is_taken(context.tenant, wanted):
             why = "provided IP is already allocated"
         else:
             return ""
         return f"failed to allocate IP {wanted}: {why}"
-
-    async def _range(self, context: AdmissionContext) -> ipaddress.IPv4Network:
-        """The tenant's service addresses."""
-        router = await self.store.get(Key(_ROUTERS, context.tenant, SYSTEM_NAMESPACE, DEFAULT_ROUTER))
-        text = (decode_entry(router).get("spec") or {}).get("serviceCidr", "") if router else ""
-        if not text:
-            raise forbidden(SERVICES, context.name, "the tenant has no service addresses")
-        return ipaddress.IPv4Network(text)
-
-    async def _candidates(self, context: AdmissionContext, prefix: ipaddress.IPv4Network) -> AsyncIterator[str]:
-        """Free addresses, the upper part of the range first: the lower is for addresses that are asked for by name."""
-        size = prefix.num_addresses - 1
-        lower = min(max(16, size // 16), 256) if size > 32 else _RESERVED
-        for _ in range(_TRIES):
-            address = str(prefix[random.randrange(min(lower, size - 1), size)])  # noqa: S311 - no secret
-            if await self._is_free(context, address, prefix):
-                yield address
-        taken = await self._taken(context.tenant, prefix)
-        for start, end in ((lower, size), (_RESERVED, lower)):
-            number = taken.find(0, start, end)
-            while number >= 0:
-                yield str(prefix[number])
-                number = taken.find(0, number + 1, end)
-
-    async def _taken(self, tenant: str, prefix: ipaddress.IPv4Network) -> bytearray:
-        """A byte for each address of the range: whether it is claimed. Read in pages, with pauses."""
-        taken, first = bytearray(prefix.num_addresses), int(prefix.network_address)
-        after: Key | None = None
-        while True:
-            page = await self.store.list(Prefix(ADDRESSES.resource, tenant), limit=_PAGE, after=after)
-            for entry in page.entries:
-                address = cidr.address(entry.key.name)
-                if address is not None and address in prefix:
-                    taken[int(address) - first] = 1
-            after = page.after
-            if after is None:
-                return taken
-            await asyncio.sleep(0)
-
-    async def _is_free(self, context: AdmissionContext, address: str, prefix: ipaddress.IPv4Network) -> bool:
-        reserved = {str(prefix[number]) for number in range(_RESERVED)}
-        return address not in reserved and await self.store.get(address_key(context.tenant, address)) is None
 
     async def _ports(self, context: AdmissionContext, spec: Raw, held: set[int]) -> None:
         """Ports on nodes that are asked for are free; those that are wanted and not named are chosen."""
@@ -211,12 +185,11 @@ class ServiceClaims:
 
     async def lost(self, context: AdmissionContext, key: Key) -> bool:
         """Chooses another address or port than one that the server chose before. Raises ApiError 500."""
-        if key not in context.given or context.obj is None:
+        if context.obj is None or (key not in context.given and key.resource != CIDRS.resource):
             return False
         spec = context.obj["spec"]
-        if key.resource == ADDRESSES.resource:
-            spec["clusterIP"], spec["clusterIPs"] = "", []
-            await self._address(context, spec)
+        if key.resource in (ADDRESSES.resource, CIDRS.resource):
+            await self._again(context, spec, key)
             return True
         for port in spec.get("ports") or ():
             if port.get("nodePort") == int(key.name):
@@ -225,6 +198,16 @@ class ServiceClaims:
             del spec["healthCheckNodePort"]
         await self._ports(context, spec, node_ports(spec))
         return True
+
+    async def _again(self, context: AdmissionContext, spec: Raw, key: Key) -> None:
+        """Another address than the one that is taken; where a range has changed, others than all that were chosen."""
+        known = spec.get("clusterIPs") or []
+        chosen = [address_key(context.tenant, address) for address in known]
+        lost = {at for at in chosen if at == key or (key.resource == CIDRS.resource and at in context.given)}
+        first = next((number for number, at in enumerate(chosen) if at in lost), len(chosen))
+        spec["clusterIPs"] = known[:first]
+        held = set(addresses((context.old or {}).get("spec") or {}))
+        await self._addresses(context, spec, held, await ServiceRanges(self.store).of(context.tenant))
 
     async def accompany(self, context: AdmissionContext, value: bytes | None) -> None:
         """Claims what the Service has now, gives back what it had before, all of it where it goes."""
@@ -236,6 +219,7 @@ class ServiceClaims:
             if address not in addresses(old):
                 row = encode(claim(address, context.namespace, context.name, stamp(self.clock.now())))
                 context.along.append(Put(address_key(context.tenant, address), row, 0))
+                await self._hold_range(context, address)
         for port in sorted(node_ports(new) - node_ports(old)):
             row = orjson.dumps({"owner": f"{context.namespace}/{context.name}"})
             context.along.append(Put(_port_key(context.tenant, port), row, 0))
@@ -245,17 +229,21 @@ class ServiceClaims:
         gone = [address for address in addresses(old) if address not in addresses(new)]
         await self._give_back(context, [address_key(context.tenant, address) for address in gone])
 
+    async def _hold_range(self, context: AdmissionContext, address: str) -> None:
+        """Has the commit expect that the address's range stands. Raises ConflictError where it does not any more."""
+        ranges = [r for r in await ServiceRanges(self.store).of(context.tenant) if r.gives(address)]
+        if not ranges:
+            raise ConflictError(Key(CIDRS.resource, context.tenant, "", OWN), None)
+        check = ranges[0].check
+        if check is not None and all(op.key != check.key for op in context.along):
+            context.along.append(check)
+
     async def _give_back(self, context: AdmissionContext, keys: Sequence[Key]) -> None:
         """Deletes rows that are this service's; what somebody removed by hand is no obstacle."""
         for key in keys:
             entry = await self.store.get(key)
             if entry is not None and claimant(entry.key, entry.value) == f"{context.namespace}/{context.name}":
                 context.along.append(Delete(key, entry.revision))
-
-
-def address_key(tenant: str, address: str) -> Key:
-    """The row that claims an address of a tenant."""
-    return Key(ADDRESSES.resource, tenant, "", address)
 
 
 def _port_key(tenant: str, port: int) -> Key:

@@ -27,7 +27,8 @@ from polder.api.polder import Address, Network, Port, Router, Tenant
 from polder.apiserver.authn_bootstrap import SECRET_TYPE as BOOTSTRAP_TYPE
 from polder.apiserver.objects import encode, terms_of_row
 from polder.apiserver.quota_recount import QUOTAS, USAGES
-from polder.apiserver.service_claims import ADDRESSES, PORT_CLAIMS, SERVICES, claimant
+from polder.apiserver.service_claims import PORT_CLAIMS, SERVICES, claimant
+from polder.apiserver.service_ranges import ADDRESSES
 from polder.apiserver.signing_keys import signing_key_put
 from polder.apiserver.tenancy import record_of, tenant_key
 from polder.apiserver.tokens import SECRET_TYPE

@@ -1,4 +1,4 @@
-"""Services: as upstream's validateService, for a cluster whose services have IPv4 addresses."""
+"""Services: as upstream's validateService."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Final
 from polder.api import names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
-from polder.api.services import NONE, is_external, is_headless, needs_health_port
+from polder.api.service_families import IPV4, IPV6, NONE, family_of
+from polder.api.services import is_external, is_headless, needs_health_port
 from polder.api.validation.meta import validate_labels
 
 _SPEC: Final = Field("spec")
@@ -125,8 +126,12 @@ def _addresses(spec: Raw) -> Iterator[FieldError]:
             yield at[number].invalid(address, _NO_IP)
     if len(all_) > 2:
         yield at.invalid(all_, "may only hold up to 2 values")
-    elif len(all_) == 2 and NONE not in all_:
+    elif len(all_) == 2 and NONE not in all_ and len({":" in address for address in all_}) == 1:
         yield at.invalid(all_, "may specify no more than one IP for each IP family")
+    if NONE not in all_:
+        for number, (address, family) in enumerate(zip(all_, spec.get("ipFamilies") or (), strict=False)):
+            if _ip(address) is not None and family in (IPV4, IPV6) and family_of(address) != family:
+                yield at[number].invalid(address, f"expected an {family} value as indicated by `ipFamilies[{number}]`")
 
 
 def _families(spec: Raw) -> Iterator[FieldError]:
@@ -248,12 +253,24 @@ def _status(service: Raw) -> Iterator[FieldError]:
 
 
 def _kept_addresses(after: Raw, before: Raw) -> Iterator[FieldError]:
+    """The first address stays; a second one comes and goes, and goes only where the policy says so."""
+    if is_headless(before) and is_headless(after):
+        return
     had, has, at = before.get("clusterIPs") or [], after.get("clusterIPs") or [], _SPEC / "clusterIPs"
     if had and not has:
         yield at[0].invalid(has, "primary clusterIP can not be unset")
     for number, (old, new) in enumerate(zip(had, has, strict=False)):
         if old != new:
             yield at[number].invalid(has, "may not change once set")
-    families = before.get("ipFamilies") or []
-    if families and (after.get("ipFamilies") or families)[0] != families[0] and not is_headless(before):
-        yield (_SPEC / "ipFamilies")[0].invalid(after["ipFamilies"], "may not change once set")
+    single = after.get("ipFamilyPolicy") == "SingleStack"
+    if len(had) == 2 and len(has) == 1 and not single:
+        why = "must be set to 'SingleStack' when releasing the secondary clusterIP"
+        yield (_SPEC / "ipFamilyPolicy").invalid(after.get("ipFamilyPolicy"), why)
+    families, now = before.get("ipFamilies") or [], after.get("ipFamilies") or []
+    if is_headless(before) or is_headless(after) or not families:
+        return
+    if any(old != new for old, new in zip(families, now, strict=False)):
+        yield (_SPEC / "ipFamilies")[0].invalid(now, "may not change once set")
+    if len(families) == 2 and len(now) == 1 and not single:
+        why = "must be set to 'SingleStack' when releasing the secondary ipFamily"
+        yield (_SPEC / "ipFamilyPolicy").invalid(after.get("ipFamilyPolicy"), why)
