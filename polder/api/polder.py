@@ -19,7 +19,7 @@ SYSTEM_NAMESPACE = "kube-system"
 NETWORK_ANNOTATION = "polder.dev/network"
 """On a Namespace: its default network, ``namespace/name``. On a Pod: the network of eth0, likewise."""
 ADDRESS_ANNOTATION = "polder.dev/address"
-"""On a Pod: the static address of eth0."""
+"""On a Pod: the static address of eth0; of both families with a comma between them."""
 MAC_ANNOTATION = "polder.dev/mac"
 """On a Pod: the static MAC of eth0."""
 HOLDER_ANNOTATION = "polder.dev/holder"
@@ -54,10 +54,14 @@ class TenantQuota(Struct, frozen=True, kw_only=True):
 
 
 class TenantSpec(Struct, frozen=True, kw_only=True):
-    """What a tenant is given. CIDRs may be the same as every other tenant's."""
+    """What a tenant is given. CIDRs may be the same as every other tenant's. The lists have one prefix of each family at most,
+    the tenant's own family first; the single fields are the first of the lists.
+    """
 
     pod_cidr: str = "10.0.0.0/16"
+    pod_cidrs: list[str] | None = None
     service_cidr: str = "10.96.0.0/16"
+    service_cidrs: list[str] | None = None
     members: list[TenantMember] | None = None
     quota: TenantQuota | None = None
 
@@ -85,10 +89,14 @@ class Tenant(Object, frozen=True, kw_only=True):
 
 
 class NetworkSpec(Struct, frozen=True, kw_only=True):
-    """A layer-2 segment. ``router: ""`` means isolated: no gateway, no way out."""
+    """A layer-2 segment. ``router: ""`` means isolated: no gateway, no way out. The lists have one entry of each family at most;
+    the single fields are the first of the lists.
+    """
 
-    cidr: str
+    cidr: str = ""
+    cidrs: list[str] | None = None
     gateway: str = ""
+    gateways: list[str] | None = None
     router: str = DEFAULT_ROUTER
     mtu: int = 0
 
@@ -98,6 +106,7 @@ class NetworkStatus(Struct, frozen=True, kw_only=True):
 
     vni: int = 0
     gateway: str = ""
+    gateways: list[str] | None = None
     conditions: list[Condition] | None = None
 
 
@@ -127,6 +136,7 @@ class RouterSpec(Struct, frozen=True, kw_only=True):
     """A tenant's layer-3 domain."""
 
     service_cidr: str = ""
+    service_cidrs: list[str] | None = None
 
 
 class Router(Object, frozen=True, kw_only=True):
@@ -181,6 +191,21 @@ class Address(Object, frozen=True, kw_only=True):
     """Named ``NETWORK.A.B.C.D`` in the network's namespace: creating it is the claim, a conflict means taken."""
 
     spec: AddressSpec
+
+
+def cidrs_of(spec: NetworkSpec) -> list[str]:
+    """A network's prefixes; rows of earlier versions have the single field only."""
+    return spec.cidrs or ([spec.cidr] if spec.cidr else [])
+
+
+def gateways_of(spec: NetworkSpec) -> list[str]:
+    """The gateways that a network names."""
+    return spec.gateways or ([spec.gateway] if spec.gateway else [])
+
+
+def service_cidrs_of(spec: TenantSpec | RouterSpec) -> list[str]:
+    """The ranges of a tenant's services."""
+    return spec.service_cidrs or ([spec.service_cidr] if spec.service_cidr else [])
 
 
 def port_name(pod_uid: str, interface: str) -> str:

@@ -51,6 +51,7 @@ def _sandbox(request: CniRequest) -> Sandbox:
 def _result(attached: Attached) -> CniResult:
     there = CniInterface(attached.interface, attached.mac, attached.mtu, attached.netns)
     here = CniInterface(attached.link, mtu=attached.mtu)
-    routes = (CniRoute("0.0.0.0/0", attached.gateway),) if attached.gateway else ()
-    addresses = tuple(CniAddress(address, attached.gateway, 0) for address in attached.addresses)
+    routes = tuple(CniRoute("::/0" if ":" in gateway else "0.0.0.0/0", gateway) for gateway in attached.gateways)
+    gateways = {":" in gateway: gateway for gateway in attached.gateways}
+    addresses = tuple(CniAddress(address, gateways.get(":" in address, ""), 0) for address in attached.addresses)
     return CniResult((there, here), addresses, routes)

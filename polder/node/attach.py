@@ -30,6 +30,7 @@ from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.compile.snapshot import same_use
 from polder.sdn.pipeline import Pipeline
 from polder.sdn.render.linux.network import mtu_of
+from polder.sdn.render.linux.port import alone
 from polder.sdn.topology import types as topology
 from polder.sdn.topology.addressing import link_name
 
@@ -66,7 +67,7 @@ class Attached:
     mac: str
     mtu: int
     addresses: tuple[str, ...]
-    gateway: str
+    gateways: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class Attachments:
     def addresses(self, sandbox: Sandbox) -> tuple[str, ...]:
         """What a sandbox has, with prefix length; nothing where it is not attached."""
         part = self._parts.pipeline.sandbox_of(sandbox.container, sandbox.interface)
-        return tuple(f"{address}/32" for address in part.addresses) if part is not None else ()
+        return tuple(alone(address) for address in part.addresses) if part is not None else ()
 
     async def collect(self, valid: Iterable[tuple[str, str]], *, young: float = 0.0) -> list[str]:
         """Detach every (container, interface) that is not ``valid``, unless it came less than ``young`` seconds ago."""
@@ -335,8 +336,8 @@ class Attachments:
             netns=use.netns,
             mac=port.spec.mac,
             mtu=mtu_of(network, pipeline.facts),
-            addresses=tuple(f"{address}/32" for address in port.spec.addresses),
-            gateway=network.gateway,
+            addresses=tuple(alone(address) for address in port.spec.addresses),
+            gateways=network.gateways,
         )
 
 

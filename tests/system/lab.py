@@ -18,9 +18,10 @@ from polder.sdn.apply.linux.kernel import Kernel, KernelSettings
 from polder.sdn.render.linux.desired import Desired, key_of
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.items import Item
-from polder.sdn.topology.addressing import link_name, mac_of
+from polder.sdn.topology.addressing import gateway_of, link_name, mac_of_port
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router, RouterAddress
 from polder.system.net import dumps, requests
+from polder.system.net.codec import family_of
 from polder.system.net.netlink import NetlinkSocket
 from polder.system.net.netns import Netns, ensure_netns, list_netns, open_netns, remove_netns, run_inside
 from polder.system.net.nft import run_nft
@@ -29,7 +30,8 @@ from polder.system.net.sysctl import write_sysctl
 from tests.system import frames
 
 UNDERLAY = "192.168.77"
-OUTSIDE = "203.0.113.10"
+UNDERLAY6 = "fd77:77:77:77:"
+OUTSIDE, OUTSIDE6 = "203.0.113.10", "2001:db8:ff::10"
 """A server beyond the wire, reached by the nodes' default route."""
 T = TypeVar("T")
 
@@ -68,6 +70,8 @@ class Host:
 
     def ping(self, address: str, seconds: float = 0.4, source: str = "") -> bool:
         """ICMP echo, asked twice at most (the first may be lost while an ARP answer is under way)."""
+        if ":" in address:
+            return self._ping6(address, seconds, source)
         mark = f"{self.name} {time.monotonic_ns()}".encode()
         with self.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
             if source:
@@ -82,11 +86,26 @@ class Host:
                     return True
         return False
 
+    def _ping6(self, address: str, seconds: float, source: str) -> bool:
+        mark = f"{self.name} {time.monotonic_ns()}".encode()
+        with self.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
+            if source:
+                sock.bind((source, 0))
+            sock.settimeout(seconds / 2)
+            for _ in range(2):
+                try:
+                    sock.sendto(b"\x80\0\0\0\0\7\0\1" + mark, (address, 0))
+                except OSError:
+                    continue
+                if _heard(sock, lambda data: data[0] == 129 and mark in data):
+                    return True
+        return False
+
     @contextmanager
     def tcp_server(self, port: int = 8080, address: str = "") -> Iterator[list[str]]:
         """Answers each connection with the host's name; yields the list of the clients' addresses."""
         seen: list[str] = []
-        listener = self.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = self.socket(family_of(address), socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         listener.listen(64)
@@ -112,7 +131,7 @@ class Host:
 
     def tcp(self, address: str, port: int = 8080, seconds: float = 0.7) -> str:
         """Who answers there; empty when nobody does."""
-        with self.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        with self.socket(family_of(address), socket.SOCK_STREAM) as sock:
             sock.settimeout(seconds)
             try:
                 sock.connect((address, port))
@@ -178,6 +197,7 @@ class Lab:
     directory: Path
     size: int = 2
     prefix: str = "lab"
+    six: bool = True
     nodes: dict[str, Node] = field(default_factory=dict)
     pods: dict[str, Host] = field(default_factory=dict)
     parts: dict[object, Part] = field(default_factory=dict)
@@ -191,14 +211,17 @@ class Lab:
         self._plug(self.outside, f"{UNDERLAY}.100")
         at = self.outside.link("lo").index
         self.outside.route.call(requests.address(at, OUTSIDE, 32, add=True))
+        self.outside.route.call(requests.address(at, OUTSIDE6, 128, add=True))
         for number in range(1, self.size + 1):
             name, underlay = f"n{number}", f"{UNDERLAY}.{number}"
             host = self._host(name)
             index = self._plug(host, underlay)
             host.route.call(requests.route(NewRoute("0.0.0.0/0", index, via=f"{UNDERLAY}.100"), add=True))
+            host.route.call(requests.route(NewRoute("::/0", index, via=f"{UNDERLAY6}:100"), add=True))
             host.run(lambda: write_sysctl("net/ipv4/conf/all/rp_filter", "0"))
             settings = KernelSettings(self.directory / f"{name}.routers", self.prefix, host.path)
-            facts = NodeFacts(name, underlay, underlay, "eth0", 1500, (f"{UNDERLAY}.99",), self.prefix)
+            protected, egress6 = (f"{UNDERLAY}.99",), f"{UNDERLAY6}:{number}" if self.six else ""
+            facts = NodeFacts(name, underlay, underlay, "eth0", 1500, protected, self.prefix, egress6)
             self.nodes[name] = Node(host, Kernel(settings), facts)
             self.put(NodeAddress(name, underlay))
 
@@ -218,15 +241,19 @@ class Lab:
         self.parts[key_of(part)] = part
 
     def tenant(self, name: str, number: int, networks: dict[str, str]) -> None:
-        """A tenant on all nodes: router addresses 100.64.NODE.number, networks by name and CIDR."""
+        """A tenant on all nodes: router addresses 100.64.NODE.number, networks by name and CIDR (one, or one of each family
+        with a comma between them).
+        """
         addresses = tuple(RouterAddress(node, f"100.64.{node[1:]}.{number}") for node in self.nodes)
         self.put(Router(name, "kube-system/default", "10.96.0.0/16", "10.96.0.1", addresses))
         for at, (network, cidr) in enumerate(networks.items(), 1):
-            gateway = cidr.rsplit(".", 1)[0] + ".1"
-            self.put(Network(name, f"default/{network}", number * 256 + at, cidr, gateway, "default"))
+            four, six = ("".join(one for one in cidr.split(",") if (":" in one) == wanted) for wanted in (False, True))
+            gateways = gateway_of(four), gateway_of(six)
+            vni = number * 256 + at
+            self.put(Network(name, f"default/{network}", vni, four, gateways[0], "default", 0, six, gateways[1]))
 
     def pod(self, tenant: str, name: str, node: str, address: str, network: str = "a") -> Host:
-        """A pod's namespace and its port."""
+        """A pod's namespace and its port, with one address or one of each family with a comma between them."""
         full = f"{tenant}.{name}"
         host = Host(full, self.directory / "pods" / full)
         self.pods[full] = host
@@ -238,8 +265,8 @@ class Lab:
                 f"default/{name}",
                 f"default/{network}",
                 node,
-                (address,),
-                mac_of(address),
+                tuple(address.split(",")),
+                mac_of_port(address.split(",")),
                 sandbox=full,
                 netns=path,
                 link=link,
@@ -290,4 +317,5 @@ class Lab:
         index = host.link("eth0").index
         host.route.call(requests.change_link(index, up=True))
         host.route.call(requests.address(index, address, 24, add=True))
+        host.route.call(requests.address(index, f"{UNDERLAY6}:{address.rpartition('.')[2]}", 64, add=True))
         return index

@@ -46,7 +46,7 @@ RULES = """\
 def port(link: str, sandbox: str, last: int) -> set[Item]:
     mac, address = f"0a:58:0a:00:00:{last:02x}", f"10.0.0.{last}"
     return {
-        PortLink("acme", link, "br-1", 1450, f"port {link}", sandbox, "eth0", mac, (f"{address}/24",), "10.0.0.1"),
+        PortLink("acme", link, "br-1", 1450, f"port {link}", sandbox, "eth0", mac, (f"{address}/24",), ("10.0.0.1",)),
         Fdb("acme", link, mac),
         Neigh("acme", "br-1", address, mac),
         Element("acme", "bridge", "polder", "ports4", f"{link} . {mac} . {address}"),

@@ -99,16 +99,17 @@ async def test_spoofed_sources_are_dropped_before_anything_is_rewritten(lab: Lab
     await only_the_guard_drops(lab, routed, tuple(mark for mark in marks if mark != b"gateway's ip"))
 
 
-async def test_broadcast_multicast_and_pairs_of_mac_and_address_that_no_port_has_are_dropped(lab: Lab) -> None:
+async def test_broadcast_and_pairs_of_mac_and_address_that_no_port_has_are_dropped(lab: Lab) -> None:
     evil, _, _ = await attacked(lab)
     odd = [
         asked(EVIL, VICTIM, b"broadcast mac", by=frames.BROADCAST),
         asked(EVIL, "10.0.1.255", b"broadcast", by=frames.BROADCAST),
-        asked(EVIL, "224.0.0.251", b"multicast", by="01:00:5e:00:00:fb"),
+        asked(EVIL, VICTIM, b"multicast mac", by="01:00:5e:00:00:fb"),
+        asked(EVIL, "224.0.0.251", b"unicast mac", by=mac_of(VICTIM)),
         datagram(mac_of(EVIL), EVIL, STRANGER, b"no port's").replace(frames.mac(mac_of(STRANGER)), frames.mac(mac_of(VICTIM))),
         asked(EVIL, FAR, b"another's address", by=mac_of(VICTIM)),
     ]  # fmt: skip
-    marks = (b"broadcast mac", b"broadcast", b"multicast", b"no port's")
+    marks = (b"broadcast mac", b"broadcast", b"multicast mac", b"unicast mac", b"no port's")
     with lab.pods["acme.victim"].sniff("eth0") as arrived:
         evil.send_frames("eth0", [*odd, asked(EVIL, VICTIM, b"honest frame", by=mac_of(VICTIM))])
         assert arrived(b"honest frame"), "control: a pod that knows its neighbour's MAC may use it"

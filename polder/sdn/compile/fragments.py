@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 
 from polder.api import core
 from polder.api import polder as api
@@ -15,6 +16,7 @@ from polder.sdn.topology.invariants import (
     network_violations,
     overlaps,
     parse_address,
+    parse_ip,
     port_violations,
     router_violations,
 )
@@ -27,9 +29,11 @@ def local_name(ref: Ref) -> str:
 
 def compile_node(node: core.Node) -> t.NodeAddress:
     """A machine by its InternalIP."""
-    for address in node.status.addresses or []:
-        if address.type == "InternalIP" and parse_address(address.address) is not None:
-            return t.NodeAddress(node.metadata.name, address.address)
+    own = [address.address for address in node.status.addresses or [] if address.type == "InternalIP"]
+    others = tuple(sorted(address for address in own if isinstance(parse_ip(address), IPv6Address)))
+    for address in own:
+        if parse_address(address) is not None:
+            return t.NodeAddress(node.metadata.name, address, others)
     raise NotReadyError(f"Node {node.metadata.name}: status.addresses has no InternalIP of IPv4")
 
 
@@ -43,9 +47,8 @@ def compile_network(network: api.Network, rivals: Iterable[api.Network] = ()) ->
     _raise_first(network_violations(compiled))
     for rival in rivals:
         if rival.status.vni and _age(rival) < _age(network) and overlaps(compiled, _network(rival)):
-            raise CompileError(
-                f"Network {ref}: spec.cidr {spec.cidr} overlaps {rival.spec.cidr} of Network {ref_of(rival)}"
-            )
+            mine, theirs = (", ".join(api.cidrs_of(one)) for one in (spec, rival.spec))
+            raise CompileError(f"Network {ref}: spec.cidr {mine} overlaps {theirs} of Network {ref_of(rival)}")
     return compiled
 
 
@@ -54,15 +57,19 @@ def compile_router(router: api.Router, tenant: api.Tenant | None, transit: Itera
     so that the node takes the router down.
     """
     ref = ref_of(router)
-    service_cidr = router.spec.service_cidr or (tenant.spec.service_cidr if tenant is not None else "")
+    ranges = api.service_cidrs_of(router.spec)
+    if not ranges and tenant is not None:
+        ranges = api.service_cidrs_of(tenant.spec)
+    by_family = _by_family(ranges)
     living = [port for port in transit if port.spec.addresses and port.metadata.deletion_timestamp is None]
     addresses = {port.spec.node: port.spec.addresses[0] for port in sorted(living, key=_age, reverse=True)}
     compiled = t.Router(
         tenant=ref.tenant,
         name=local_name(ref),
-        service_cidr=service_cidr,
-        entry=entry_of(service_cidr),
+        service_cidr=by_family[4],
+        entry=entry_of(ranges[0]) if ranges else "",
         addresses=tuple(t.RouterAddress(node, addresses[node]) for node in sorted(addresses)),
+        service_cidr6=by_family[6],
     )
     _raise_first(router_violations(compiled))
     return compiled
@@ -96,17 +103,29 @@ def compile_port(port: api.Port, network: t.Network | None) -> t.Port:
 
 
 def _network(network: api.Network) -> t.Network:
-    ref = ref_of(network)
-    gateway = (network.spec.gateway or gateway_of(network.spec.cidr)) if network.spec.router else ""
+    ref, spec = ref_of(network), network.spec
+    cidrs, given = _by_family(api.cidrs_of(spec)), _by_family(api.gateways_of(spec))
+    gateways = {f: (given[f] or gateway_of(cidrs[f])) if spec.router and cidrs[f] else given[f] for f in cidrs}
     return t.Network(
         tenant=ref.tenant,
         name=local_name(ref),
         vni=network.status.vni,
-        cidr=network.spec.cidr,
-        gateway=gateway,
-        router=network.spec.router,
-        mtu=network.spec.mtu,
+        cidr=cidrs[4],
+        gateway=gateways[4] if spec.router else "",
+        router=spec.router,
+        mtu=spec.mtu,
+        cidr6=cidrs[6],
+        gateway6=gateways[6] if spec.router else "",
     )
+
+
+def _by_family(texts: Iterable[str]) -> dict[int, str]:
+    """The first of each family; empty for a family that is not there."""
+    found = {4: "", 6: ""}
+    for text in texts:
+        family = 6 if ":" in text else 4
+        found[family] = found[family] or text
+    return found
 
 
 def _age(obj: api.Network | api.Port) -> tuple[str, str, str]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class NodeAddress:
-    """A machine of the cluster and its address on the underlay."""
+    """A machine of the cluster, its address on the underlay, and what else it answers to there (IPv6): no tenant reaches
+    either.
+    """
 
     name: str
     underlay: str
 
 
+    others: tuple[str, ...] = ()
 @dataclass(frozen=True, slots=True, order=True)
 class RouterAddress:
     """The transit address of a tenant's router on one node."""
@@ -23,8 +26,9 @@ class RouterAddress:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Router:
-    """A tenant's layer-3 domain. ``entry`` is the address of the tenant's ``kubernetes`` service, the first host of
-    ``service_cidr``; both are empty where the tenant has no services. ``addresses`` are sorted by node.
+    """A tenant's layer-3 domain. ``service_cidr`` and ``service_cidr6`` are its services' ranges, empty for a family that it
+    does not have. ``entry`` is the address of the tenant's ``kubernetes`` service, the first host of the first range; empty
+    where the tenant has no services. ``addresses`` are sorted by node; the IPv6 ones follow from them (``addressing.six``).
     """
 
     tenant: str
@@ -34,6 +38,7 @@ class Router:
     addresses: tuple[RouterAddress, ...] = ()
 
     def address_on(self, node: str) -> str:
+    service_cidr6: str = ""
         """The router's address on ``node``; empty where it has none."""
         return next((a.address for a in self.addresses if a.node == node), "")
 
@@ -41,7 +46,8 @@ class Router:
 @dataclass(frozen=True, slots=True, order=True)
 class Network:
     """A layer-2 segment, named ``namespace/name``. ``router`` empty is isolated: no gateway, no way out. ``mtu`` 0 is what
-    the underlay allows.
+    the underlay allows. It has one prefix of each family, or of one: ``cidr`` and ``gateway`` are IPv4, ``cidr6`` and
+    ``gateway6`` IPv6; empty where it does not have the family.
     """
 
     tenant: str
@@ -53,9 +59,22 @@ class Network:
     mtu: int = 0
 
 
+    cidr6: str = ""
+    gateway6: str = ""
+
+    @property
+    def prefixes(self) -> tuple[tuple[str, str], ...]:
+        """(prefix, gateway) of each family that it has."""
+        return tuple(one for one in ((self.cidr, self.gateway), (self.cidr6, self.gateway6)) if one[0])
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The gateways that it has."""
+        return tuple(gateway for _, gateway in self.prefixes if gateway)
 @dataclass(frozen=True, slots=True, order=True)
 class Port:
-    """One attachment, named ``namespace/name``, on network ``namespace/name``. ``sandbox``, ``netns`` and ``link`` are set
+    """One attachment, named ``namespace/name``, on network ``namespace/name``, with one address of each of the network's
+    families. ``sandbox``, ``netns`` and ``link`` are set
     while a sandbox uses it. ``pod`` is for messages.
     """
 

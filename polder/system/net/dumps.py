@@ -57,6 +57,7 @@ class Link:
     learning: bool = False
     flood: bool = False
     neigh_suppress: bool = False
+    broadcast: bool = False
     vni: int = 0
     local: str = ""
     running: bool = False
@@ -141,6 +142,7 @@ def parse_link(body: bytes) -> Link:
         learning=_bit(port, 8),
         flood=_bit(port, 9),
         neigh_suppress=_bit(port, 32),
+        broadcast=_bit(port, 30),
         vni=as_u32(data.get(1, b"\0" * 4)),
         local=ip_text(data[4]) if 4 in data else "",
     )

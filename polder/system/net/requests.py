@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from dataclasses import dataclass
 
 from polder.system.net.codec import (
+    APPEND,
     CREATE,
     EXCLUSIVE,
     REPLACE,
@@ -70,14 +72,17 @@ class BridgePort:
     learning: bool
     flood: bool
     neigh_suppress: bool
+    broadcast: bool = True
 
     def pack(self) -> bytes:
-        """As attributes of IFLA_INFO_SLAVE_DATA; ports are never isolated from each other."""
+        """As attributes of IFLA_INFO_SLAVE_DATA; ports are never isolated from each other, and all get what is for groups."""
         return b"".join(
             (
                 u8(4, self.hairpin),
                 u8(8, self.learning),
                 u8(9, self.flood),
+                u8(27, 1),
+                u8(30, self.broadcast),
                 u8(32, self.neigh_suppress),
                 u8(33, 0),
             )
@@ -128,6 +133,11 @@ def change_link(
 def set_mac(value: str) -> bytes:
     """For change_link."""
     return mac(1, value)
+
+
+def no_address6() -> bytes:
+    """For change_link: the kernel makes no link-local address by itself (IN6_ADDR_GEN_MODE_NONE)."""
+    return nested(26, nested(socket.AF_INET6, u8(8, 1)))
 
 
 def set_mtu(value: int) -> bytes:
@@ -199,10 +209,13 @@ def neighbour(index: int, value: str, lladdr: str, *, add: bool) -> Message:
 
 
 def forwarding(index: int, lladdr: str, remote: str, *, add: bool) -> Message:
-    """Add, replace or delete a forwarding entry: with ``remote`` the VXLAN device's own, else its bridge's for the port."""
+    """Add, replace or delete a forwarding entry: with ``remote`` the VXLAN device's own, else its bridge's for the port. A
+    VXLAN device's for the MAC of zeros may have several remotes: each is added to the others.
+    """
     flags, state = (NTF_SELF, PERMANENT | NOARP) if remote else (NTF_MASTER, NOARP | REACHABLE)
     body = NEIGH.pack(AF_BRIDGE, index, state, flags, 0) + mac(2, lladdr) + (ip(1, remote) if remote else b"")
-    return Message(NEWNEIGH if add else DELNEIGH, CREATE | REPLACE if add else 0, body, f"forwarding entry {lladdr}")
+    adding = CREATE | (APPEND if remote and not lladdr.strip("0:") else REPLACE)
+    return Message(NEWNEIGH if add else DELNEIGH, adding if add else 0, body, f"forwarding entry {lladdr}")
 
 
 def _new_link(link: NewLink, info: bytes) -> Message:

@@ -10,7 +10,9 @@ from polder.sdn.compile.compiler import Compiler
 from polder.sdn.render.linux import text as items_text
 from polder.sdn.render.linux.desired import Desired, PartKey, key_of
 from polder.sdn.render.linux.items import Item
-from polder.sdn.render.linux.rules import bridge_rules, guard_rules, isolated_rules, space_rules
+from polder.sdn.render.linux.guard import guard_rules
+from polder.sdn.render.linux.rules import isolated_rules, space_rules
+from polder.sdn.render.linux.spoofing import bridge_rules
 from polder.sdn.topology import text as topology_text
 from polder.sdn.topology.types import Network, Router
 from tests.unit.sdn.objects import FACTS, ref, small_cluster

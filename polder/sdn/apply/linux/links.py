@@ -14,16 +14,17 @@ from polder.sdn.apply.linux.keep import forwarding_of, neighbours_of
 from polder.sdn.apply.linux.reaper import Reaper
 from polder.sdn.apply.linux.spaces import GONE_GROUP, OpenSpace, SpaceError, Spaces
 from polder.sdn.render.linux.items import Bridge, PortLink, Transit, Vxlan
+from polder.sdn.topology.addressing import link_local_of
 from polder.system.net import dumps, requests
 from polder.system.net.codec import Message
 from polder.system.net.netlink import NetlinkError, NetlinkSocket
 from polder.system.net.netns import open_netns
 from polder.system.net.requests import BridgePort, NewLink, NewRoute
 
-PORT = BridgePort(hairpin=True, learning=False, flood=False, neigh_suppress=False)
+PORT = BridgePort(hairpin=True, learning=False, flood=False, neigh_suppress=False, broadcast=True)
 """A pod's port. Its MAC is known and given as a forwarding entry, so nothing is learned and nothing unknown arrives."""
-UPLINK = BridgePort(hairpin=False, learning=False, flood=False, neigh_suppress=True)
-"""A VXLAN device's port."""
+UPLINK = BridgePort(hairpin=False, learning=False, flood=False, neigh_suppress=True, broadcast=False)
+"""A VXLAN device's port. What is for groups goes there, questions for MACs (broadcasts) do not."""
 _WATCH = 0.5
 """Seconds to wait for the kernel's link watch at most."""
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EINVAL})
@@ -204,16 +205,24 @@ def _paired(link: dumps.Link, elsewhere: NetlinkSocket, name: str) -> bool:
 
 
 def _configure(inner: NetlinkSocket, item: PortLink) -> None:
-    """The pod's end: addresses, up, default route; what is already so is fine."""
+    """The pod's end: addresses, up, default routes; what is already so is fine. The kernel makes it no link-local address with
+    its prefix: with that every pod could ask for any number of neighbours (ADR 5). One that has IPv6 gets its own alone.
+    """
     at = dumps.link_named(inner, item.interface).index
+    six = any(":" in one for one in item.addresses)
+    failed = inner.batch([requests.change_link(at, more=requests.no_address6())])[0]
+    if failed and (six or failed.number != errno.EAFNOSUPPORT):
+        raise failed
     wanted: list[Message] = []
     for one in item.addresses:
         value, _, prefix = one.partition("/")
         wanted.append(requests.address(at, value, int(prefix), add=True))
+    if six:
+        wanted.append(requests.address(at, link_local_of(item.mac), 128, add=True))
     wanted += [requests.change_link(1, up=True), requests.change_link(at, up=True)]
-    if item.gateway:
-        default = "::/0" if ":" in item.gateway else "0.0.0.0/0"
-        wanted.append(requests.route(NewRoute(default, at, via=item.gateway, onlink=True), add=True))
+    for gateway in item.gateways:
+        default = "::/0" if ":" in gateway else "0.0.0.0/0"
+        wanted.append(requests.route(NewRoute(default, at, via=gateway, onlink=True), add=True))
     _all(inner, wanted)
 
 

@@ -130,6 +130,7 @@ class Observation:
             self._elements(space, *at)
 
     def _elements(self, space: OpenSpace, family: str, table: str) -> None:
+            self._chains(space, *at)
         space.sets.pop((family, table), None)
         for one in space.table_sets(family, table).values():
             if one.kept:
@@ -153,7 +154,7 @@ class Observation:
 
 
 def _flags(link: Link) -> BridgePort:
-    return BridgePort(link.hairpin, link.learning, link.flood, link.neigh_suppress)
+    return BridgePort(link.hairpin, link.learning, link.flood, link.neigh_suppress, link.broadcast)
 
 
 def _entries(space: OpenSpace, links: dict[int, Link]) -> set[Item]:

@@ -14,7 +14,8 @@ MAX_PREFIX = 9
 class NodeFacts:
     """One node. ``underlay`` carries VXLAN, ``egress`` is the source of tenants' traffic to the outside, ``uplink`` the
     link towards it, ``mtu`` the underlay's. ``protected`` are addresses and ranges that no tenant may reach beside the nodes'
-    own: servers, the host. ``prefix`` begins the name of everything in the node's namespace.
+    own: servers, the host. ``prefix`` begins the name of everything in the node's namespace. ``egress6`` is the source of what
+    leaves by IPv6; empty where the node has no way out for it, so that tenants have none either.
     """
 
     name: str
@@ -24,6 +25,7 @@ class NodeFacts:
     mtu: int = 1500
     protected: tuple[str, ...] = ()
     prefix: str = "polder"
+    egress6: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.prefix) <= MAX_PREFIX or not self.prefix.isalnum():

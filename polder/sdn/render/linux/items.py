@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 NODE = ""
 """The space of the node's own namespace."""
+EVERYBODY = "00:00:00:00:00:00"
+"""A VXLAN device's forwarding entries for this MAC say where frames go that are for no known one: groups."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,8 +68,8 @@ class Vxlan:
 @dataclass(frozen=True, slots=True, order=True)
 class PortLink:
     """A pod's veth: ``name`` is the router's end, a port of ``bridge`` with hairpin on. The other end is made directly in
-    the sandbox's namespace ``netns`` (a path) as ``interface``, with MAC, addresses (``a.b.c.d/len``), MTU and, where
-    ``gateway`` is set, a default route. What stands in the pod's namespace is given when the link is made and is no part
+    the sandbox's namespace ``netns`` (a path) as ``interface``, with MAC, addresses (``a.b.c.d/len``), MTU and, for each of
+    ``gateways``, a default route of its family. What stands in the pod's namespace is given when the link is made and is no part
     of the comparison with the kernel.
     """
 
@@ -80,7 +82,7 @@ class PortLink:
     interface: str = field(default="eth0", compare=False)
     mac: str = field(default="", compare=False)
     addresses: tuple[str, ...] = field(default=(), compare=False)
-    gateway: str = field(default="", compare=False)
+    gateways: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def slot(self) -> tuple[str, ...]:
@@ -158,7 +160,7 @@ class Neigh:
 @dataclass(frozen=True, slots=True, order=True)
 class Fdb:
     """A forwarding entry of a link: ``remote`` set is the VXLAN's own entry (``self``, towards that node), empty is the
-    bridge's entry for the port ``link`` (``master static``).
+    bridge's entry for the port ``link`` (``master static``). A VXLAN's entries for EVERYBODY are one for each remote.
     """
 
     space: str
@@ -169,6 +171,8 @@ class Fdb:
     @property
     def slot(self) -> tuple[str, ...]:
         """Identity."""
+        if self.mac == EVERYBODY:
+            return ("fdb", self.space, self.link, self.mac, self.remote)
         return ("fdb", self.space, self.link, self.mac, "self" if self.remote else "master")
 
 

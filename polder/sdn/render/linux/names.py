@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.topology.addressing import PLATFORM6, six
 from polder.sdn.topology.types import Network
 
 DIGITS = "0123456789abcdefghijklmnopqrstuv"
@@ -20,6 +21,9 @@ INNER_NEXT_HOP = "169.254.1.1"
 """Where pods of an isolated network send everything; its space passes on what is for the network, and nothing else."""
 TRANSIT_RANGE = "100.64.0.0/10"
 """RFC 6598 shared address space: routers' addresses."""
+TRANSIT_NEXT_HOP6, INNER_NEXT_HOP6 = six(TRANSIT_NEXT_HOP), six(INNER_NEXT_HOP)
+"""The same for IPv6."""
+TRANSIT_RANGE6 = str(PLATFORM6)
 LINK_LOCAL_RANGE = "169.254.0.0/16"
 
 

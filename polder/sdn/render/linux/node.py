@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import ip_network
 
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.guard import NODES, PROTECTED, guard_rules
 from polder.sdn.render.linux.items import NODE, Element, Item, Ruleset, Sysctl
 from polder.sdn.render.linux.names import node_table
-from polder.sdn.render.linux.rules import NODES, PROTECTED, guard_rules
+from polder.sdn.render.linux.rules import set_for
 from polder.sdn.topology.types import NodeAddress
+
+WIRE = 64
+"""The length of the prefix that machines on one wire share (RFC 4291, section 2.5.4)."""
 
 
 def render_guard(facts: NodeFacts) -> frozenset[Item]:
-    """What holds on a node whatever runs there; its own address is a node's even before the API says so."""
+    """What holds on a node whatever runs there; its own address is a node's even before the API says so. Whoever shares the
+    wire with the node's IPv6 address is protected as well: other machines of the cluster do not say theirs.
+    """
     table = node_table(facts)
     items: set[Item] = {
         Sysctl(NODE, "net/ipv4/ip_forward", "1"),
         Ruleset(NODE, "inet", table, guard_rules(facts)),
         Element(NODE, "inet", table, NODES, facts.underlay),
     }
-    items.update(Element(NODE, "inet", table, PROTECTED, address.removesuffix("/32")) for address in facts.protected)
+    if facts.egress6:
+        items.add(Sysctl(NODE, "net/ipv6/conf/all/forwarding", "1"))
+        wire = str(ip_network(f"{facts.egress6}/{WIRE}", strict=False))
+        items.add(Element(NODE, "inet", table, set_for(PROTECTED, wire), wire))
+    for text in facts.protected:
+        address = text.removesuffix("/128" if ":" in text else "/32")
+        items.add(Element(NODE, "inet", table, set_for(PROTECTED, address), address))
     return frozenset(items)
 
 
 def render_node(node: NodeAddress, facts: NodeFacts) -> frozenset[Item]:
     """Another machine: VXLAN is accepted from it, and no tenant reaches it."""
-    if node.name == facts.name:
-        return frozenset()
-    return frozenset(render_nodes([node.underlay], facts))
+    addresses = node.others if node.name == facts.name else (node.underlay, *node.others)
+    return frozenset(render_nodes(addresses, facts))
 
 
-def render_nodes(underlays: Iterable[str], facts: NodeFacts) -> Iterable[Item]:
+def render_nodes(addresses: Iterable[str], facts: NodeFacts) -> Iterable[Item]:
     """The guard's elements of some machines."""
-    return (Element(NODE, "inet", node_table(facts), NODES, address) for address in underlays)
+    return (Element(NODE, "inet", node_table(facts), set_for(NODES, address), address) for address in addresses)

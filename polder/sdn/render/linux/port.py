@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from polder.sdn.render.linux.facts import NodeFacts
-from polder.sdn.render.linux.items import Element, Fdb, Item, Neigh, PortLink
-from polder.sdn.render.linux.names import INNER_NEXT_HOP, TABLE, bridge_name, network_space, vxlan_name
-from polder.sdn.render.linux.network import bridge_mac_of, mtu_of
-from polder.sdn.render.linux.rules import KNOWN, NEAR, PORTS4
+from polder.sdn.render.linux.items import EVERYBODY, Element, Fdb, Item, Neigh, PortLink
+from polder.sdn.render.linux.names import TABLE, bridge_name, network_space, vxlan_name
+from polder.sdn.render.linux.network import asked_key, bridge_mac_of, mtu_of, next_hop_of
+from polder.sdn.render.linux.rules import KNOWN, set_for
+from polder.sdn.render.linux.spoofing import NEAR, PORTS4, PORTS6, TOLD
+from polder.sdn.topology.addressing import link_local_of
 from polder.sdn.topology.types import Network, Port
 
 
@@ -28,30 +30,34 @@ def render_port(port: Port, network: Network | None, present: bool, underlay: st
 
 def _known(port: Port, network: Network, facts: NodeFacts) -> set[Item]:
     """Permanent neighbours, so that the host-wide neighbour table holds nothing that a pod can make it hold. Frames for the
-    port, sent to the gateway or to itself, are bridged to it. The gateway's MAC names the network: no two of a space share one.
+    port, sent to the gateway or to itself, are bridged to it. The bridge's MAC names the network: no two of a space share one.
     """
     space, bridge = network_space(network), bridge_name(network.vni)
-    items: set[Item] = {Element(space, "inet", TABLE, KNOWN, address) for address in port.addresses}
-    items.update(Neigh(space, bridge, address, port.mac) for address in port.addresses)
-    items.update(
-        Element(space, "bridge", TABLE, NEAR, f"{asked} . {address}", port.mac)
-        for address in port.addresses
-        for asked in (bridge_mac_of(network, facts), port.mac)
-    )
+    items: set[Item] = set()
+    for address in port.addresses:
+        items.add(Element(space, "inet", TABLE, set_for(KNOWN, address), address))
+        items.add(Neigh(space, bridge, address, port.mac))
+        for asked in (bridge_mac_of(network, facts), port.mac):
+            items.add(Element(space, "bridge", TABLE, set_for(NEAR, address), f"{asked} . {address}", port.mac))
     return items
 
 
 def _remote(port: Port, network: Network, underlay: str, facts: NodeFacts) -> set[Item]:
+    """What is for groups goes to each node that has ports of the network: the entry for the MAC of zeros."""
     space, vxlan = network_space(network), vxlan_name(network.vni)
     items = _known(port, network, facts)
-    items |= {Fdb(space, vxlan, port.mac), Fdb(space, vxlan, port.mac, underlay)}
+    items |= {
+        Fdb(space, vxlan, port.mac),
+        Fdb(space, vxlan, port.mac, underlay),
+        Fdb(space, vxlan, EVERYBODY, underlay),
+    }
     return items
 
 
 def _local(port: Port, network: Network, facts: NodeFacts) -> set[Item]:
     """The bridge's entry is static too: unknown unicast is not flooded, and nothing has to be learnt.
 
-    The pod has its address alone (/32) and sends everything to the gateway, also to its neighbours: a pod that resolved
+    The pod has its addresses alone (/32, /128) and sends everything to the gateway, also to its neighbours: a pod that resolved
     addresses itself could fill the neighbour table that all namespaces of the host share, and stop other tenants.
     """
     space = network_space(network)
@@ -64,12 +70,30 @@ def _local(port: Port, network: Network, facts: NodeFacts) -> set[Item]:
         netns=port.netns,
         interface=port.interface,
         mac=port.mac,
-        addresses=tuple(f"{address}/32" for address in port.addresses),
-        gateway=network.gateway or INNER_NEXT_HOP,
+        addresses=tuple(alone(address) for address in port.addresses),
+        gateways=tuple(next_hop_of(network, address) for address in port.addresses),
     )
     items = _known(port, network, facts)
     items |= {link, Fdb(space, port.link, port.mac)}
-    items.update(
-        Element(space, "bridge", TABLE, PORTS4, f"{port.link} . {port.mac} . {address}") for address in port.addresses
-    )
+    for address in port.addresses:
+        items |= _sender6(port, network, address) if ":" in address else _sender4(port, space, address)
     return items
+
+
+def _sender4(port: Port, space: str, address: str) -> set[Item]:
+    return {Element(space, "bridge", TABLE, PORTS4, f"{port.link} . {port.mac} . {address}")}
+
+
+def _sender6(port: Port, network: Network, address: str) -> set[Item]:
+    """A pod asks for its gateway from its link-local address too, and the answer needs a neighbour."""
+    space, own = network_space(network), link_local_of(port.mac)
+    items: set[Item] = {Neigh(space, bridge_name(network.vni), own, port.mac)}
+    for one in (address, own):
+        items.add(Element(space, "bridge", TABLE, PORTS6, f"{port.link} . {port.mac} . {one}"))
+        items.add(Element(space, "bridge", TABLE, TOLD, f"{port.link} . {port.mac} . {asked_key(one)}"))
+    return items
+
+
+def alone(address: str) -> str:
+    """An address with the length that says that nobody else is on the link."""
+    return f"{address}/{128 if ':' in address else 32}"

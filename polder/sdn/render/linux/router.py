@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.guard import TRANSIT
 from polder.sdn.render.linux.items import NODE, Addr, Element, Fdb, Item, Neigh, Route, Ruleset, Transit
 from polder.sdn.render.linux.names import (
     LOOPBACK,
     TABLE,
     TRANSIT_NEXT_HOP,
+    TRANSIT_NEXT_HOP6,
     UP,
     bridge_name,
     node_table,
@@ -17,9 +19,9 @@ from polder.sdn.render.linux.names import (
     transit_name,
     vxlan_name,
 )
-from polder.sdn.render.linux.rules import TRANSIT, space_rules
+from polder.sdn.render.linux.rules import set_for, space_rules
 from polder.sdn.render.linux.space import render_space
-from polder.sdn.topology.addressing import VXLAN_PREFIX, mac_of
+from polder.sdn.topology.addressing import VXLAN_PREFIX, mac_of, six
 from polder.sdn.topology.types import Network, Router
 
 
@@ -38,7 +40,7 @@ def render_router(router: Router, facts: NodeFacts) -> frozenset[Item]:
     items.add(Ruleset(space, "inet", TABLE, space_rules(router, address)))
     items |= _transit(router, address, facts)
     if router.entry:
-        items.add(Addr(space, LOOPBACK, router.entry, 32))
+        items.add(Addr(space, LOOPBACK, router.entry, 128 if ":" in router.entry else 32))
     return frozenset(items)
 
 
@@ -58,6 +60,8 @@ def render_peers(
         items |= {
             Route(space, f"{peer.address}/32", bridge),
             Neigh(space, bridge, peer.address, mac),
+            Route(space, f"{six(peer.address)}/128", bridge),
+            Neigh(space, bridge, six(peer.address), mac),
             Fdb(space, vxlan, mac),
             Fdb(space, vxlan, mac, underlay),
         }
@@ -68,7 +72,7 @@ def _transit(router: Router, address: str, facts: NodeFacts) -> set[Item]:
     """The unnumbered link to the node. Both neighbours are permanent: 1,000 routers would fill the host-wide table."""
     space, link = router_space(router.tenant), transit_name(facts, address)
     mac, node_mac = mac_of(address), mac_of(TRANSIT_NEXT_HOP)
-    return {
+    items: set[Item] = {
         Transit(space, UP, link, facts.mtu, owner_of(router), mac, node_mac),
         Addr(space, UP, address, 32),
         Route(space, f"{TRANSIT_NEXT_HOP}/32", UP),
@@ -78,4 +82,20 @@ def _transit(router: Router, address: str, facts: NodeFacts) -> set[Item]:
         Route(NODE, f"{address}/32", link),
         Neigh(NODE, link, address, mac),
         Element(NODE, "inet", node_table(facts), TRANSIT, f"{link} . {address}"),
+        Addr(space, UP, six(address), 128),
+    }
+    return items | _transit6(space, link, address, facts) if facts.egress6 else items
+
+
+def _transit6(space: str, link: str, address: str, facts: NodeFacts) -> set[Item]:
+    """The same for IPv6, only on a node with a way out: else a router has no default route, and says so to its pods. The node
+    needs no address of its own here, since nobody asks for its MAC.
+    """
+    own, mac, node_mac = six(address), mac_of(address), mac_of(TRANSIT_NEXT_HOP)
+    return {
+        Route(space, "::/0", UP, via=TRANSIT_NEXT_HOP6, src=own, onlink=True),
+        Neigh(space, UP, TRANSIT_NEXT_HOP6, node_mac),
+        Route(NODE, f"{own}/128", link),
+        Neigh(NODE, link, own, mac),
+        Element(NODE, "inet", node_table(facts), set_for(TRANSIT, own), f"{link} . {own}"),
     }

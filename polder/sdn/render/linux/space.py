@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polder.sdn.render.linux.items import Item, Ruleset, Space, Sysctl
 from polder.sdn.render.linux.names import TABLE
-from polder.sdn.render.linux.rules import bridge_rules
+from polder.sdn.render.linux.spoofing import bridge_rules
 
 SETTINGS: tuple[tuple[str, str], ...] = (
     ("net/bridge/bridge-nf-call-arptables", "0"),
@@ -16,11 +16,18 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("net/ipv4/conf/default/accept_redirects", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
     ("net/ipv4/conf/default/send_redirects", "0"),
-    ("net/ipv6/conf/all/disable_ipv6", "1"),
-    ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ("net/ipv6/conf/all/accept_ra", "0"),
+    ("net/ipv6/conf/all/accept_redirects", "0"),
+    ("net/ipv6/conf/all/disable_ipv6", "0"),
+    ("net/ipv6/conf/all/forwarding", "1"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
+    ("net/ipv6/conf/default/addr_gen_mode", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "0"),
 )
 """Below /proc/sys. rp_filter is off since paths between two networks differ by direction; redirects would tell a pod to
-send to its neighbour directly; IPv6 is off while no address of it is given out. A link copies ``default`` when it is made.
+send to its neighbour directly (IPv6 has no setting for them, but a link without link-local address sends none: that is
+addr_gen_mode 1). A link copies ``default`` when it is made.
 bridge-nf-call-iptables is off while no rule has to see what stays within a network: it costs a sixth of the round trips. This
 is the switch for policies and services (ADR 6)."""
 

@@ -1,0 +1,86 @@
+"""The nftables text of the node's own table (syntax of nft 1.0.6): the guard between tenants, the node and the outside."""
+
+from __future__ import annotations
+
+from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.names import LINK_LOCAL_RANGE, TRANSIT_RANGE, TRANSIT_RANGE6, transit_pattern
+
+NODES, PROTECTED, TRANSIT = "nodes", "protected", "transit"
+"""Names of the sets for IPv4; those for IPv6 end in 6."""
+NO_ONE6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fe80::/10, ff00::/8"
+"""Nothing outside has these: unspecified, loopback, mapped and translated IPv4, link-local, groups."""
+
+
+def guard_rules(facts: NodeFacts) -> str:
+    """inet table of the node: what tenants' routers may do to the node, to each other and to the outside. VXLAN between nodes is
+    matched first and not tracked: nothing of it is translated, and each packet would pay for a connection.
+    """
+    return f"""\
+ set {NODES} {{ type ipv4_addr; }}
+ set {NODES}6 {{ type ipv6_addr; }}
+ set {PROTECTED} {{ type ipv4_addr; flags interval; }}
+ set {PROTECTED}6 {{ type ipv6_addr; flags interval; }}
+ set {TRANSIT} {{ type ifname . ipv4_addr; }}
+ set {TRANSIT}6 {{ type ifname . ipv6_addr; }}
+{_to_the_node(facts)}{_through_the_node(facts)}"""
+
+
+def _to_the_node(facts: NodeFacts) -> str:
+    tenants = f'iifname "{transit_pattern(facts)}"'
+    return f"""\
+ chain prerouting {{
+  type filter hook prerouting priority -300; policy accept;
+  iifname "{facts.uplink}" udp dport 4789 ip saddr @{NODES} notrack accept
+  {tenants} goto transit_source
+  udp dport 4789 fib daddr type local ip saddr != @{NODES} drop
+ }}
+ chain transit_source {{
+  iifname . ip saddr != @{TRANSIT} drop
+  iifname . ip6 saddr != @{TRANSIT}6 drop
+  udp dport 4789 drop
+ }}
+ chain input {{
+  type filter hook input priority filter; policy accept;
+  {tenants} goto to_node
+ }}
+ chain to_node {{
+  ct state established,related accept
+  drop
+ }}
+ chain output {{
+  type filter hook output priority -300; policy accept;
+  udp dport 4789 ip daddr @{NODES} notrack
+ }}
+"""
+
+
+def _through_the_node(facts: NodeFacts) -> str:
+    tenants = f'iifname "{transit_pattern(facts)}"'
+    to_tenants = f'oifname "{transit_pattern(facts)}"'
+    egress6 = ""
+    if facts.egress6:
+        egress6 = f'  oifname "{facts.uplink}" ip6 saddr {TRANSIT_RANGE6} snat ip6 to {facts.egress6}\n'
+    return f"""\
+ chain from_tenants {{
+  {to_tenants} drop
+  ip daddr @{NODES} drop
+  ip daddr @{PROTECTED} drop
+  ip daddr {{ {TRANSIT_RANGE}, {LINK_LOCAL_RANGE}, 127.0.0.0/8, 224.0.0.0/3 }} drop
+  ip6 daddr @{NODES}6 drop
+  ip6 daddr @{PROTECTED}6 drop
+  ip6 daddr {{ {TRANSIT_RANGE6}, {NO_ONE6} }} drop
+  ct state invalid drop
+  oifname "{facts.uplink}" accept
+  drop
+ }}
+ chain forward {{
+  type filter hook forward priority filter; policy accept;
+  {tenants} jump from_tenants
+  {to_tenants} ct state established,related accept
+  {to_tenants} drop
+ }}
+ chain postrouting {{
+  type nat hook postrouting priority srcnat; policy accept;
+  oifname "{facts.uplink}" ip saddr {TRANSIT_RANGE} snat ip to {facts.egress}
+{egress6} }}
+"""
