@@ -222,4 +222,4 @@ def _joins(who: Identity, what: RequestInfo) -> bool:
 
 
 def _is_tenants(path: str) -> bool:
-    return any(path == p or path.startswith(f"{p}/") for p in DISCOVERY)
+    return path == "/" or any(path == p or path.startswith(f"{p}/") for p in DISCOVERY)

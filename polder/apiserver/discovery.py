@@ -20,6 +20,7 @@ from polder.apiserver.answers import raw_answer
 from polder.apiserver.catalog import Catalog, Resource
 from polder.apiserver.hooks import Call
 from polder.apiserver.negotiate import clauses
+from polder.base.ids import ROOT
 
 _STATUS_VERBS = ("get", "patch", "update")
 _SCALE = ("autoscaling", "v1", "Scale", _STATUS_VERBS)
@@ -30,6 +31,10 @@ _SUBRESOURCES: dict[tuple[str, str], tuple[str, str, str, tuple[str, ...]]] = {
     ("namespaces", "finalize"): ("", "v1", "Namespace", ("update",)),
     ("serviceaccounts", "token"): ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
 }
+_PATHS = (
+    "/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3",
+    "/openid/v1/jwks", "/readyz", "/version",
+)  # fmt: skip
 _ORDER = tuple(dict.fromkeys(kind.group for kind in BUILT_IN))
 
 
@@ -66,9 +71,16 @@ class Discovery:
             raise no_such_path()
         return raw_answer({"kind": "APIGroup", "apiVersion": "v1", **_group(rest, found)})
 
+    async def paths(self, call: Call) -> web.StreamResponse:
+        """``/``: what there is to ask for."""
+        found = await self._kinds(call)
+        groups = [name for name in _group_names(found) if name]
+        below = [f"/apis/{name}{rest}" for name in groups for rest in ("", *(f"/{v}" for v in _versions(name, found)))]
+        return raw_answer({"paths": sorted([*_PATHS, *below, *(["/metrics"] if call.info.tenant == ROOT else [])])})
+
     async def _kinds(self, call: Call) -> list[Resource]:
         found = await self.catalog.all(call.info.tenant)
-        if self.remote is None or not call.info.path.startswith("/apis"):
+        if self.remote is None or not (call.info.path.startswith("/apis") or call.info.path == "/"):
             return found
         return [*found, *await self.remote.resources(call.info.tenant)]
 

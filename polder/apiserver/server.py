@@ -97,6 +97,7 @@ class ApiServer:
         discovery = Discovery(catalog, remote)
         system, documents = self._system, OpenApi(catalog, remote)
         return {
+            "/": discovery.paths,
             "/api": discovery.core,
             "/apis": discovery.groups,
             "/openapi/v2": documents.v2,

@@ -24,3 +24,12 @@ async def test_create_get_update_delete(admin: Any) -> None:
     gone = await admin.delete(f"{MAPS}/one")
     assert (gone.status, gone.json["status"], gone.json["details"]["uid"]) == (200, "Success", meta["uid"])
     assert (await admin.get(f"{MAPS}/one")).status == 404
+
+
+async def test_the_first_path_names_the_others(either: Any, admin: Any) -> None:
+    found = (await either.get("/")).json["paths"]
+    assert {"/api/v1", "/apis/apps", "/apis/apps/v1", "/openapi/v3", "/healthz"} <= set(found)
+    assert ("/metrics" in found) is (either is admin)
+    for path in found:
+        assert (await either.get(path)).status == 200, path
+    assert (await either.get("/nothing")).status == (404 if either is admin else 403)
