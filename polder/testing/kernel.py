@@ -2,7 +2,7 @@
 
 Where it differs from the real one (sdn/apply/linux/kernel.py): it knows items only, so no packet passes and nothing that
 nft or netlink would refuse is refused; a link is gone as soon as it is removed; a link whose space, bridge or netns is
-absent is refused as the real one does, other dependencies are not checked. Failures and delays can be asked for.
+absent, or a chain whose table is, is refused as the real one does, other dependencies are not checked. Failures and delays can be asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from polder.sdn.apply.linux.failure import ItemFailure
-from polder.sdn.render.linux.items import NODE, Bridge, Item, PortLink, Space, Vxlan
+from polder.sdn.render.linux.items import NODE, Bridge, Chain, Item, NamedSet, PortLink, Ruleset, Space, Vxlan
 
 
 class MemoryKernel:
@@ -64,10 +64,12 @@ class MemoryKernel:
         space = item.slot[1]
         if space != NODE and ("space", space) not in self.slots:
             return f"there is no space {space}"
+        if isinstance(item, Chain | NamedSet) and ("ruleset", space, item.family, item.table) not in self.slots:
+            return f"there is no table {item.family} {item.table}"
         if isinstance(item, Vxlan | PortLink) and ("link", space, item.bridge) not in self.slots:
             return f"there is no bridge {item.bridge}"
         return ""
 
 
 def _phase(item: Item) -> int:
-    return 0 if isinstance(item, Space) else 1 if isinstance(item, Bridge) else 2
+    return 0 if isinstance(item, Space) else 1 if isinstance(item, Bridge | Ruleset) else 2

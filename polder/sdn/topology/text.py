@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from polder.sdn.topology.lines import LineError, dump_lines, parse_line
+from polder.sdn.topology.policies import Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router, TenantTopology
 
-TYPES: dict[str, type] = {t.__name__: t for t in (NodeAddress, Router, Network, Port)}
+TYPES: dict[str, type] = {t.__name__: t for t in (NodeAddress, Router, Network, Port, Policy, Group)}
 
 
 def dump(topology: TenantTopology) -> str:
     """``Tenant NAME``, then one sorted line for each router, network and port."""
-    body = "".join(dump_lines(part) for part in (topology.routers, topology.networks, topology.ports))
+    body = "".join(dump_lines(part) for part in _parts_of(topology))
     return f"Tenant {topology.tenant}\n{body}"
 
 
@@ -33,14 +34,16 @@ def parse_part(line: str) -> Part:
 
 def assemble(tenant: str, parts: Iterable[Part]) -> TenantTopology:
     """A topology of its parts, sorted."""
-    routers: list[Router] = []
-    networks: list[Network] = []
-    ports: list[Port] = []
-    for part in parts:
-        if isinstance(part, Router):
-            routers.append(part)
-        elif isinstance(part, Network):
-            networks.append(part)
-        elif isinstance(part, Port):
-            ports.append(part)
-    return TenantTopology(tenant, tuple(sorted(routers)), tuple(sorted(networks)), tuple(sorted(ports)))
+    known = list(parts)
+    return TenantTopology(
+        tenant,
+        routers=tuple(sorted(p for p in known if isinstance(p, Router))),
+        networks=tuple(sorted(p for p in known if isinstance(p, Network))),
+        ports=tuple(sorted(p for p in known if isinstance(p, Port))),
+        policies=tuple(sorted(p for p in known if isinstance(p, Policy))),
+        groups=tuple(sorted(p for p in known if isinstance(p, Group))),
+    )
+
+
+def _parts_of(topology: TenantTopology) -> Iterable[Iterable[Part]]:
+    return topology.routers, topology.networks, topology.ports, topology.policies, topology.groups

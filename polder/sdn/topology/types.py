@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from polder.sdn.topology.policies import Group, Policy
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class NodeAddress:
@@ -13,9 +15,9 @@ class NodeAddress:
 
     name: str
     underlay: str
-
-
     others: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class RouterAddress:
     """The transit address of a tenant's router on one node."""
@@ -36,9 +38,9 @@ class Router:
     service_cidr: str = ""
     entry: str = ""
     addresses: tuple[RouterAddress, ...] = ()
+    service_cidr6: str = ""
 
     def address_on(self, node: str) -> str:
-    service_cidr6: str = ""
         """The router's address on ``node``; empty where it has none."""
         return next((a.address for a in self.addresses if a.node == node), "")
 
@@ -57,8 +59,6 @@ class Network:
     gateway: str = ""
     router: str = ""
     mtu: int = 0
-
-
     cidr6: str = ""
     gateway6: str = ""
 
@@ -71,6 +71,8 @@ class Network:
     def gateways(self) -> tuple[str, ...]:
         """The gateways that it has."""
         return tuple(gateway for _, gateway in self.prefixes if gateway)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Port:
     """One attachment, named ``namespace/name``, on network ``namespace/name``, with one address of each of the network's
@@ -104,7 +106,9 @@ class TenantTopology:
     routers: tuple[Router, ...] = ()
     networks: tuple[Network, ...] = ()
     ports: tuple[Port, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    groups: tuple[Group, ...] = ()
 
 
-Part = NodeAddress | Router | Network | Port
+Part = NodeAddress | Router | Network | Port | Policy | Group
 """What a fragment of the topology can be."""

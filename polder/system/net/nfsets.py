@@ -23,6 +23,7 @@ from polder.system.net.codec import (
 )
 from polder.system.net.netlink import NetlinkError, NetlinkSocket
 from polder.system.net.nfvalues import (
+    TYPE_NAMES,
     VERDICT_DATA,
     Field,
     ValueTextError,
@@ -60,6 +61,16 @@ class NftSet:
     data: tuple[Field, ...] = ()
     verdicts: bool = False
     signature: bytes = b""
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether it belongs to one rule."""
+        return bool(self.flags & _ANONYMOUS)
+
+    @property
+    def type(self) -> str:
+        """nft's words for its keys, as far as they are known; else their numbers."""
+        return " . ".join(TYPE_NAMES.get(one.kind, str(one.kind)) for one in self.key)
 
     @property
     def kept(self) -> bool:

@@ -91,6 +91,25 @@ def list_tables(sock: NetlinkSocket) -> list[Table]:
     return tables
 
 
+def list_chains(sock: NetlinkSocket, family: str, table: str) -> dict[str, list[str]]:
+    """The chains of a table that are by themselves (``is_single``), each with the comments of its rules in order."""
+    found: dict[str, list[str]] = {}
+    body = GENERIC.pack(FAMILIES[family], 0, 0) + text(1, table)
+    for at, have in _each(sock, _GETCHAIN, "chains"):
+        if at == (family, table) and is_single(as_text(have[3])):
+            found[as_text(have[3])] = []
+    for reply in sock.dump(Message(_GETRULE, 0, body, f"rules of table {table}")):
+        have = attrs(reply.body, GENERIC.size)
+        if as_text(have[1]) == table and as_text(have[2]) in found:
+            found[as_text(have[2])].append(_comment(have.get(7, b"")))
+    return found
+
+
+def is_single(name: str) -> bool:
+    """Whether a chain or set comes and goes by itself, and is no part of what its table's digest covers."""
+    return "." in name
+
+
 def seal_table(sock: NetlinkSocket, family: str, name: str) -> None:
     """Note what the kernel holds of a table right after loading it, as the name of an empty chain."""
     _, digests = _digests(sock)
@@ -102,7 +121,9 @@ def seal_table(sock: NetlinkSocket, family: str, name: str) -> None:
 
 
 def _digests(sock: NetlinkSocket) -> tuple[dict[tuple[str, str], str], dict[tuple[str, str], hashlib._Hash]]:
-    """The seals and the digests of all tables: chains with hook and policy, rules with handle, sets with types."""
+    """The seals and the digests of all tables: chains with hook and policy, rules with handle, sets with types. Sets without a
+    name of their own live and die with their rule, and may be a single chain's.
+    """
     seals: dict[tuple[str, str], str] = {}
     digests: dict[tuple[str, str], hashlib._Hash] = defaultdict(hashlib.sha256)
     for at, have in _each(sock, _GETCHAIN, "chains"):
@@ -110,10 +131,16 @@ def _digests(sock: NetlinkSocket) -> tuple[dict[tuple[str, str], str], dict[tupl
         if name.startswith(_MARK):
             seals[at] = name.removeprefix(_MARK)
             continue
+        if is_single(name):
+            continue
         digests[at].update(repr((name, have.get(4), have.get(5), have.get(7))).encode())
     for at, have in _each(sock, _GETRULE, "rules"):
+        if is_single(as_text(have[2])):
+            continue
         digests[at].update(repr((as_text(have[2]), have.get(3), _expressions(have.get(4, b"")))).encode())
     for one in list_sets(sock):
+        if is_single(one.name) or one.anonymous:
+            continue
         digests[one.family, one.table].update(repr((one.name, one.signature)).encode())
     return seals, digests
 

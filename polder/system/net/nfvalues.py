@@ -15,6 +15,16 @@ from polder.system.net.codec import ip_bytes, ip_text, mac_bytes, mac_text
 
 _VERDICT, _INTEGER, _IP4, _IP6, _MAC, _PROTOCOL, _PORT, _MARK, _IFNAME = 1, 4, 7, 8, 9, 12, 13, 19, 41
 _SIZES = {_IP4: 4, _IP6: 16, _MAC: 6, _PROTOCOL: 1, _PORT: 2, _MARK: 4, _IFNAME: 16}
+TYPE_NAMES = {
+    _IP4: "ipv4_addr",
+    _IP6: "ipv6_addr",
+    _MAC: "ether_addr",
+    _PROTOCOL: "inet_proto",
+    _PORT: "inet_service",
+    _MARK: "mark",
+    _IFNAME: "ifname",
+}
+"""nft's words for types."""
 _PROTOCOLS = {
     1: "icmp",
     2: "igmp",

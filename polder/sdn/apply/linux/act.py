@@ -1,8 +1,8 @@
 """One change of the kernel: what goes and what comes, in phases.
 
 Removal: elements (a port's packets are dropped from then on), entries, links, rulesets, settings, spaces. Then adding: spaces,
-settings, rulesets, links, settings of links, addresses, routes, entries, elements. So rules stand before links, and a port
-is the last thing that opens.
+settings, rulesets, policies, links, settings of links, addresses, routes, entries, elements. So rules stand before links, and a
+port is the last thing that opens. What policies no longer need goes with what they need anew, in one transaction.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from polder.base.errors import PolderError
 from polder.sdn.apply.linux.entries import apply_entries, apply_sysctls
 from polder.sdn.apply.linux.failure import ItemFailure, failure
 from polder.sdn.apply.linux.links import Links
+from polder.sdn.apply.linux.policy import apply_policies
 from polder.sdn.apply.linux.reaper import Reaper
 from polder.sdn.apply.linux.rules import apply_elements, apply_rulesets, remove_rulesets
 from polder.sdn.apply.linux.spaces import Spaces
 from polder.sdn.render.linux.items import (
     Addr,
     Bridge,
+    Chain,
     Element,
     Fdb,
     Item,
+    NamedSet,
     Neigh,
     PortLink,
     Route,
@@ -35,6 +38,7 @@ from polder.sdn.render.linux.items import (
     Transit,
     Vxlan,
 )
+from polder.sdn.render.linux.policy_rules import POLICY_TABLE
 from polder.system.net.netlink import NetlinkError
 
 T = TypeVar("T")
@@ -54,10 +58,13 @@ class Change:
     def __post_init__(self) -> None:
         coming = {item.slot for item in self.add}
         going = {item.name for item in self.remove if isinstance(item, Space) and item.slot not in coming}
+        tables = {_table(item) for item in self.remove if isinstance(item, Ruleset) and item.slot not in coming}
         self.remove = tuple(
             item
             for item in self.remove
-            if item.slot not in coming and (isinstance(item, Space) or item.space not in going or _pays(item))
+            if item.slot not in coming
+            and (isinstance(item, Space) or item.space not in going or _pays(item))
+            and not (isinstance(item, Chain | NamedSet) and _table(item) in tables)
         )
 
     @property
@@ -73,8 +80,8 @@ class Change:
 
     def _take_away(self, spaces: Spaces, reaper: Reaper) -> None:
         # tables that are replaced take their old elements along in their own transaction
-        fresh = {(one.space, one.family, one.table) for one in _of(self.add, Ruleset)}
-        elements = [one for one in _of(self.remove, Element) if (one.space, one.family, one.table) not in fresh]
+        fresh = {_table(one) for one in _of(self.add, Ruleset)}
+        elements = [one for one in _of(self.remove, Element) if _table(one) not in fresh and not _guards(one)]
         self.failures += apply_elements(spaces, elements, ())
         for kind in (Fdb, Neigh, Route, Addr):
             self.failures += apply_entries(spaces, _of(self.remove, kind), add=False)
@@ -108,14 +115,20 @@ class Change:
         settings = _of(self.add, Sysctl)
         self.failures += apply_sysctls(spaces, [one for one in settings if not _LINK_SETTING.match(one.path)])
         removed, added = _of(self.remove, Element), _of(self.add, Element)
-        self.failures += apply_rulesets(spaces, _of(self.add, Ruleset), removed, added)
+        single: list[NamedSet | Chain] = [*_of(self.add, NamedSet), *_of(self.add, Chain)]
+        self.failures += apply_rulesets(spaces, _of(self.add, Ruleset), removed, added, single)
+        fresh = {_table(one) for one in (*_of(self.add, Ruleset), *_of(self.remove, Ruleset))}
+        guards = (
+            [one for one in some if _guards(one) and _table(one) not in fresh] for some in (self.remove, self.add)
+        )
+        self.failures += apply_policies(spaces, *guards)
         links = Links(spaces, reaper)
         for kind in (Bridge, Vxlan, Transit, PortLink):
             self._put_links(links, _of(self.add, kind))
         self.failures += apply_sysctls(spaces, [one for one in settings if _LINK_SETTING.match(one.path)])
         for entry in (Addr, Route, Neigh, Fdb):
             self.failures += apply_entries(spaces, _of(self.add, entry), add=True)
-        self.failures += apply_elements(spaces, (), added)
+        self.failures += apply_elements(spaces, (), [one for one in added if not _guards(one)])
 
     def _put_links(self, links: Links, items: Iterable[LinkItem]) -> None:
         for item in items:
@@ -130,6 +143,15 @@ class Change:
 
 def _of(items: Iterable[Item], kind: type[T]) -> list[T]:
     return [item for item in items if isinstance(item, kind)]
+
+
+def _table(item: Ruleset | Element | Chain | NamedSet) -> tuple[str, str, str]:
+    return item.space, item.family, item.table
+
+
+def _guards(item: Item) -> TypeGuard[Element | Chain | NamedSet]:
+    """Whether it says what may pass: it stands before links come up, and goes after links have gone."""
+    return isinstance(item, Element | Chain | NamedSet) and item.table == POLICY_TABLE
 
 
 def _pays(item: Item) -> bool:

@@ -17,9 +17,11 @@ from polder.sdn.apply.linux.spaces import GONE_GROUP, OpenSpace, Spaces
 from polder.sdn.render.linux.items import (
     Addr,
     Bridge,
+    Chain,
     Element,
     Fdb,
     Item,
+    NamedSet,
     Neigh,
     PortLink,
     Route,
@@ -128,14 +130,28 @@ class Observation:
             whole = table.sealed == table.actual and table.comment == comment_of(prefix, text)
             self.found.add(Ruleset(space.name, *at, text if whole else EDITED))
             self._elements(space, *at)
+            self._chains(space, *at)
 
     def _elements(self, space: OpenSpace, family: str, table: str) -> None:
-            self._chains(space, *at)
         space.sets.pop((family, table), None)
         for one in space.table_sets(family, table).values():
+            if nft.is_single(one.name):
+                self.found.add(NamedSet(space.name, family, table, one.name, one.type))
             if one.kept:
                 listed = nfsets.list_elements(space.nft, one)
                 self.found |= {Element(space.name, family, table, one.name, key, value) for key, value in listed}
+
+    def _chains(self, space: OpenSpace, family: str, table: str) -> None:
+        """Chains by themselves: each rule carries the digest of its text."""
+        texts = {
+            one.name: one.text
+            for one in self.expected
+            if isinstance(one, Chain) and (one.space, one.family, one.table) == (space.name, family, table)
+        }
+        for name, comments in nft.list_chains(space.nft, family, table).items():
+            text = texts.get(name, EDITED)
+            whole = comments == [nft.digest_of(rule) for rule in text.splitlines()]
+            self.found.add(Chain(space.name, family, table, name, text if whole else EDITED))
 
     def _sysctls(self) -> None:
         wanted: dict[str, list[Sysctl]] = defaultdict(list)

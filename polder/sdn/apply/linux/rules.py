@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from polder.base.errors import PolderError
 from polder.sdn.apply.linux.failure import ItemFailure, failure
 from polder.sdn.apply.linux.spaces import OpenSpace, SpaceError, Spaces
-from polder.sdn.render.linux.items import Element, Ruleset
+from polder.sdn.render.linux.items import Chain, Element, NamedSet, Ruleset
 from polder.system.net import nfsets, nft
 from polder.system.net.codec import Message
 from polder.system.net.nfsets import NftSet
@@ -21,6 +21,8 @@ from polder.system.net.nfvalues import ValueTextError, quoted
 
 _SET = re.compile(r"^\s*(?:set|map)\s+(\S+)\s*\{", re.MULTILINE)
 _CHUNK = 1000
+Single = Chain | NamedSet
+"""What stands in a table beside its text."""
 
 
 def comment_of(prefix: str, content: str) -> str:
@@ -29,16 +31,23 @@ def comment_of(prefix: str, content: str) -> str:
 
 
 def apply_rulesets(
-    spaces: Spaces, items: Iterable[Ruleset], removed: Iterable[Element], added: Iterable[Element]
+    spaces: Spaces,
+    items: Iterable[Ruleset],
+    removed: Iterable[Element],
+    added: Iterable[Element],
+    single: Iterable[Single],
 ) -> list[ItemFailure]:
-    """Load each table that is not there as wanted, with the elements that stay and those that come."""
+    """Load each table that is not there as wanted, with the elements that stay and those that come. A table with chains and
+    sets of its own beside its text (``single``) keeps no others: they come with it.
+    """
     failures: list[ItemFailure] = []
     for item in items:
         at = (item.space, item.family, item.table)
         going = {(one.set, one.key) for one in removed if (one.space, one.family, one.table) == at}
         coming = [(one.set, one.key, one.value) for one in added if (one.space, one.family, one.table) == at]
+        members = [one for one in single if (one.space, one.family, one.table) == at]
         try:
-            _load(spaces, item, going, coming)
+            _load(spaces, item, going, coming, members)
         except (PolderError, ValueError) as exc:
             failures.append(failure(item, exc))
     return failures
@@ -58,27 +67,30 @@ def remove_rulesets(spaces: Spaces, items: Iterable[Ruleset]) -> list[ItemFailur
     return failures
 
 
-def _load(spaces: Spaces, item: Ruleset, going: set[tuple[str, str]], coming: list[tuple[str, str, str]]) -> None:
+def _load(
+    spaces: Spaces, item: Ruleset, going: set[tuple[str, str]], coming: list[tuple[str, str, str]], single: list[Single]
+) -> None:
     space = spaces.get(item.space)
     comment = comment_of(spaces.settings.prefix, item.text)
     there = {(one.family, one.name): one for one in nft.list_tables(space.nft)}.get((item.family, item.table))
-    if there and there.comment == comment and there.sealed == there.actual:
+    if there and there.comment == comment and there.sealed == there.actual and not single:
         return
     space.sets.pop((item.family, item.table), None)
     wanted = {(name, key): value for name, key, value in coming}
-    if there:
+    if there and not single:
         kept = _listed(space, item, going)
         wanted = {at: value for at, value in kept.items() if at not in wanted} | wanted
     name = f"{item.family} {item.table}"
     parts = [f"add table {name}", f"delete table {name}", f'table {name} {{\ncomment "{comment}"\n{item.text}\n}}']
-    parts += _element_commands(item, wanted)
+    parts += single_commands(single)
+    parts += element_commands((item.family, item.table), wanted, _defined(item, single))
     spaces.run_in(space, lambda: nft.run_nft("\n".join(parts) + "\n"))
     nft.seal_table(space.nft, item.family, item.table)
 
 
 def _listed(space: OpenSpace, item: Ruleset, going: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """What the kernel holds in the sets that the new text has too, without what goes."""
-    defined = set(_SET.findall(item.text))
+    defined = _defined(item, [])
     found: dict[tuple[str, str], str] = {}
     for one in space.table_sets(item.family, item.table).values():
         if one.name in defined and one.kept:
@@ -88,9 +100,30 @@ def _listed(space: OpenSpace, item: Ruleset, going: set[tuple[str, str]]) -> dic
     return found
 
 
-def _element_commands(item: Ruleset, wanted: dict[tuple[str, str], str]) -> list[str]:
+def _defined(item: Ruleset, single: Iterable[Single]) -> set[str]:
+    """The sets that a table will have."""
+    return {*_SET.findall(item.text), *(one.name for one in single if isinstance(one, NamedSet))}
+
+
+def single_commands(single: Iterable[Single]) -> list[str]:
+    """Sets, then chains by name, since they lead to each other, then the rules, each with the digest by which it is known."""
+    known = list(single)
+    chains = [one for one in known if isinstance(one, Chain)]
+    parts = [f"add set {_where(one)} {{ type {one.type}; }}" for one in known if isinstance(one, NamedSet)]
+    parts += [f"add chain {_where(one)}" for one in chains]
+    for one in chains:
+        parts.append(f"flush chain {_where(one)}")
+        parts += [f'add rule {_where(one)} {rule} comment "{nft.digest_of(rule)}"' for rule in one.text.splitlines()]
+    return parts
+
+
+def _where(one: Single) -> str:
+    return f"{one.family} {one.table} {one.name}"
+
+
+def element_commands(table: tuple[str, str], wanted: dict[tuple[str, str], str], defined: set[str]) -> list[str]:
+    """Additions of elements by (set, key) with their values, as far as their sets are ``defined``."""
     grouped: dict[str, list[str]] = defaultdict(list)
-    defined = set(_SET.findall(item.text))
     for (name, key), value in wanted.items():
         if name in defined:
             grouped[name].append(f"{quoted(key)} : {_value(value)}" if value else quoted(key))
@@ -98,7 +131,7 @@ def _element_commands(item: Ruleset, wanted: dict[tuple[str, str], str]) -> list
     for name, members in grouped.items():
         for start in range(0, len(members), _CHUNK):
             some = ", ".join(members[start : start + _CHUNK])
-            commands.append(f"add element {item.family} {item.table} {name} {{ {some} }}")
+            commands.append(f"add element {' '.join(table)} {name} {{ {some} }}")
     return commands
 
 

@@ -12,10 +12,15 @@ from typing import NamedTuple, TypeVar
 
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.items import Item
+from polder.sdn.render.linux.names import network_space, router_space
 from polder.sdn.render.linux.network import render_network
 from polder.sdn.render.linux.node import render_guard, render_node
+from polder.sdn.render.linux.policy import render_group, render_policy, render_way
 from polder.sdn.render.linux.port import render_port
 from polder.sdn.render.linux.router import render_peers, render_router
+from polder.sdn.render.linux.selected import Selected
+from polder.sdn.render.linux.space import bridged_too
+from polder.sdn.topology.policies import Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router
 
 K = TypeVar("K")
@@ -31,6 +36,8 @@ class PartKey(NamedTuple):
 
 GUARD = PartKey("Guard", "", "")
 """What holds on the node whatever runs there."""
+WAY = "Way"
+"""The kind of key under which stands what policies say of a port of this node. It is there before the port's link is."""
 
 
 def key_of(part: Part) -> PartKey:
@@ -47,10 +54,11 @@ class Desired:
         self._by_network: dict[tuple[str, str], set[PartKey]] = {}
         self._by_node: dict[str, set[PartKey]] = {}
         self._by_tenant: dict[str, set[PartKey]] = {}
+        self._policies = Selected()
 
     def keys(self) -> Iterable[PartKey]:
-        """All parts, and the guard."""
-        return (GUARD, *self._parts)
+        """All parts, the guard, and the ways of this node's ports."""
+        return (GUARD, *self._parts, *self._ways(self._parts))
 
     def put(self, key: PartKey, part: Part | None) -> set[PartKey]:
         """Take a part (None: gone). The parts whose items have to be rendered again."""
@@ -58,13 +66,17 @@ class Desired:
         if old == part:
             return set()
         dirty = {key} | self._dependants(key, old, part)
+        saw = self._sees_bridged(key.tenant)
         if old is not None:
             self._index(key, old, False)
             del self._parts[key]
         if part is not None:
             self._parts[key] = part
             self._index(key, part, True)
-        return dirty | self._dependants(key, old, part)
+        dirty |= self._dependants(key, old, part)
+        if saw != (sees := self._sees_bridged(key.tenant)):
+            dirty |= {one for one in self._by_tenant.get(key.tenant, ()) if one.kind in ("Router", "Network")}
+        return dirty | self._ways(dirty) if saw or sees else dirty
 
     def render(self, key: PartKey) -> frozenset[Item]:
         """The items of one part."""
@@ -75,15 +87,42 @@ class Desired:
             return render_node(part, self.facts)
         if isinstance(part, Router):
             nodes = {a.node: self._underlay(a.node) for a in part.addresses}
-            return render_router(part, self.facts) | render_peers(part, self._carrier(part.tenant), nodes, self.facts)
+            items = render_router(part, self.facts)
+            peers = render_peers(part, self._carrier(part.tenant), nodes, self.facts)
+            return (bridged_too(items) if self._sees_bridged(part.tenant) else items) | peers
         if isinstance(part, Network):
-            return render_network(part, self._router_address(part.tenant), self.facts)
+            items = render_network(part, self._router_address(part.tenant), self.facts)
+            return bridged_too(items) if self._sees_bridged(part.tenant) else items
         if isinstance(part, Port):
             network = self._parts.get(PartKey("Network", part.tenant, part.network))
             present = bool(self._router_address(part.tenant))
             found = network if isinstance(network, Network) else None
             return render_port(part, found, present, self._underlay(part.node), self.facts)
-        return frozenset()
+        if isinstance(part, Policy):
+            return render_policy(part, set(self._spaces(part.tenant).values()))
+        if isinstance(part, Group):
+            return render_group(part, self._spaces(part.tenant))
+        return self._render_way(key) if key.kind == WAY else frozenset()
+
+    def _sees_bridged(self, tenant: str) -> bool:
+        """Whether rules of the tenant have to see what stays within a network (ADR 6)."""
+        return bool(self._policies.names(tenant))
+
+    def _render_way(self, key: PartKey) -> frozenset[Item]:
+        """What policies say of a port of this node."""
+        port = self._parts.get(PartKey("Port", key.tenant, key.name))
+        if not isinstance(port, Port):
+            return frozenset()
+        space = self._spaces(key.tenant).get(port.network, "")
+        policies = self._policies.of(key.tenant, key.name)
+        return render_way(port.addresses, space, policies) if space and policies else frozenset()
+
+    def _spaces(self, tenant: str) -> dict[str, str]:
+        """Where the packets of a tenant's networks pass on this node; the empty name is for the router's own."""
+        if not self._router_address(tenant):
+            return {}
+        parts = (self._parts[key] for key in self._by_tenant.get(tenant, ()) if key.kind == "Network")
+        return {one.name: network_space(one) for one in parts if isinstance(one, Network)} | {"": router_space(tenant)}
 
     def _router(self, tenant: str) -> Router | None:
         keys = (key for key in self._by_tenant.get(tenant, ()) if key.kind == "Router")
@@ -109,11 +148,28 @@ class Desired:
         tenant = self._by_tenant.get(key.tenant, set())
         if key.kind == "Network":
             routers = {other for other in tenant if other.kind == "Router"}
-            return routers | self._by_network.get((key.tenant, key.name), set())
+            moved = _space(old) != _space(new)
+            policies = self._of_policies(key.tenant) if moved else set()
+            return routers | policies | self._by_network.get((key.tenant, key.name), set())
         if key.kind == "Router" and _address(old, self.facts) != _address(new, self.facts):
             ports = (self._by_network.get((k.tenant, k.name), set()) for k in tenant if k.kind == "Network")
-            return tenant.union(*ports)
+            return tenant.union(self._of_policies(key.tenant), *ports)
+        if isinstance(old or new, Policy | Group):
+            found = self._policies.ports(*(one if isinstance(one, Policy | Group) else None for one in (old, new)))
+            return self._ways([PartKey("Port", key.tenant, name) for name in found])
         return set()
+
+    def _of_policies(self, tenant: str) -> set[PartKey]:
+        return {PartKey(kind, tenant, name) for kind, name in self._policies.names(tenant)}
+
+    def _ways(self, keys: Iterable[PartKey]) -> set[PartKey]:
+        """The ways of those ports that are of this node, or gone."""
+        ports = ((key, self._parts.get(key)) for key in keys if key.kind == "Port")
+        return {
+            PartKey(WAY, key.tenant, key.name)
+            for key, port in ports
+            if not isinstance(port, Port) or port.node == self.facts.name
+        }
 
     def _index(self, key: PartKey, part: Part, present: bool) -> None:
         if isinstance(part, NodeAddress):
@@ -121,6 +177,9 @@ class Desired:
         if isinstance(part, Port):
             _mark(self._by_network, (part.tenant, part.network), key, present)
             _mark(self._by_node, part.node, key, present)
+            return
+        if isinstance(part, Policy | Group):
+            self._policies.put(part, present)
             return
         _mark(self._by_tenant, part.tenant, key, present)
         if isinstance(part, Router):
@@ -130,6 +189,10 @@ class Desired:
 
 def _address(part: Part | None, facts: NodeFacts) -> str:
     return part.address_on(facts.name) if isinstance(part, Router) else ""
+
+
+def _space(part: Part | None) -> str:
+    return network_space(part) if isinstance(part, Network) else ""
 
 
 def _mark(index: dict[K, set[PartKey]], at: K, key: PartKey, present: bool) -> None:

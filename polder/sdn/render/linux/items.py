@@ -195,6 +195,42 @@ class Ruleset:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class NamedSet:
+    """A set of a table that comes and goes by itself, beside those of the table's text: its name has a dot. ``type`` is nft's
+    for its keys.
+    """
+
+    space: str
+    family: str
+    table: str
+    name: str
+    type: str
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Identity."""
+        return ("set", self.space, self.family, self.table, self.name)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Chain:
+    """A chain of a table that comes and goes by itself, beside those of the table's text: its name has a dot. ``text`` has a
+    rule in each line; another text replaces all of them in one transaction.
+    """
+
+    space: str
+    family: str
+    table: str
+    name: str
+    text: str
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Identity."""
+        return ("chain", self.space, self.family, self.table, self.name)
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Element:
     """One element of a set or map of a Ruleset: ``key`` in nft syntax (parts joined by `` . ``), ``value`` for maps."""
 
@@ -225,4 +261,19 @@ class Sysctl:
         return ("sysctl", self.space, self.path)
 
 
-Item = Space | Bridge | Vxlan | PortLink | Transit | Addr | Route | Neigh | Fdb | Ruleset | Element | Sysctl
+Item = (
+    Space
+    | Bridge
+    | Vxlan
+    | PortLink
+    | Transit
+    | Addr
+    | Route
+    | Neigh
+    | Fdb
+    | Ruleset
+    | NamedSet
+    | Chain
+    | Element
+    | Sysctl
+)

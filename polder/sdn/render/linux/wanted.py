@@ -74,10 +74,21 @@ class Wanted:
         """What has to be done in ``slots`` where ``actual`` stands."""
         remove: list[Item] = []
         add: list[Item] = []
-        for slot in slots:
+        touched = set(slots)
+        again = self._of_tables_made_anew(touched, actual)
+        for slot in touched | again:
             wanted, stands = self.get(slot), actual.get(slot)
             if wanted is None and stands is not None:
                 remove.append(stands)
-            elif wanted is not None and wanted != stands:
+            elif wanted is not None and (wanted != stands or slot in again):
                 add.append(wanted)
         return Difference(tuple(remove), tuple(add))
+
+    def _of_tables_made_anew(self, slots: set[Slot], actual: Mapping[Slot, Item]) -> set[Slot]:
+        """With a table that stands and is made anew everything goes that stands in it by itself, so it has to come again."""
+        found = (self.get(slot) for slot in slots if slot in actual and slot[0] == "ruleset")
+        anew = {one.slot[1:] for one in found if one is not None and actual[one.slot] != one}
+        if not anew:
+            return set()
+        single = {slot[1:4] for slot in self._slots if slot[0] == "chain"} & anew
+        return {slot for slot in self._slots if slot[0] in ("chain", "set", "element") and slot[1:4] in single}
