@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from polder.api.core import Namespace, Node, Pod
+from polder.api.core import Namespace, Node, Pod, Service
+from polder.api.discovery import EndpointSlice
 from polder.api.errors import ApiError
 from polder.api.meta import Object, ref_of, tenant_of
 from polder.api.polder import (
@@ -115,7 +116,7 @@ class NodeNetwork:
         self._informers: list[Followed] = []
         self._ports = self._follow(Port)
         self._networks = self._follow(Network)
-        for kind in (Router, Tenant, Node):
+        for kind in (Router, Tenant, Node, Service, EndpointSlice):
             self._follow(kind)
         self._namespaces: Informer[Namespace] = Informer(client, Namespace, EVERY_TENANT)
         self._informers.append(self._namespaces)

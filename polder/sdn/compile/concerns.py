@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polder.sdn.compile import basics
+from polder.sdn.compile import basics, vips
 from polder.sdn.compile.concern import Declaration
 from polder.sdn.compile.keys import Concern
 
@@ -13,5 +13,6 @@ DECLARATIONS: dict[Concern, Declaration] = {
         basics.ROUTER,
         basics.NETWORK,
         basics.PORT,
+        vips.VIP,
     )
 }

@@ -33,7 +33,8 @@ def compile_node(node: core.Node) -> t.NodeAddress:
     others = tuple(sorted(address for address in own if isinstance(parse_ip(address), IPv6Address)))
     for address in own:
         if parse_address(address) is not None:
-            return t.NodeAddress(node.metadata.name, address, others)
+            zone = (node.metadata.labels or {}).get("topology.kubernetes.io/zone", "")
+            return t.NodeAddress(node.metadata.name, address, others, zone)
     raise NotReadyError(f"Node {node.metadata.name}: status.addresses has no InternalIP of IPv4")
 
 

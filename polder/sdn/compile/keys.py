@@ -15,6 +15,7 @@ class Concern(Enum):
     ROUTER = "router"
     NETWORK = "network"
     PORT = "port"
+    VIP = "vip"
 
     @property
     def rank(self) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from polder.sdn.topology.lines import LineError, dump_lines, parse_line
 from polder.sdn.topology.policies import Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router, TenantTopology
+from polder.sdn.topology.vips import Vip
 
-TYPES: dict[str, type] = {t.__name__: t for t in (NodeAddress, Router, Network, Port, Policy, Group)}
+TYPES: dict[str, type] = {t.__name__: t for t in (NodeAddress, Router, Network, Port, Policy, Group, Vip)}
 
 
 def dump(topology: TenantTopology) -> str:
@@ -42,8 +43,9 @@ def assemble(tenant: str, parts: Iterable[Part]) -> TenantTopology:
         ports=tuple(sorted(p for p in known if isinstance(p, Port))),
         policies=tuple(sorted(p for p in known if isinstance(p, Policy))),
         groups=tuple(sorted(p for p in known if isinstance(p, Group))),
+        vips=tuple(sorted(p for p in known if isinstance(p, Vip))),
     )
 
 
 def _parts_of(topology: TenantTopology) -> Iterable[Iterable[Part]]:
-    return topology.routers, topology.networks, topology.ports, topology.policies, topology.groups
+    return topology.routers, topology.networks, topology.ports, topology.policies, topology.groups, topology.vips

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polder.sdn.topology.policies import Group, Policy
+from polder.sdn.topology.vips import Vip
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class NodeAddress:
     """A machine of the cluster, its address on the underlay, and what else it answers to there (IPv6): no tenant reaches
-    either.
+    either. ``zone`` is where it stands, as its label says.
     """
 
     name: str
     underlay: str
     others: tuple[str, ...] = ()
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -108,7 +110,8 @@ class TenantTopology:
     ports: tuple[Port, ...] = ()
     policies: tuple[Policy, ...] = ()
     groups: tuple[Group, ...] = ()
+    vips: tuple[Vip, ...] = ()
 
 
-Part = NodeAddress | Router | Network | Port | Policy | Group
+Part = NodeAddress | Router | Network | Port | Policy | Group | Vip
 """What a fragment of the topology can be."""

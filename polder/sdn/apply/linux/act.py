@@ -39,6 +39,7 @@ from polder.sdn.render.linux.items import (
     Vxlan,
 )
 from polder.sdn.render.linux.policy_rules import POLICY_TABLE
+from polder.sdn.render.linux.service_rules import SERVICE_TABLE
 from polder.system.net.netlink import NetlinkError
 
 T = TypeVar("T")
@@ -151,7 +152,7 @@ def _table(item: Ruleset | Element | Chain | NamedSet) -> tuple[str, str, str]:
 
 def _guards(item: Item) -> TypeGuard[Element | Chain | NamedSet]:
     """Whether it says what may pass: it stands before links come up, and goes after links have gone."""
-    return isinstance(item, Element | Chain | NamedSet) and item.table == POLICY_TABLE
+    return isinstance(item, Element | Chain | NamedSet) and item.table in (POLICY_TABLE, SERVICE_TABLE)
 
 
 def _pays(item: Item) -> bool:

@@ -20,8 +20,10 @@ from polder.sdn.render.linux.port import render_port
 from polder.sdn.render.linux.router import render_peers, render_router
 from polder.sdn.render.linux.selected import Selected
 from polder.sdn.render.linux.space import bridged_too
+from polder.sdn.render.linux.vips import render_vip
 from polder.sdn.topology.policies import Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router
+from polder.sdn.topology.vips import Vip
 
 K = TypeVar("K")
 
@@ -55,6 +57,7 @@ class Desired:
         self._by_node: dict[str, set[PartKey]] = {}
         self._by_tenant: dict[str, set[PartKey]] = {}
         self._policies = Selected()
+        self._vips: dict[str, set[PartKey]] = {}
 
     def keys(self) -> Iterable[PartKey]:
         """All parts, the guard, and the ways of this node's ports."""
@@ -102,11 +105,17 @@ class Desired:
             return render_policy(part, set(self._spaces(part.tenant).values()))
         if isinstance(part, Group):
             return render_group(part, self._spaces(part.tenant))
+        if isinstance(part, Vip):
+            return render_vip(part, self._router_address(part.tenant), self._zone(), self.facts)
         return self._render_way(key) if key.kind == WAY else frozenset()
 
     def _sees_bridged(self, tenant: str) -> bool:
         """Whether rules of the tenant have to see what stays within a network (ADR 6)."""
-        return bool(self._policies.names(tenant))
+        return bool(self._vips.get(tenant) or self._policies.names(tenant))
+
+    def _zone(self) -> str:
+        own = self._parts.get(PartKey("NodeAddress", "", self.facts.name))
+        return own.zone if isinstance(own, NodeAddress) else ""
 
     def _render_way(self, key: PartKey) -> frozenset[Item]:
         """What policies say of a port of this node."""
@@ -153,7 +162,7 @@ class Desired:
             return routers | policies | self._by_network.get((key.tenant, key.name), set())
         if key.kind == "Router" and _address(old, self.facts) != _address(new, self.facts):
             ports = (self._by_network.get((k.tenant, k.name), set()) for k in tenant if k.kind == "Network")
-            return tenant.union(self._of_policies(key.tenant), *ports)
+            return tenant.union(self._of_policies(key.tenant), self._vips.get(key.tenant, ()), *ports)
         if isinstance(old or new, Policy | Group):
             found = self._policies.ports(*(one if isinstance(one, Policy | Group) else None for one in (old, new)))
             return self._ways([PartKey("Port", key.tenant, name) for name in found])
@@ -180,6 +189,11 @@ class Desired:
             return
         if isinstance(part, Policy | Group):
             self._policies.put(part, present)
+            return
+        if isinstance(part, Vip):
+            _mark(self._vips, part.tenant, key, present)
+            if part.hinted:
+                _mark(self._by_node, self.facts.name, key, present)
             return
         _mark(self._by_tenant, part.tenant, key, present)
         if isinstance(part, Router):

@@ -1,0 +1,182 @@
+"""Services and their EndpointSlices to Vips.
+
+Which pods answer is decided by whoever writes the slices; a Service without selector has those that anybody wrote. Slices
+belong to a Service by their label, and to its ports by the ports' names, as with kube-proxy. The two services that the router
+answers itself, ``kubernetes`` and the resolver, are no Vips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+
+from polder.api import polder as api
+from polder.api.core import Service, ServicePort
+from polder.api.discovery import Endpoint, EndpointPort, EndpointSlice, HintedFor
+from polder.base.ref import Ref
+from polder.sdn.compile.concern import Declaration, Home, Index, View
+from polder.sdn.compile.errors import CompileError
+from polder.sdn.compile.keys import Concern, Key
+from polder.sdn.topology.addressing import PLATFORM6
+from polder.sdn.topology.invariants import parse_prefix
+from polder.sdn.topology.types import Router
+from polder.sdn.topology.vips import Backend, Vip, VipPort, arranged
+
+OWNER_LABEL = "kubernetes.io/service-name"
+"""The label of a slice that names its Service."""
+PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
+DEFAULT_AFFINITY = 10800
+"""Seconds, as the API's default."""
+TRANSIT_RANGE = IPv4Network("100.64.0.0/10")
+"""Routers' own addresses: nobody's backends."""
+DNS_HOST = 10
+"""The resolver is at this host of a service range, as with kubeadm."""
+Content = tuple[Sequence[Endpoint], Sequence[EndpointPort]]
+
+
+def _owner(ref: Ref, obj: EndpointSlice) -> Iterable[Ref]:
+    name = (obj.metadata.labels or {}).get(OWNER_LABEL, "")
+    return (Ref(ref.tenant, ref.namespace, name),) if name else ()
+
+
+SLICES: Index[EndpointSlice, Content] = Index(
+    "slices", EndpointSlice, _owner, lambda one: (one.endpoints or (), one.ports or ())
+)
+"""(endpoints, ports) by Service."""
+
+
+def _has_address(ref: Ref, service: Service) -> Iterable[Ref]:
+    return (ref,) if service.spec.type != "ExternalName" and any(_addresses(service)) else ()
+
+
+def _vip(ref: Ref, view: View) -> Vip | None:
+    service = view.get(Service, ref)
+    if service is None:
+        return None
+    router = view.part(Key(Concern.ROUTER, Ref(ref.tenant, api.SYSTEM_NAMESPACE, api.DEFAULT_ROUTER)), Router)
+    own = _answered_by(router) if router is not None else frozenset()
+    addresses = tuple(sorted({one for one in _addresses(service) if one not in own}))
+    if not addresses:
+        return None
+    previous = view.previous
+    slices = [view.by(SLICES, ref)[at] for at in sorted(view.by(SLICES, ref))]
+    return compile_vip(ref, service, addresses, slices, previous if isinstance(previous, Vip) else None)
+
+
+VIP = Declaration(Concern.VIP, Vip, (Home(Service, _has_address),), _vip, (SLICES,))
+
+
+def compile_vip(
+    ref: Ref, service: Service, addresses: tuple[str, ...], slices: list[Content], previous: Vip | None
+) -> Vip:
+    """A Service with what its slices hold; backends stay in the places that they have in ``previous``."""
+    spec, own = service.spec, set(_cluster(service))
+    before = {(port.protocol, port.port): port for port in previous.ports} if previous is not None else {}
+    ports = [_port(ref, port, slices, before) for port in spec.ports or []]
+    config = spec.session_affinity_config.client_ip if spec.session_affinity_config is not None else None
+    timeout = (config.timeout_seconds if config is not None else None) or DEFAULT_AFFINITY
+    return Vip(
+        tenant=ref.tenant,
+        name=f"{ref.namespace}/{ref.name}",
+        addresses=addresses,
+        cluster=tuple(one for one in addresses if one in own),
+        ports=tuple(sorted(ports)),
+        local=spec.internal_traffic_policy == "Local",
+        local_outside=spec.external_traffic_policy == "Local",
+        affinity=timeout if spec.session_affinity == "ClientIP" else 0,
+    )
+
+
+def _addresses(service: Service) -> Iterator[str]:
+    """Where it answers, inside the tenant: cluster addresses, external ones, and those that a load balancer was given."""
+    yield from _cluster(service)
+    given = [one.ip for one in service.status.load_balancer.ingress or [] if one.ip and one.ip_mode != "Proxy"]
+    for text in [*(service.spec.external_ips or []), *given]:
+        address = _canonical(text)
+        if address:
+            yield address
+
+
+def _cluster(service: Service) -> Iterator[str]:
+    spec = service.spec
+    for text in spec.cluster_ips or [spec.cluster_ip]:
+        address = _canonical(text)
+        if address:
+            yield address
+
+
+def _answered_by(router: Router) -> frozenset[str]:
+    """The addresses of the services that a router answers itself."""
+    prefixes = [parse_prefix(text) for text in (router.service_cidr, router.service_cidr6) if text]
+    known = [prefix for prefix in prefixes if prefix is not None and prefix.num_addresses > DNS_HOST]
+    return frozenset({router.entry, *(str(prefix[DNS_HOST]) for prefix in known)})
+
+
+def _port(ref: Ref, port: ServicePort, slices: list[Content], before: Mapping[tuple[str, int], VipPort]) -> VipPort:
+    protocol = PROTOCOLS.get(port.protocol)
+    if protocol is None:
+        raise CompileError(f"Service {ref}: spec.ports has protocol {port.protocol!r}, which is none of TCP, UDP, SCTP")
+    ready: dict[tuple[str, int], Backend] = {}
+    ending: dict[tuple[str, int], Backend] = {}
+    for endpoint, number in _endpoints(port, slices):
+        conditions = endpoint.conditions or {}
+        into = ready if conditions.get("ready", True) else ending
+        if into is ending and not (conditions.get("serving", True) and conditions.get("terminating", False)):
+            continue
+        address = _canonical(endpoint.addresses[0]) if endpoint.addresses else ""
+        if address and _can_answer(address):
+            into[address, number] = _backend(endpoint, address, number)
+    for at in ready:
+        ending.pop(at, None)
+    old = before.get((protocol, port.port), VipPort(protocol, port.port))
+    return VipPort(
+        protocol, port.port, port.name, port.node_port, _placed(ready, old.ready), _placed(ending, old.ending)
+    )
+
+
+def _endpoints(port: ServicePort, slices: list[Content]) -> Iterator[tuple[Endpoint, int]]:
+    """Every endpoint with the number of its port that goes by the service port's name."""
+    for endpoints, ports in slices:
+        for one in ports:
+            if (one.name or "") == port.name and (one.protocol or "TCP") == port.protocol and one.port:
+                yield from ((endpoint, one.port) for endpoint in endpoints)
+
+
+def _backend(endpoint: Endpoint, address: str, port: int) -> Backend:
+    hints = endpoint.hints
+    return Backend(
+        address,
+        port,
+        endpoint.node_name or "",
+        _names(hints.for_zones if hints is not None else None),
+        _names(hints.for_nodes if hints is not None else None),
+    )
+
+
+def _placed(backends: dict[tuple[str, int], Backend], before: tuple[Backend, ...]) -> tuple[Backend, ...]:
+    """Each family has slots of its own."""
+    found: list[Backend] = []
+    for six in (False, True):
+        of_family = {at: one for at, one in backends.items() if (":" in one.address) is six}
+        found += arranged(of_family, tuple(one for one in before if (":" in one.address) is six))
+    return tuple(found)
+
+
+def _names(hinted: list[HintedFor] | None) -> tuple[str, ...]:
+    return tuple(sorted(one.name for one in hinted or []))
+
+
+def _canonical(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return ""  # "None" of a headless service, and what no address is
+
+
+def _can_answer(text: str) -> bool:
+    """Not what means the router itself or nobody: the API refuses these of its own writers, slices may be anybody's."""
+    address = ip_address(text)
+    if isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in PLATFORM6):
+        return False
+    special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
+    return not special and not (isinstance(address, IPv4Address) and address in TRANSIT_RANGE)

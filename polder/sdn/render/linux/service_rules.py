@@ -1,0 +1,116 @@
+"""The nftables text of services, in a table of its own in the router's space of a tenant that has any.
+
+The first packet of a connection to a service is looked up once: (address, protocol, port) leads by ``vips`` to the chain that
+draws a slot out of as many as the service has backends, and (address, protocol, port, slot) by ``ends`` to the backend. So a
+packet costs two lookups however many services there are, and a backend that comes or goes is two or three elements. A service
+that keeps clients at their backends (``stay``) has a number; (number, client) leads by ``seen`` to the backend's own mark, under
+which it is in ``ends`` too, so that its slot may move. Marks are used within the table's translation and mean nothing outside it;
+the mark of the connection is zero again before the first packet goes on.
+
+What is for a service and found no backend is refused, as kube-proxy does. Chains with a dot in their names are items themselves.
+Names of maps and sets end in the family, 4 or 6.
+"""
+
+from __future__ import annotations
+
+from polder.sdn.render.linux.items import Chain
+
+SERVICE_TABLE = "service"
+AT = ("inet", SERVICE_TABLE)
+VIPS, ENDS, COUNTS, NUMBERS, IDS, SEEN = "vips", "ends", "counts", "numbers", "ids", "seen"
+CLUSTER, HAIRPIN, FLOWS = "cluster", "hairpin", "flows"
+FAMILIES = ("4", "6")
+REMEMBERED = 65536
+"""Clients of one tenant on one node, and family, whose backends are remembered at one time."""
+_IP = {"4": "ip", "6": "ip6"}
+_TYPE = {"4": "ipv4_addr", "6": "ipv6_addr"}
+
+
+def family_of(address: str) -> str:
+    """The end of the names of an address's maps and sets."""
+    return "6" if ":" in address else "4"
+
+
+def asked(family: str) -> str:
+    """What a packet asks for, as the maps' keys begin."""
+    return f"{_IP[family]} daddr . meta l4proto . th dport"
+
+
+def _maps(family: str) -> str:
+    address = _TYPE[family]
+    asked_type = f"{address} . inet_proto . inet_service"
+    return f"""\
+ map {VIPS}{family} {{ type {asked_type} : verdict; }}
+ map {ENDS}{family} {{ type {asked_type} . mark : {address} . inet_service; }}
+ map {COUNTS}{family} {{ type {asked_type} : verdict; }}
+ map {NUMBERS}{family} {{ type {asked_type} : mark; }}
+ map {IDS}{family} {{ type {asked_type} . mark : mark; }}
+ map {SEEN}{family} {{ type mark . {address} : mark; size {REMEMBERED}; flags dynamic,timeout; }}
+ set {CLUSTER}{family} {{ type {address}; }}
+ set {HAIRPIN}{family} {{ type {address} . {address}; }}
+ set {FLOWS}{family} {{ type {asked_type} . {address} . inet_service; }}
+"""
+
+
+TEXT = f"""\
+{_maps("4")}{_maps("6")} chain send {{
+  dnat ip to {asked("4")} . meta mark map @{ENDS}4
+  dnat ip6 to {asked("6")} . meta mark map @{ENDS}6
+ }}
+ chain prerouting {{
+  type nat hook prerouting priority dstnat; policy accept;
+  {asked("4")} vmap @{VIPS}4
+  {asked("6")} vmap @{VIPS}6
+ }}
+ chain refuse {{
+  meta l4proto tcp reject with tcp reset
+  reject
+ }}
+ chain forward {{
+  type filter hook forward priority -5; policy accept;
+  ct state invalid drop
+  iifname "br-*" ip daddr @{CLUSTER}4 goto refuse
+  iifname "br-*" ip6 daddr @{CLUSTER}6 goto refuse
+ }}
+ chain postrouting {{
+  type nat hook postrouting priority srcnat - 5; policy accept;
+  ct status dnat ip daddr . ip saddr @{HAIRPIN}4 masquerade
+  ct status dnat ip6 daddr . ip6 saddr @{HAIRPIN}6 masquerade
+ }}
+"""
+"""The table without what comes and goes singly. Here everything of a tenant passes that its bridges forward too
+(bridge-nf-call-iptables is on), so that a reply always finds the connection that its question made; what finds none would leave
+untranslated, and is dropped."""
+
+
+def pick_chain(space: str, count: int) -> Chain:
+    """Draws one of ``count`` slots for a new connection."""
+    return Chain(space, *AT, f"pick.{count}", f"meta mark set {_draw(count)} goto send")
+
+
+def slot_chain(space: str, count: int) -> Chain:
+    """The same, and comes back."""
+    return Chain(space, *AT, f"slot.{count}", f"meta mark set {_draw(count)}")
+
+
+def keep_chain(space: str, family: str, seconds: int) -> Chain:
+    """Notes that the client has the backend that is marked, and sends it there; comes back where that is no backend any more."""
+    note = f"update @{SEEN}{family} {{ ct mark . {_IP[family]} saddr timeout {seconds}s : meta mark }}"
+    return Chain(space, *AT, f"keep{family}.{seconds}", f"{note}\nct mark set 0\ngoto send")
+
+
+def stay_chain(space: str, family: str, seconds: int) -> Chain:
+    """Sends a client where it went before, less than ``seconds`` ago, or anywhere."""
+    keep = f"keep{family}.{seconds}"
+    lines = [
+        f"ct mark set {asked(family)} map @{NUMBERS}{family}",
+        f"meta mark set ct mark . {_IP[family]} saddr map @{SEEN}{family} jump {keep}",
+        f"ct mark set {asked(family)} map @{NUMBERS}{family}",
+        f"{asked(family)} vmap @{COUNTS}{family}",
+        f"meta mark set {asked(family)} . meta mark map @{IDS}{family} goto {keep}",
+    ]
+    return Chain(space, *AT, f"stay{family}.{seconds}", "\n".join(lines))
+
+
+def _draw(count: int) -> str:
+    return f"numgen random mod {count}" if count > 1 else "0"

@@ -1,0 +1,152 @@
+"""A service on one node: elements of the tenant's maps, and the chains that they lead to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.items import Element, Item, Ruleset
+from polder.sdn.render.linux.names import router_space
+from polder.sdn.render.linux.service_rules import (
+    AT,
+    CLUSTER,
+    COUNTS,
+    ENDS,
+    FLOWS,
+    HAIRPIN,
+    IDS,
+    NUMBERS,
+    TEXT,
+    VIPS,
+    family_of,
+    keep_chain,
+    pick_chain,
+    slot_chain,
+    stay_chain,
+)
+from polder.sdn.topology.vips import Backend, Vip, VipPort
+
+MOST_BACKENDS = 4096
+"""Of one port of a service on one node; more are not used."""
+_OWN_MARK = 1 << 31
+"""Set in backends' own marks, so that none is a slot's number."""
+
+
+def render_vip(vip: Vip, router_address: str, zone: str, facts: NodeFacts) -> frozenset[Item]:
+    """``router_address`` is the address of the tenant's router on this node, where node ports answer; without one the tenant is
+    not here. ``zone`` is the node's.
+    """
+    if not router_address:
+        return frozenset()
+    space = router_space(vip.tenant)
+    items: set[Item] = {Ruleset(space, *AT, TEXT)}
+    for address in vip.cluster:
+        items.add(Element(space, *AT, f"{CLUSTER}{family_of(address)}", address))
+    for port in vip.ports:
+        for address in vip.addresses:
+            items |= _Target(space, vip, address, port.protocol, port.port).items(port, vip.local, zone, facts)
+        if port.node_port:
+            target = _Target(space, vip, router_address, port.protocol, port.node_port)
+            items |= target.items(port, vip.local_outside, zone, facts)
+    return frozenset(items)
+
+
+def chosen(port: VipPort, family: str, zone: str, node: str, *, local: bool) -> list[Backend]:
+    """Who answers clients of this node, as kube-proxy chooses: what is ready, else what ends and still answers. With ``local``
+    of this node alone; else, where all that is ready has hints and one of them is for this node (zone), those.
+    """
+    ready, ending = ([b for b in some if family_of(b.address) == family] for some in (port.ready, port.ending))
+    if local:
+        found = [b for b in ready if b.node == node] or [b for b in ending if b.node == node]
+    else:
+        found = _hinted(ready, zone, node) or ending
+    return found[:MOST_BACKENDS]
+
+
+def _hinted(ready: list[Backend], zone: str, node: str) -> list[Backend]:
+    if all(backend.nodes for backend in ready):
+        near = [backend for backend in ready if node in backend.nodes]
+        if near:
+            return near
+    if zone and all(backend.zones for backend in ready):
+        near = [backend for backend in ready if zone in backend.zones]
+        if near:
+            return near
+    return ready
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What clients ask for: one address, protocol and port of a service."""
+
+    space: str
+    vip: Vip
+    address: str
+    protocol: str
+    port: int
+
+    @property
+    def key(self) -> str:
+        """As the maps' keys begin."""
+        return f"{self.address} . {self.protocol} . {self.port}"
+
+    def items(self, port: VipPort, local: bool, zone: str, facts: NodeFacts) -> set[Item]:
+        """Nothing where nobody answers, which is refused; a drop where somebody does, but not on this node."""
+        family = family_of(self.address)
+        backends = chosen(port, family, zone, facts.name, local=local)
+        if not backends:
+            elsewhere = any(family_of(b.address) == family for b in (*port.ready, *port.ending))
+            return {self._element(VIPS, self.key, "drop")} if local and elsewhere else set()
+        items = self._stay(backends) if self.vip.affinity else self._spread(backends)
+        for backend in backends:
+            if backend.node in ("", facts.name):
+                items.add(self._element(HAIRPIN, f"{backend.address} . {backend.address}"))
+            if self.protocol == "udp":
+                items.add(self._element(FLOWS, f"{self.key} . {backend.address} . {backend.port}"))
+        return items
+
+    def _spread(self, backends: Sequence[Backend]) -> set[Item]:
+        chain = pick_chain(self.space, len(backends))
+        items: set[Item] = {chain, self._element(VIPS, self.key, f"goto {chain.name}")}
+        for slot, backend in enumerate(backends):
+            items.add(self._element(ENDS, f"{self.key} . {slot}", f"{backend.address} . {backend.port}"))
+        return items
+
+    def _stay(self, backends: Sequence[Backend]) -> set[Item]:
+        family, seconds = family_of(self.address), self.vip.affinity
+        stay, slots = stay_chain(self.space, family, seconds), slot_chain(self.space, len(backends))
+        items: set[Item] = {
+            stay,
+            slots,
+            keep_chain(self.space, family, seconds),
+            self._element(VIPS, self.key, f"goto {stay.name}"),
+            self._element(COUNTS, self.key, f"jump {slots.name}"),
+            self._element(NUMBERS, self.key, str(_number(self.key))),
+        }
+        for slot, (backend, mark) in enumerate(zip(backends, _marks(backends), strict=True)):
+            items.add(self._element(IDS, f"{self.key} . {slot}", str(mark)))
+            items.add(self._element(ENDS, f"{self.key} . {mark}", f"{backend.address} . {backend.port}"))
+        return items
+
+    def _element(self, name: str, key: str, value: str = "") -> Element:
+        return Element(self.space, *AT, f"{name}{family_of(self.address)}", key, value)
+
+
+def _marks(backends: Iterable[Backend]) -> list[int]:
+    """A mark for each backend that follows from its address and port. Where two would have the same, one takes the next."""
+    taken: set[int] = set()
+    marks: list[int] = []
+    for backend in backends:
+        mark = _number(f"{backend.address} . {backend.port}") | _OWN_MARK
+        while mark in taken:
+            mark = (mark + 1) | _OWN_MARK
+        taken.add(mark)
+        marks.append(mark)
+    return marks
+
+
+def _number(text: str) -> int:
+    """31 bits. Two services of a tenant may share a number: then a client of both is at times not remembered."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1 or 1
