@@ -17,7 +17,7 @@ from ipaddress import collapse_addresses, ip_network
 
 from polder.sdn.topology.policies import ACCEPT, DENY, INGRESS, Peer, PolicyRule, Ports
 
-POLICY_TABLE = "policy"
+POLICY_TABLE = "policies"
 FAMILIES = ("4", "6")
 _IP = {"4": "ip", "6": "ip6"}
 _TYPE = {"4": "ipv4_addr", "6": "ipv6_addr"}
