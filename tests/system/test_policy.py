@@ -1,0 +1,71 @@
+"""Policies with packets: who reaches whom, in both directions, on one node and two, beside a tenant of the same names."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+
+import pytest
+
+from polder.sdn.topology.policies import Group, GroupMember, Peer, Policy, PolicyRule, Ports
+from polder.system.net.netns import run_inside
+from polder.system.net.nft import run_nft
+from tests.system.lab import Lab
+
+pytestmark = pytest.mark.system
+CLIENT, WEB, FAR, OTHER = "10.0.1.10", "10.0.1.11", "10.0.1.12", "10.0.2.10"
+HTTP = Ports("TCP", 8080, 8080)
+
+
+def member(name: str, address: str, network: str = "a", *ports: Ports) -> GroupMember:
+    return GroupMember(f"default/{name}", f"default/{network}", (address,), ports)
+
+
+async def town(lab: Lab) -> None:
+    """acme's client and web on n1, far on n2, other in a second network; globex has the same names and addresses."""
+    for number, tenant in ((7, "acme"), (8, "globex")):
+        lab.tenant(tenant, number, {"a": "10.0.1.0/24", "b": "10.0.2.0/24"})
+        lab.pod(tenant, "client", "n1", CLIENT)
+        lab.pod(tenant, "web", "n1", WEB)
+        lab.pod(tenant, "far", "n2", FAR)
+        lab.pod(tenant, "other", "n1", OTHER, "b")
+    await lab.deploy()
+
+
+def group(name: str, *members: GroupMember, peer: bool = False, named: bool = False) -> Group:
+    return Group("acme", f"/{name}", peer, named, members)
+
+
+def reaches(lab: Lab, tenant: str, source: str, to: str, address: str, port: int = 8080) -> bool:
+    with lab.pods[f"{tenant}.{to}"].tcp_server(port):
+        return lab.pods[f"{tenant}.{source}"].tcp(address, port) == f"{tenant}.{to}"
+
+
+async def test_an_isolated_pod_takes_what_a_rule_allows_and_globex_is_untouched(lab: Lab) -> None:
+    await town(lab)
+    assert reaches(lab, "acme", "client", "web", WEB), "control: free without policies"
+    lab.put(group("web", member("web", WEB)))
+    deny = Policy("acme", "default/deny", "network", "web", isolates=("ingress",))
+    lab.put(deny)
+    await lab.deploy()
+    await lab.verify()
+    for source in ("client", "far", "other"):
+        assert not reaches(lab, "acme", source, "web", WEB), source
+        assert reaches(lab, "globex", source, "web", WEB), source
+    assert reaches(lab, "acme", "web", "client", CLIENT), "egress is free"
+    assert reaches(lab, "acme", "web", "far", FAR)
+    lab.put(group("friends", member("far", FAR), member("other", OTHER, "b"), peer=True))
+    lab.put(replace(deny, ingress=(PolicyRule("accept", (Peer("friends"),), (HTTP,)),)))
+    await lab.deploy()
+    await lab.verify()
+    assert not reaches(lab, "acme", "client", "web", WEB)
+    for source in ("far", "other"):
+        assert reaches(lab, "acme", source, "web", WEB), source
+        assert not reaches(lab, "acme", source, "web", WEB, 8081), source
+    with lab.space("n1", "acme") as netns:
+        assert "packets 0" not in run_inside(netns, lambda: run_nft("list chain inet policies " + chain_that_drops(lab)))
+
+
+def chain_that_drops(lab: Lab) -> str:
+    items = (item for item in lab.nodes["n1"].items if item.slot[0] == "chain" and "drop" in item.text)  # type: ignore[union-attr]
+    return next(item.slot[-1] for item in items)
