@@ -86,13 +86,17 @@ def plain_fields(definition: str) -> frozenset[str]:
     known = f"{_sections().get((package, version), '')}.{name}"
     if known not in _lines():
         return frozenset()
-    fields = message(known).fields.values()
+    fields = _message(known).fields.values()  # each definition is asked for once
     return frozenset(f.name for f in fields if f.type in _PLAIN and not (f.many or f.meant or f.shown))
 
 
 @functools.lru_cache(maxsize=1024)
 def message(name: str) -> Message:
     """A message by its name with section. KeyError where there is none."""
+    return _message(name)
+
+
+def _message(name: str) -> Message:
     section, wrapped, rest = _lines()[name]
     parts = (part.split() for part in rest.split(",") if part.strip())
     fields = (_field(section, *part) for part in parts)

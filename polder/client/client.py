@@ -31,6 +31,8 @@ PAGE = 500
 """Objects per request of a list."""
 CALLS = 32
 """Connections for requests; each watch has one of its own beside these."""
+LISTS = 4
+"""Lists under way at one time: at its start a component lists all that it follows, and each connection holds memory on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Client:
     def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
         self._server = settings.servers[0]
+        self._lists = asyncio.Semaphore(LISTS)
         self._calls: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
@@ -84,7 +87,9 @@ class Client:
         version = after = ""
         while True:
             try:
-                body = await self.raw("GET", wire.with_query(path, limit=str(PAGE), **chosen, **{"continue": after}))
+                query = wire.with_query(path, limit=str(PAGE), **chosen, **{"continue": after})
+                async with self._lists:
+                    body = await self.raw("GET", query)
             except ApiError as error:
                 if not (error.is_expired and after):
                     raise
