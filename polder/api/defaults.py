@@ -9,7 +9,7 @@ import base64
 from collections.abc import Callable
 from typing import Final
 
-from polder.api import defaults_pods, polder
+from polder.api import cidr, defaults_pods, polder
 from polder.api import defaults_workloads as workloads
 from polder.api.crd_defaults import default_crd
 from polder.api.defaults_pods import containers_of, pull_policy, qos_class
@@ -115,14 +115,29 @@ def _secret(secret: Raw) -> None:
 
 
 def _tenant(tenant: Raw) -> None:
+    """The services have the families of the pods, in their order."""
     given = polder.TenantSpec()
     spec = tenant.setdefault("spec", {})
-    spec.setdefault("podCidr", given.pod_cidr)
-    spec.setdefault("serviceCidr", given.service_cidr)
+    if not spec.get("podCidrs"):
+        spec.setdefault("podCidr", given.pod_cidr)
+    cidr.fill(spec, "podCidr", "podCidrs")
+    if not cidr.listed(spec, "serviceCidr", "serviceCidrs"):
+        known = {False: given.service_cidr, True: polder.SERVICE_CIDR6}
+        spec["serviceCidrs"] = [
+            known[six] for six in dict.fromkeys(":" in pods for pods in spec.get("podCidrs") or [""])
+        ]
+    cidr.fill(spec, "serviceCidr", "serviceCidrs")
 
 
 def _network(network: Raw) -> None:
-    network.setdefault("spec", {}).setdefault("router", polder.DEFAULT_ROUTER)
+    spec = network.setdefault("spec", {})
+    spec.setdefault("router", polder.DEFAULT_ROUTER)
+    cidr.fill(spec, "cidr", "cidrs")
+    cidr.fill(spec, "gateway", "gateways")
+
+
+def _router(router: Raw) -> None:
+    cidr.fill(router.setdefault("spec", {}), "serviceCidr", "serviceCidrs")
 
 
 def _network_policy(policy: Raw) -> None:
@@ -192,4 +207,5 @@ _BY_RESOURCE: Final[dict[str, Callable[[Raw], None]]] = {
     "customresourcedefinitions.apiextensions.k8s.io": default_crd,
     "tenants.polder.dev": _tenant,
     "networks.polder.dev": _network,
+    "routers.polder.dev": _router,
 }

@@ -6,8 +6,10 @@ from typing import Final
 
 FIELDS: Final[dict[str, dict[str, str]]] = {
     "TenantSpec": {
-        "podCidr": "IPv4 prefix of the network kube-system/default. Never changes.",
-        "serviceCidr": "IPv4 prefix of the addresses of services, apart from podCidr. Never changes.",
+        "podCidr": "Prefix of the network kube-system/default, the first of podCidrs. Never changes.",
+        "podCidrs": "One prefix, or one of each family; the first is the tenant's own family. Never changes.",
+        "serviceCidr": "Prefix of the addresses of services, apart from podCidr, the first of serviceCidrs. Never changes.",
+        "serviceCidrs": "Prefixes of the addresses of services, of the families of podCidrs in its order. Never changes.",
         "members": "Who may enter the tenant besides its own identities.",
         "quota": "What the tenant as a whole may use.",
     },
@@ -29,16 +31,19 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
     },
     "TenantUsage": {"hard": "The limits that hold.", "used": "What is used of them."},
     "NetworkSpec": {
-        "cidr": "IPv4 prefix of the pods' addresses, apart from the router's other networks and from the services. "
-        "Never changes.",
+        "cidr": "Prefix of the pods' addresses, apart from the router's other networks and from the services; the first of "
+        "cidrs. Never changes.",
+        "cidrs": "One prefix, or one of each family: each pod has an address of each. Never changes.",
         "gateway": "The router's address in the network, on every node; the first of the prefix when empty. "
         "Never changes.",
+        "gateways": "One gateway of each family at most; for a family that is left out, the first of its prefix. Never changes.",
         "router": 'default (also when it is left out), or "" for an isolated network without gateway. Never changes.',
         "mtu": "Bytes of the largest packet, 576 to 9000; 0 takes what the nodes can carry.",
     },
     "NetworkStatus": {
         "vni": "The VXLAN network identifier; 0 until one is claimed.",
         "gateway": "The address of the gateway in use.",
+        "gateways": "The gateways in use, in the order of spec.cidrs.",
     },
     "SegmentSpec": {
         "vni": "The VXLAN network identifier, 1 to 16777215.",
@@ -53,7 +58,7 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
         "pod": "The name of the pod.",
         "podUid": "The UID of the pod.",
         "interface": "The name of the interface in the pod.",
-        "addresses": "IPv4 addresses without prefix length.",
+        "addresses": "One address of each of the network's families, without prefix length.",
         "mac": "The MAC address of the interface.",
         "routerOf": "For a router's port of the transit network: the tenant whose router it is.",
     },

@@ -12,6 +12,8 @@ GROUP = "polder.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
+SERVICE_CIDR6 = "fd00:10:96::/112"
+"""The services of a tenant with IPv6 that says nothing of them."""
 DEFAULT_NETWORK = "default"
 DEFAULT_ROUTER = "default"
 SYSTEM_NAMESPACE = "kube-system"
@@ -188,7 +190,9 @@ class AddressSpec(Struct, frozen=True, kw_only=True):
 
 
 class Address(Object, frozen=True, kw_only=True):
-    """Named ``NETWORK.A.B.C.D`` in the network's namespace: creating it is the claim, a conflict means taken."""
+    """Named ``NETWORK.A.B.C.D`` in the network's namespace (IPv6 with hyphens for its colons): creating it is the claim, a
+    conflict means taken.
+    """
 
     spec: AddressSpec
 

@@ -20,7 +20,7 @@ from polder.api.polder import (
     Port,
     Router,
 )
-from polder.api.validation.networks import network_conflicts
+from polder.api.validation.networks import is_host, network_conflicts
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.objects import decode_entry
 from polder.base.ids import ROOT
@@ -52,9 +52,10 @@ class Overlap:
         if problems:
             raise invalid(NETWORKS, context.name, problems)
 
-    async def _services(self, context: AdmissionContext, router: str) -> str:
+    async def _services(self, context: AdmissionContext, router: str) -> list[str]:
         entry = await self.store.get(Key(ROUTERS.resource, context.tenant, SYSTEM_NAMESPACE, router))
-        return str((decode_entry(entry).get("spec") or {}).get("serviceCidr", "")) if entry else ""
+        spec = (decode_entry(entry).get("spec") or {}) if entry else {}
+        return cidr.listed(spec, "serviceCidr", "serviceCidrs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +96,23 @@ class References:
         field = _ANNOTATIONS[ADDRESS_ANNOTATION]
         if network is None:
             return [field.invalid(address, f"the namespace's network {reference} does not exist")]
-        prefix = cidr.parse(network["spec"].get("cidr", ""))
-        wanted = cidr.address(address)
-        if prefix is None or wanted is None or wanted not in prefix:
-            return [field.invalid(address, f"is not in {prefix} of network {reference}")]
+        prefixes = [found for text in cidr.listed(network["spec"], "cidr", "cidrs") if (found := cidr.prefix(text))]
+        problems = (self._misplaced(one, prefixes, reference, network) for one in address.split(","))
+        return [field.invalid(address, why) for why in problems if why]
+
+    def _misplaced(self, address: str, prefixes: list[cidr.Prefix], reference: str, network: Raw) -> str:
+        """Why a network does not have an address for a pod; empty if it does."""
+        wanted, shown = cidr.any_address(address), ", ".join(map(str, prefixes))
+        prefix = next((one for one in prefixes if wanted is not None and wanted in one), None)
+        if prefix is None or wanted is None:
+            return f"is not in {shown} of network {reference}"
         spec, status = network["spec"], network.get("status") or {}
-        gateway = spec.get("gateway") or status.get("gateway") or str(prefix[1])
-        reserved = {str(prefix.network_address), str(prefix.broadcast_address)}
-        if address in reserved or (spec.get("router", DEFAULT_ROUTER) and address == gateway):
-            return [field.invalid(address, f"is reserved in network {reference}")]
-        return []
+        gateways = {*cidr.listed(spec, "gateway", "gateways"), *cidr.listed(status, "gateway", "gateways")}
+        if not any((":" in gateway) == (":" in address) for gateway in gateways):
+            gateways.add(str(prefix[1]))
+        if (spec.get("router", DEFAULT_ROUTER) and address in gateways) or not is_host(prefix, wanted):
+            return f"is reserved in network {reference}"
+        return ""
 
     async def _default(self, context: AdmissionContext) -> str:
         entry = await self.store.get(Key(NAMESPACES.resource, context.tenant, "", context.namespace))

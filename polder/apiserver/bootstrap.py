@@ -109,28 +109,31 @@ class Bootstrap:
             body = {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
             puts.append(self._put(tenant, Namespace, "", name, body))
             puts += self.namespace(tenant, name)
-        router = {"spec": {"serviceCidr": record.service_cidr}}
+        ranges = list(record.service_cidrs) or [record.service_cidr]
+        router = {"spec": {"serviceCidr": ranges[0], "serviceCidrs": ranges}}
         puts.append(self._put(tenant, Router, SYSTEM_NAMESPACE, DEFAULT_ROUTER, router))
-        network = {"spec": {"cidr": record.pod_cidr, "router": DEFAULT_ROUTER}}
+        cidrs = list(record.pod_cidrs) or [record.pod_cidr]
+        network = {"spec": {"cidr": cidrs[0], "cidrs": cidrs, "router": DEFAULT_ROUTER}}
         puts.append(self._put(tenant, Network, SYSTEM_NAMESPACE, DEFAULT_NETWORK, network))
         return [*puts, self.proxy_trust(tenant), *self._service(record)]
 
     def _service(self, record: TenantRecord) -> list[Put]:
         """The API inside the tenant: the router's own namespace answers at this address, so it is its own endpoint."""
         address = service_address(record.service_cidr)
+        family = "IPv6" if ":" in address else "IPv4"
         port: Raw = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP"}
         spec: Raw = {
             "clusterIP": address,
             "clusterIPs": [address],
             "internalTrafficPolicy": "Cluster",
-            "ipFamilies": ["IPv4"],
+            "ipFamilies": [family],
             "ipFamilyPolicy": "SingleStack",
             "ports": [{**port, "targetPort": SERVICE_PORT}],
             "sessionAffinity": "None",
             "type": "ClusterIP",
         }
         slice_: Raw = {
-            "addressType": "IPv4",
+            "addressType": family,
             "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
             "ports": [port],
         }

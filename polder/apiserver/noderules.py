@@ -21,7 +21,7 @@ from polder.apiserver.authn_method import NODE_ADDRESSES
 from polder.apiserver.share import Share
 from polder.apiserver.types import Identity, RequestInfo, Role
 from polder.base.ids import EVERY_TENANT, ROOT
-from polder.sdn.topology.addressing import mac_of
+from polder.sdn.topology.addressing import mac_of_port
 from polder.store.protocol import Key, Prefix, Store
 
 LEASE_NAMESPACE = "kube-node-lease"
@@ -170,8 +170,8 @@ class NodeRules:
             if not await self._claimed(context, spec, address):
                 why = "is no Address that this Port claimed"
                 raise invalid(context.resource.kind, context.name, [(at / "addresses")[number].invalid(address, why)])
-        own = {mac_of(address) for address in addresses}
-        if mac and mac not in own and not await self._claimed(context, spec, mac.replace(":", "-")):
+        own = mac_of_port(addresses) if addresses else ""
+        if mac and mac != own and not await self._claimed(context, spec, mac.replace(":", "-")):
             problem = (at / "mac").invalid(mac, "neither follows from the Port's address nor is claimed by it")
             raise invalid(context.resource.kind, context.name, [problem])
 

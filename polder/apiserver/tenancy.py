@@ -27,7 +27,7 @@ _PLATFORM = frozenset({Role.PLATFORM_ADMIN, Role.COMPONENT})
 
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
-    """A tenant as identity needs it. ``phase`` is Active or Terminating."""
+    """A tenant as identity needs it. ``phase`` is Active or Terminating. The lists are empty where the single prefix is all."""
 
     name: TenantName
     uid: Uid
@@ -35,6 +35,8 @@ class TenantRecord:
     service_cidr: str
     phase: str = "Active"
     members: Membership | None = None
+    pod_cidrs: tuple[str, ...] = ()
+    service_cidrs: tuple[str, ...] = ()
 
 
 def tenant_key(name: TenantName) -> Key:
@@ -53,6 +55,8 @@ def record_of(value: bytes) -> TenantRecord:
         spec.get("serviceCidr") or known.service_cidr,
         "Terminating" if meta.get("deletionTimestamp") else "Active",
         membership(TenantName(meta["name"]), spec.get("members") or ()),
+        tuple(spec.get("podCidrs") or ()),
+        tuple(spec.get("serviceCidrs") or ()),
     )
 
 

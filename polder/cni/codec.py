@@ -221,11 +221,11 @@ def _interface(link: CniInterface, version: str) -> dict[str, Any]:
 
 
 def _address(address: CniAddress, old: bool) -> dict[str, Any]:
-    body = {"address": address.address, "gateway": address.gateway, "version": _version(address.address) if old else ""}
+    body = {"address": address.address, "gateway": address.gateway, "version": _family(address.address) if old else ""}
     return {**_filled(body), "interface": address.interface}
 
 
-def _version(address: str) -> str:
+def _family(address: str) -> str:
     return "6" if ":" in address else "4"
 
 

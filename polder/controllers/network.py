@@ -20,7 +20,7 @@ from polder.client.client import Client
 from polder.controllers.conditions import a_few, merged
 from polder.controllers.resources import Resource, patch_metadata
 from polder.controllers.settings import ControllerSettings
-from polder.controllers.vni import candidates, gateway_of, segment_name
+from polder.controllers.vni import candidates, gateways_of, segment_name
 
 NETWORKS = Resource.of(kind_of(Network))
 SEGMENTS = kind_of(Segment)
@@ -49,12 +49,12 @@ class NetworkController:
             await patch_metadata(self._client, NETWORKS, ref, network, {"finalizers": [*finalizers, NETWORK_FINALIZER]})
             network = await self._client.get(Network, ref)
         try:
-            gateway = gateway_of(network.spec)
+            gateways = gateways_of(network.spec)
         except ValueError as error:
-            await self._say(network, network.status.vni, "", _condition("False", "InvalidCIDR", f"spec.cidr: {error}"))
+            await self._say(network, network.status.vni, [], _condition("False", "InvalidCIDR", f"spec.cidr: {error}"))
             return None
         vni = await self._claim(ref, network)
-        await self._say(network, vni, gateway, _condition("True", "SegmentClaimed", "the network can be used"))
+        await self._say(network, vni, gateways, _condition("True", "SegmentClaimed", "the network can be used"))
         return None
 
     async def _claim(self, ref: Ref, network: Network) -> int:
@@ -98,7 +98,7 @@ class NetworkController:
             reason, what = ("PortsRemain", "ports") if ports else ("AddressesRemain", "addresses")
             names = a_few(f"{o.metadata.namespace}/{o.metadata.name}" for o in (ports or held))
             said = _condition("False", reason, f"the network is being deleted and waits for its {what}: {names}")
-            await self._say(network, network.status.vni, network.status.gateway, said)
+            await self._say(network, network.status.vni, network.status.gateways or [], said)
             return self._settings.recheck
         await self._give_up(network)
         kept = [f for f in network.metadata.finalizers or [] if f != NETWORK_FINALIZER]
@@ -121,9 +121,11 @@ class NetworkController:
                 await self._client.delete(Segment, ref_of(segment), uid=segment.metadata.uid)
                 return
 
-    async def _say(self, network: Network, vni: int, gateway: str, condition: Condition) -> None:
+    async def _say(self, network: Network, vni: int, gateways: list[str], condition: Condition) -> None:
         said = merged(network.status.conditions, [condition], stamp(self._settings.clock.now()))
-        status = NetworkStatus(vni=vni, gateway=gateway, conditions=said or network.status.conditions)
+        first = gateways[0] if gateways else ""
+        conditions = said or network.status.conditions
+        status = NetworkStatus(vni=vni, gateway=first, gateways=gateways or None, conditions=conditions)
         if status != network.status:
             patch = {"metadata": {"uid": network.metadata.uid}, "status": _whole(status)}
             await self._client.patch(Network, ref_of(network), patch, subresource="status")
@@ -137,10 +139,12 @@ def is_settled(network: Network, holder: str) -> bool:
     if not status.vni or holder != meta.uid:
         return False
     try:
-        gateway = gateway_of(network.spec)
+        gateways = gateways_of(network.spec)
     except ValueError:
         return False
-    return status.gateway == gateway and any(c.type == READY and c.status == "True" for c in status.conditions or [])
+    return (status.gateways or []) == gateways and any(
+        c.type == READY and c.status == "True" for c in status.conditions or []
+    )
 
 
 class SegmentController:
@@ -182,4 +186,5 @@ def _condition(status: str, reason: str, message: str) -> Condition:
 
 def _whole(status: NetworkStatus) -> dict[str, object]:
     """A merge patch of the status in which nothing that is empty keeps its old value."""
-    return {"vni": status.vni, "gateway": status.gateway, "conditions": msgspec.to_builtins(status.conditions)}
+    conditions = msgspec.to_builtins(status.conditions)
+    return {"vni": status.vni, "gateway": status.gateway, "gateways": status.gateways, "conditions": conditions}

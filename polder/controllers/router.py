@@ -5,7 +5,7 @@ from __future__ import annotations
 from polder.api.errors import ApiError
 from polder.api.kinds import kind_of
 from polder.api.meta import ObjectMeta
-from polder.api.polder import DEFAULT_ROUTER, SYSTEM_NAMESPACE, Router, RouterSpec, Tenant
+from polder.api.polder import DEFAULT_ROUTER, SYSTEM_NAMESPACE, Router, RouterSpec, Tenant, service_cidrs_of
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
@@ -30,7 +30,8 @@ class RouterController:
         if tenant.metadata.deletion_timestamp is not None:
             return None
         name = TenantName(ref.name)
-        wanted = RouterSpec(service_cidr=tenant.spec.service_cidr)
+        ranges = service_cidrs_of(tenant.spec)
+        wanted = RouterSpec(service_cidr=ranges[0], service_cidrs=ranges)
         at = Ref(name, SYSTEM_NAMESPACE, DEFAULT_ROUTER)
         try:
             router = await self._client.get(Router, at)
@@ -40,7 +41,10 @@ class RouterController:
             await self._create(at, wanted)
             return None
         if router.spec != wanted:
-            patch = {"metadata": {"uid": router.metadata.uid}, "spec": {"serviceCidr": wanted.service_cidr}}
+            patch = {
+                "metadata": {"uid": router.metadata.uid},
+                "spec": {"serviceCidr": ranges[0], "serviceCidrs": ranges},
+            }
             await self._client.patch(Router, at, patch)
         return None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
-from polder.api.polder import NetworkSpec
+from polder.api.polder import NetworkSpec, cidrs_of
+from polder.api.polder import gateways_of as named_gateways
 
 FIRST = 4096
 """Lower identifiers are left to people who number by hand (and equal VLAN ids)."""
@@ -30,11 +31,11 @@ def candidates(network_uid: str) -> Iterator[int]:
         yield FIRST + int.from_bytes(digest, "big") % (END - FIRST)
 
 
-def gateway_of(spec: NetworkSpec) -> str:
-    """The gateway's address: as given, else the first of the CIDR; none for an isolated network. Raises ValueError."""
+def gateways_of(spec: NetworkSpec) -> list[str]:
+    """The gateways' addresses, in the order of the prefixes: as given, else the first of each; none for an isolated network.
+    Raises ValueError.
+    """
     if not spec.router:
-        return ""
-    if spec.gateway:
-        return spec.gateway
-    network: IPv4Network | IPv6Network = ip_network(spec.cidr)
-    return str(network[1])
+        return []
+    given = {":" in gateway: gateway for gateway in named_gateways(spec)}
+    return [given.get(":" in cidr) or str(ip_network(cidr)[1]) for cidr in cidrs_of(spec)]

@@ -20,6 +20,7 @@ from polder.api.polder import (
     Router,
     Segment,
     Tenant,
+    service_cidrs_of,
 )
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
@@ -72,7 +73,7 @@ class Wiring:
         if new.metadata.deletion_timestamp or TENANT_FINALIZER not in (new.metadata.finalizers or ()):
             self._runners.tenants.add(ref)
         router = self._caches.routers.get(Ref(TenantName(ref.name), SYSTEM_NAMESPACE, DEFAULT_ROUTER))
-        if router is None or router.spec.service_cidr != new.spec.service_cidr:
+        if router is None or service_cidrs_of(router.spec) != service_cidrs_of(new.spec):
             self._runners.routers.add(ref)
 
     def _left(self, ref: Ref) -> None:

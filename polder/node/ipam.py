@@ -1,5 +1,6 @@
 """Addresses: a Port for each attachment, an Address for each claim. Creating the Address is the claim; a conflict means
-taken. No lock and no allocator exists: each node starts its search at a place of its own.
+taken. No lock and no allocator exists: each node starts its search at a place of its own. A Port has an address of each of
+its network's families, claimed at the same time.
 """
 
 from __future__ import annotations
@@ -7,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from weakref import WeakValueDictionary
 
 from polder.api.core import Pod
@@ -28,14 +28,16 @@ from polder.api.polder import (
     Port,
     PortSpec,
     address_name,
+    cidrs_of,
+    gateways_of,
     port_name,
 )
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
-from polder.sdn.topology.addressing import RESERVED_PREFIXES, gateway_of, mac_of
-from polder.sdn.topology.invariants import parse_cidr, usable
+from polder.sdn.topology.addressing import RESERVED_PREFIXES, gateway_of, mac_of_port
+from polder.sdn.topology.invariants import Prefix, hosts_of, parse_prefix, usable
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,14 @@ MOST_CONFLICTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a pod asks for by annotation; empty leaves it to us."""
+    """What a pod asks for by annotation; empty leaves it to us. ``address`` may be one of each family with a comma between."""
 
     address: str = ""
     mac: str = ""
+
+    def address_in(self, cidr: Prefix) -> str:
+        """What it asks for of one family."""
+        return next((one for one in self.address.split(",") if one and (":" in one) == (cidr.version == 6)), "")
 
 
 class UsedAddresses:
@@ -84,7 +90,7 @@ class Ipam:
         self._client = client
         self._node = node
         self._used = used
-        self._next: dict[Ref, int] = {}
+        self._next: dict[tuple[Ref, int], int] = {}
         self._locks: WeakValueDictionary[Ref, asyncio.Lock] = WeakValueDictionary()
 
     async def ensure_port(self, pod: Pod, network: Network, interface: str = "eth0") -> Port:
@@ -160,10 +166,10 @@ class Ipam:
             found = await self._create(port)
             if found.spec.addresses and found.spec.mac:
                 return found
-            address = await self._claim_wish(found, network, wish)
+            addresses = await self._claim_wish(found, network, wish)
             patch = {
                 "metadata": {"uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version},
-                "spec": {"addresses": [address], "mac": wish.mac or mac_of(address)},
+                "spec": {"addresses": addresses, "mac": wish.mac or mac_of_port(addresses)},
             }
             return await self._client.patch(Port, ref, patch)
 
@@ -181,53 +187,62 @@ class Ipam:
             raise PermanentError(f"Port {ref}: spec.node is {found.spec.node}, not this node {self._node}")
         return found
 
-    async def _claim_wish(self, port: Port, network: Network, wish: Wish) -> str:
-        """Claim an address, and the static MAC if there is one; the address."""
-        ref, cidr, mac = ref_of(port), _cidr(network), wish.mac
+    async def _claim_wish(self, port: Port, network: Network, wish: Wish) -> list[str]:
+        """Claim an address of each family, and the static MAC if there is one; the addresses. Where one family has none, the
+        other's is given back.
+        """
+        ref, cidrs, mac = ref_of(port), _cidrs(network), wish.mac
         check_mac(ref, mac)
+        _check_wish(port, network, cidrs, wish)
         if mac and not await self._claim(port, mac_claim(port, mac), mac):
             holder = await self._holder(mac_claim(port, mac))
             raise RetryableError(
                 f"Port {ref}: the static MAC {mac} of Network {ref_of(network)} is used by {holder}", 2.0
             )
-        if wish.address:
-            return await self._claim_static(port, network, cidr, wish.address)
+        found = await asyncio.gather(
+            *(self._claim_one(port, network, cidr, wish.address_in(cidr)) for cidr in cidrs), return_exceptions=True
+        )
+        addresses = [one for one in found if isinstance(one, str)]
+        failed = next((one for one in found if isinstance(one, BaseException)), None)
+        if failed is not None:
+            for address in addresses:
+                await self._free(address_claim(port, address), port)
+            raise failed
+        return addresses
+
+    async def _claim_one(self, port: Port, network: Network, cidr: Prefix, address: str) -> str:
+        if address:
+            return await self._claim_static(port, network, address)
         return await self._claim_any(port, network, cidr)
 
-    async def _claim_static(self, port: Port, network: Network, cidr: IPv4Network, address: str) -> str:
-        where = f"Pod {ref_of(port).namespace}/{port.spec.pod}: annotation {ADDRESS_ANNOTATION}"
-        if not usable(cidr, address) or address == _gateway(network):
-            raise PermanentError(
-                f"{where}: {address} is no address for a pod of Network {ref_of(network)}, {cidr} "
-                f"with gateway {_gateway(network) or 'none'}"
-            )
+    async def _claim_static(self, port: Port, network: Network, address: str) -> str:
         if not await self._claim(port, address_claim(port, address), address):
             holder = await self._holder(address_claim(port, address))
-            raise RetryableError(f"{where}: {address} of Network {ref_of(network)} is used by {holder}", 2.0)
+            raise RetryableError(f"{_asked(port)}: {address} of Network {ref_of(network)} is used by {holder}", 2.0)
         return address
 
-    async def _claim_any(self, port: Port, network: Network, cidr: IPv4Network) -> str:
+    async def _claim_any(self, port: Port, network: Network, cidr: Prefix) -> str:
         """The first free address from where this node's last search ended."""
         at = ref_of(network)
-        for tried, address in enumerate(self._candidates(at, cidr, _gateway(network))):
+        for tried, address in enumerate(self._candidates(at, cidr, _gateways(network))):
             if tried == MOST_CONFLICTS:
                 raise RetryableError(f"Network {at}: {tried} addresses tried in {cidr} are taken; it goes on", 0.5)
             if await self._claim(port, address_claim(port, address), address):
                 return address
         raise RetryableError(f"Network {at} is full: every address of spec.cidr {cidr} is in use", 5.0)
 
-    def _candidates(self, network: Ref, cidr: IPv4Network, gateway: str) -> Iterator[str]:
+    def _candidates(self, network: Ref, cidr: Prefix, gateways: Collection[str]) -> Iterator[str]:
         """Hosts that no known Port has, once round. The next search begins after the last one given here, so searches at the
         same time do not meet.
         """
-        size = cidr.num_addresses - 2
-        start = self._next.get(network, start_of(self._node, size))
+        size, at = hosts_of(cidr), (network, cidr.version)
+        start = self._next.get(at, start_of(self._node, size))
         used = self._used.of(network)
         for step in range(size):
             offset = (start + step) % size
-            address = str(cidr.network_address + 1 + offset)
-            if address not in used and address != gateway:
-                self._next[network] = (offset + 1) % size
+            address = str(cidr[1 + offset])
+            if address not in used and address not in gateways:
+                self._next[at] = (offset + 1) % size
                 yield address
 
     async def _claim(self, port: Port, claim: Ref, value: str) -> bool:
@@ -320,7 +335,7 @@ def mac_claim(port: Port, mac: str) -> Ref:
 def claims_of(port: Port) -> Iterable[Ref]:
     """Every claim that a port holds: a MAC that follows from an address is none of its own."""
     claims = [address_claim(port, address) for address in port.spec.addresses]
-    own = [mac_of(address) for address in port.spec.addresses]
+    own = [mac_of_port(port.spec.addresses)] if port.spec.addresses else []
     return [*claims, mac_claim(port, port.spec.mac)] if port.spec.mac and port.spec.mac not in own else claims
 
 
@@ -337,14 +352,35 @@ def check_mac(port: Ref, mac: str) -> None:
         )
 
 
-def _cidr(network: Network) -> IPv4Network:
-    cidr = parse_cidr(network.spec.cidr)
-    if cidr is None or cidr.num_addresses < 4:
-        raise PermanentError(f"Network {ref_of(network)}: spec.cidr {network.spec.cidr!r} has no room for a pod")
-    return cidr
+def _check_wish(port: Port, network: Network, cidrs: Sequence[Prefix], wish: Wish) -> None:
+    """Raises PermanentError for an address that no pod of the network can have."""
+    for address in filter(None, wish.address.split(",")):
+        if not any(usable(cidr, address) for cidr in cidrs) or address in _gateways(network):
+            raise PermanentError(
+                f"{_asked(port)}: {address} is no address for a pod of Network {ref_of(network)}, "
+                f"{', '.join(map(str, cidrs))} with gateway {', '.join(_gateways(network)) or 'none'}"
+            )
 
 
-def _gateway(network: Network) -> str:
+def _asked(port: Port) -> str:
+    return f"Pod {ref_of(port).namespace}/{port.spec.pod}: annotation {ADDRESS_ANNOTATION}"
+
+
+def _cidrs(network: Network) -> list[Prefix]:
+    """The network's prefixes, its own family first."""
+    found = []
+    for text in cidrs_of(network.spec):
+        cidr = parse_prefix(text)
+        if cidr is None or cidr.num_addresses < 4:
+            raise PermanentError(f"Network {ref_of(network)}: spec.cidr {text!r} has no room for a pod")
+        found.append(cidr)
+    if not found:
+        raise PermanentError(f"Network {ref_of(network)}: spec.cidr is empty")
+    return found
+
+
+def _gateways(network: Network) -> list[str]:
     if not network.spec.router:
-        return ""
-    return network.spec.gateway or gateway_of(network.spec.cidr)
+        return []
+    given = {":" in gateway: gateway for gateway in gateways_of(network.spec)}
+    return [given.get(":" in cidr) or gateway_of(cidr) for cidr in cidrs_of(network.spec)]

@@ -212,6 +212,7 @@ SystemdCgroup = false
 bin_dir = {_text(paths.cni_bin)}
 conf_dir = {_text(paths.cni_conf)}
 max_conf_num = 1
+ip_pref = "cni"
 
 [{cri}.registry]
 config_path = {_text(paths.certs)}

@@ -9,7 +9,7 @@ from typing import Final
 from polder.api import cidr, names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
-from polder.api.polder import ADDRESS_ANNOTATION, DEFAULT_ROUTER, MAC_ANNOTATION, NETWORK_ANNOTATION
+from polder.api.polder import ADDRESS_ANNOTATION, DEFAULT_ROUTER, MAC_ANNOTATION, NETWORK_ANNOTATION, address_name
 from polder.api.validation.members import validate_members
 from polder.api.validation.quotas import validate_tenant_quota
 
@@ -17,6 +17,8 @@ _SPEC: Final = Field("spec")
 _IMMUTABLE: Final = "field is immutable"
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MTU: Final = (576, 9000)
+_MTU6: Final = 1280
+"""RFC 8200, section 5."""
 _MAX_VNI: Final = 2**24 - 1
 _ANNOTATIONS: Final = Field("metadata.annotations")
 
@@ -45,70 +47,115 @@ def validate_fixed_spec(new: Raw, old: Raw) -> Iterator[FieldError]:
 
 
 def validate_tenant(tenant: Raw) -> Iterator[FieldError]:
-    """Two IPv4 prefixes that do not overlap each other or what Polder uses."""
+    """Prefixes of pods and services, of the same families, that overlap neither each other nor what Polder uses."""
     spec = tenant.get("spec") or {}
     found = []
-    for name in ("podCidr", "serviceCidr"):
-        at, text = _SPEC / name, spec.get(name, "")
-        problems = list(cidr.check(text, at))
+    for single, plural in (("podCidr", "podCidrs"), ("serviceCidr", "serviceCidrs")):
+        problems = list(cidr.check_list(spec, single, plural, _SPEC))
+        prefixes = [cidr.prefix(text) for text in cidr.listed(spec, single, plural)]
+        for prefix in prefixes:
+            if not problems and prefix is not None and cidr.is_transit(prefix):
+                taken = cidr.TRANSIT if prefix.version == 4 else cidr.TRANSIT6
+                problems.append(
+                    (_SPEC / single).invalid(str(prefix), f"must not overlap {taken}, which Polder's routers use")
+                )
         yield from problems
-        prefix = cidr.parse(text)
-        if problems or prefix is None:
-            continue
-        if prefix.overlaps(cidr.TRANSIT):
-            yield at.invalid(text, f"must not overlap {cidr.TRANSIT}, which Polder's routers use")
-        found.append(prefix)
-    if len(found) == 2 and found[0].overlaps(found[1]):
-        yield (_SPEC / "serviceCidr").invalid(str(found[1]), f"must not overlap spec.podCidr {found[0]}")
+        if not problems:
+            found.append([prefix for prefix in prefixes if prefix is not None])
+    if len(found) == 2:
+        yield from _apart(*found)
     yield from validate_members(spec.get("members") or [])
     yield from validate_tenant_quota(spec, _SPEC)
 
 
+def _apart(pods: list[cidr.Prefix], services: list[cidr.Prefix]) -> Iterator[FieldError]:
+    if [one.version for one in pods] != [one.version for one in services]:
+        families = ", ".join(f"IPv{one.version}" for one in pods)
+        shown = [str(one) for one in services]
+        yield (_SPEC / "serviceCidrs").invalid(
+            shown, f"must have the families of spec.podCidrs, in its order: {families}"
+        )
+    for one in services:
+        for other in pods:
+            if cidr.overlap(one, other):
+                yield (_SPEC / "serviceCidr").invalid(str(one), f"must not overlap spec.podCidr {other}")
+
+
 def validate_tenant_update(new: Raw, old: Raw) -> Iterator[FieldError]:
     """A tenant's prefixes stay: pods and services have addresses from them."""
-    yield from _fixed(new, old, ("podCidr", "serviceCidr"))
+    yield from _fixed_lists(new, old, (("podCidr", "podCidrs"), ("serviceCidr", "serviceCidrs")))
+
+
+def _fixed_lists(new: Raw, old: Raw, fields: Iterable[tuple[str, str]]) -> Iterator[FieldError]:
+    """What was written before there were lists says the same by its single field."""
+    after, before = new.get("spec") or {}, old.get("spec") or {}
+    for single, plural in fields:
+        if after.get(single) != before.get(single):
+            yield (_SPEC / single).invalid(after.get(single, ""), _IMMUTABLE)
+        elif cidr.listed(after, single, plural) != cidr.listed(before, single, plural):
+            yield (_SPEC / plural).invalid(after.get(plural, []), _IMMUTABLE)
 
 
 # --- Network ----------------------------------------------------------------------------------------------------------
 
 
 def validate_network(network: Raw) -> Iterator[FieldError]:
-    """A prefix, a gateway inside it, a router that exists, an MTU that frames fit."""
+    """Prefixes, gateways inside them, a router that exists, an MTU that frames fit."""
     spec = network.get("spec") or {}
-    problems = list(cidr.check(spec.get("cidr", ""), _SPEC / "cidr"))
+    problems = list(cidr.check_list(spec, "cidr", "cidrs", _SPEC))
     yield from problems
+    prefixes = [found for text in cidr.listed(spec, "cidr", "cidrs") if (found := cidr.prefix(text)) is not None]
     if not problems:
-        yield from _gateway(spec)
+        yield from _gateways(spec, prefixes)
     router = spec.get("router", DEFAULT_ROUTER)
     if router not in ("", DEFAULT_ROUTER):
         why = f'router "{router}" is not supported by this version of Polder; "{DEFAULT_ROUTER}" is, and "" for none'
         yield (_SPEC / "router").forbidden(why)
     mtu = spec.get("mtu", 0)
-    if mtu and not _MTU[0] <= mtu <= _MTU[1]:
-        yield (_SPEC / "mtu").invalid(mtu, f"must be 0 (automatic) or between {_MTU[0]} and {_MTU[1]}")
+    least = _MTU6 if any(found.version == 6 for found in prefixes) else _MTU[0]
+    if mtu and not least <= mtu <= _MTU[1]:
+        yield (_SPEC / "mtu").invalid(mtu, f"must be 0 (automatic) or between {least} and {_MTU[1]}")
 
 
-def _gateway(spec: Raw) -> Iterator[FieldError]:
-    text, at = spec.get("gateway", ""), _SPEC / "gateway"
-    prefix, gateway = cidr.parse(spec["cidr"]), cidr.address(spec.get("gateway", ""))
-    assert prefix is not None
-    if not text:
+def _gateways(spec: Raw, prefixes: list[cidr.Prefix]) -> Iterator[FieldError]:
+    texts = cidr.listed(spec, "gateway", "gateways")
+    if texts and spec.get("gateway", texts[0]) != texts[0]:
+        yield (_SPEC / "gateway").invalid(spec["gateway"], f"must be the first of spec.gateways, {texts[0]}")
         return
-    if ":" in text:
-        yield at.forbidden(f"IPv6 ({text}) is not supported by this version of Polder")
-    elif spec.get("router") == "":
-        yield at.forbidden("an isolated network (spec.router is empty) has no gateway")
-    elif gateway is None:
-        yield at.invalid(text, "must be an IPv4 address")
+    if len({":" in text for text in texts}) < len(texts):
+        yield (_SPEC / "gateways").invalid(texts, "may have one gateway of each family")
+    for number, text in enumerate(texts):
+        at = _SPEC / "gateway" if len(texts) == 1 else (_SPEC / "gateways")[number]
+        gateway = cidr.any_address(text)
+        if spec.get("router") == "":
+            yield at.forbidden("an isolated network (spec.router is empty) has no gateway")
+        elif gateway is None:
+            yield at.invalid(text, "must be an IPv6 address" if ":" in text else "must be an IPv4 address")
+        else:
+            yield from _gateway(gateway, next((one for one in prefixes if one.version == gateway.version), None), at)
+
+
+def _gateway(gateway: cidr.Address, prefix: cidr.Prefix | None, at: Field) -> Iterator[FieldError]:
+    if prefix is None:
+        yield at.invalid(str(gateway), f"the network has no IPv{gateway.version} prefix")
     elif gateway not in prefix:
-        yield at.invalid(text, f"must be inside spec.cidr {prefix}")
+        yield at.invalid(str(gateway), f"must be inside spec.cidr {prefix}")
     elif gateway in (prefix.network_address, prefix.broadcast_address):
-        yield at.invalid(text, f"must not be the network or broadcast address of spec.cidr {prefix}")
+        yield at.invalid(str(gateway), f"must not be the network or broadcast address of spec.cidr {prefix}")
+    elif not is_host(prefix, gateway):
+        yield at.invalid(str(gateway), f"must be among the first 2^32 addresses of spec.cidr {prefix}")
+
+
+def is_host(prefix: cidr.Prefix, address: cidr.Address) -> bool:
+    """Whether a port or gateway may have it: neither the first nor the last address, and of IPv6 among the first 2^32."""
+    size = min(prefix.num_addresses, 1 << 32)
+    return address.version == prefix.version and 0 < int(address) - int(prefix.network_address) < size - 1
 
 
 def validate_network_update(new: Raw, old: Raw) -> Iterator[FieldError]:
-    """Prefix, gateway and router stay: ports have addresses and routes from them."""
-    yield from _fixed(new, old, ("cidr", "gateway", "router"))
+    """Prefixes, gateways and router stay: ports have addresses and routes from them."""
+    yield from _fixed_lists(new, old, (("cidr", "cidrs"), ("gateway", "gateways")))
+    yield from _fixed(new, old, ("router",))
 
 
 def _name(obj: Raw) -> str:
@@ -117,31 +164,37 @@ def _name(obj: Raw) -> str:
 
 
 def network_conflicts(
-    new: Raw, existing: Iterable[Raw], service_cidr: str, *, platform: bool = False
+    new: Raw, existing: Iterable[Raw], service_cidrs: Iterable[str], *, platform: bool = False
 ) -> list[FieldError]:
     """What a valid network overlaps: others of its router, the tenant's services, and Polder's own transit addresses,
     which only ``platform`` (root) may use.
     """
     spec, at = new.get("spec") or {}, _SPEC / "cidr"
-    prefix = cidr.parse(spec.get("cidr", ""))
-    if prefix is None:
-        return []
-    found = []
-    if prefix.overlaps(cidr.TRANSIT) and not platform:
-        found.append(at.invalid(str(prefix), f"must not overlap {cidr.TRANSIT}, which Polder's routers use"))
     router = spec.get("router", DEFAULT_ROUTER)
-    services = cidr.parse(service_cidr)
-    if router and services is not None and prefix.overlaps(services):
-        found.append(at.invalid(str(prefix), f"must not overlap the tenant's service addresses {services}"))
-    for other in existing:
-        theirs = other.get("spec") or {}
-        if not router or theirs.get("router", DEFAULT_ROUTER) != router or _name(other) == _name(new):
-            continue
-        taken = cidr.parse(theirs.get("cidr", ""))
-        if taken is not None and taken.overlaps(prefix):
-            why = f"must not overlap {taken} of network {_name(other)} of the same router"
-            found.append(at.invalid(str(prefix), why))
+    services = _prefixes(service_cidrs)
+    rivals = {
+        _name(other): _prefixes(cidr.listed(other.get("spec") or {}, "cidr", "cidrs"))
+        for other in existing
+        if router and (other.get("spec") or {}).get("router", DEFAULT_ROUTER) == router and _name(other) != _name(new)
+    }
+    found = []
+    for prefix in _prefixes(cidr.listed(spec, "cidr", "cidrs")):
+        if cidr.is_transit(prefix) and not platform:
+            taken = cidr.TRANSIT if prefix.version == 4 else cidr.TRANSIT6
+            found.append(at.invalid(str(prefix), f"must not overlap {taken}, which Polder's routers use"))
+        for service in services if router else ():
+            if cidr.overlap(prefix, service):
+                found.append(at.invalid(str(prefix), f"must not overlap the tenant's service addresses {service}"))
+        for name, theirs in rivals.items():
+            for other in theirs:
+                if cidr.overlap(prefix, other):
+                    why = f"must not overlap {other} of network {name} of the same router"
+                    found.append(at.invalid(str(prefix), why))
     return found
+
+
+def _prefixes(texts: Iterable[str]) -> list[cidr.Prefix]:
+    return [found for text in texts if (found := cidr.prefix(text)) is not None]
 
 
 # --- Segment, Port, Address -------------------------------------------------------------------------------------------
@@ -157,14 +210,17 @@ def validate_segment(segment: Raw) -> Iterator[FieldError]:
 
 
 def validate_port(port: Raw) -> Iterator[FieldError]:
-    """A network, a node, IPv4 addresses, a MAC."""
+    """A network, a node, an address of each family at most, a MAC."""
     spec = port.get("spec") or {}
     yield from validate_reference(spec.get("network", ""), _SPEC / "network")
     if not spec.get("node"):
         yield (_SPEC / "node").required()
-    for number, text in enumerate(spec.get("addresses") or ()):
-        if cidr.address(text) is None:
-            yield (_SPEC / "addresses")[number].invalid(text, "must be an IPv4 address without prefix length")
+    addresses = spec.get("addresses") or ()
+    for number, text in enumerate(addresses):
+        if cidr.any_address(text) is None:
+            yield (_SPEC / "addresses")[number].invalid(text, "must be an address without prefix length")
+    if len({":" in text for text in addresses}) < len(addresses):
+        yield (_SPEC / "addresses").invalid(list(addresses), "may have one address of each family")
     if mac := spec.get("mac"):
         yield from _mac(mac, _SPEC / "mac")
 
@@ -175,15 +231,15 @@ def validate_port_update(new: Raw, old: Raw) -> Iterator[FieldError]:
 
 
 def validate_address(address: Raw) -> Iterator[FieldError]:
-    """The name of a claimed IPv4 address says network and address."""
+    """The name of a claimed address says network and address."""
     spec, name = address.get("spec") or {}, (address.get("metadata") or {}).get("name", "")
     for field in ("network", "address", "port"):
         if not spec.get(field):
             yield (_SPEC / field).required()
-    found = cidr.address(spec.get("address", ""))
-    network = str(spec.get("network", "")).rpartition("/")[2]
-    if found is not None and name != f"{network}.{found}":
-        yield Field("metadata.name").invalid(name, f"must be {network}.{found}, after spec.network and spec.address")
+    found = cidr.any_address(spec.get("address", ""))
+    wanted = address_name(str(spec.get("network", "")).rpartition("/")[2], str(found))
+    if found is not None and name != wanted:
+        yield Field("metadata.name").invalid(name, f"must be {wanted}, after spec.network and spec.address")
 
 
 # --- annotations ------------------------------------------------------------------------------------------------------
@@ -199,11 +255,9 @@ def _mac(text: str, at: Field) -> Iterator[FieldError]:
 def validate_pod_annotations(annotations: Raw) -> Iterator[FieldError]:
     """The static address, MAC and network of a pod."""
     if (text := annotations.get(ADDRESS_ANNOTATION)) is not None:
-        at = _ANNOTATIONS[ADDRESS_ANNOTATION]
-        if ":" in text:
-            yield at.forbidden(f"IPv6 ({text}) is not supported by this version of Polder")
-        elif cidr.address(text) is None:
-            yield at.invalid(text, "must be an IPv4 address, without prefix length")
+        at, asked = _ANNOTATIONS[ADDRESS_ANNOTATION], text.split(",")
+        if any(cidr.any_address(one) is None for one in asked) or len({":" in one for one in asked}) < len(asked):
+            yield at.invalid(text, "must be an address without prefix length, or one of each family: 10.0.0.5,fd00::5")
     if (text := annotations.get(MAC_ANNOTATION)) is not None:
         yield from _mac(text, _ANNOTATIONS[MAC_ANNOTATION])
     if (text := annotations.get(NETWORK_ANNOTATION)) is not None:

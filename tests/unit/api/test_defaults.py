@@ -110,7 +110,14 @@ def test_namespaces_carry_their_name_as_a_label() -> None:
 
 
 def test_tenants_and_networks_get_theirs() -> None:
-    assert made("tenants.polder.dev", {})["spec"] == {"podCidr": "10.0.0.0/16", "serviceCidr": "10.96.0.0/16"}
+    v4 = {"podCidr": "10.0.0.0/16", "podCidrs": ["10.0.0.0/16"]}
+    assert made("tenants.polder.dev", {})["spec"] == {
+        **v4, "serviceCidr": "10.96.0.0/16", "serviceCidrs": ["10.96.0.0/16"],
+    }  # fmt: skip
+    both = made("tenants.polder.dev", {"spec": {"podCidrs": ["fd00::/64", "10.0.0.0/16"]}})["spec"]
+    assert both["podCidr"] == "fd00::/64"
+    assert both["serviceCidrs"] == ["fd00:10:96::/112", "10.96.0.0/16"]
+    assert made("networks.polder.dev", {"spec": {"cidrs": ["fd00::/64"]}})["spec"]["cidr"] == "fd00::/64"
     assert made("networks.polder.dev", {"spec": {"cidr": "10.1.0.0/16"}})["spec"]["router"] == "default"
     isolated = {"spec": {"cidr": "10.1.0.0/16", "router": ""}}
     assert made("networks.polder.dev", isolated)["spec"]["router"] == "", "none is a choice"

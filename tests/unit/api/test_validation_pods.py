@@ -124,7 +124,9 @@ def test_pod_specs_are_checked(spec: Raw, sentence: str) -> None:
     [
         ({"polder.dev/address": "10.0.0.5", "polder.dev/mac": "0a:58:0a:00:00:05", "polder.dev/network": "a/b"}, True),
         ({"polder.dev/address": "10.0.0.5/24"}, False),
-        ({"polder.dev/address": "fd00::1"}, False),
+        ({"polder.dev/address": "fd00::5,10.0.0.5"}, True),
+        ({"polder.dev/address": "fd00:0::5"}, False),
+        ({"polder.dev/address": "10.0.0.5,10.0.0.6"}, False),
         ({"polder.dev/address": ""}, False),
         ({"polder.dev/mac": "0A:58:0a:00:00:05"}, False),
         ({"polder.dev/mac": "01:00:5e:00:00:01"}, False),

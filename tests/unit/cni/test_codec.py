@@ -100,6 +100,8 @@ def test_results_in_each_version() -> None:
     }
     assert "mtu" not in json.loads(encode_result(RESULT, "1.0.0"))["interfaces"][0]
     assert json.loads(encode_result(RESULT, "0.4.0"))["ips"][0]["version"] == "4"
+    six = CniResult(addresses=(CniAddress("fd00::5/128", "fd00::1"),))
+    assert json.loads(encode_result(six, "0.4.0"))["ips"][0]["version"] == "6"
     again = parse_request({**ENVIRONMENT, "CNI_COMMAND": "CHECK"}, body(prevResult=new))
     assert again.previous == RESULT
 

@@ -1,6 +1,5 @@
 """The pure parts of the controllers."""
 
-from ipaddress import ip_address
 
 import pytest
 
@@ -15,7 +14,7 @@ from polder.controllers.event_expiry import last_seen
 from polder.controllers.node_health import Heartbeats, unknown_conditions, wanted_taints
 from polder.controllers.resources import Resource, collection_path, object_path
 from polder.controllers.suspects import Suspects
-from polder.controllers.vni import END, FIRST, candidates, gateway_of
+from polder.controllers.vni import END, FIRST, candidates, gateways_of
 
 ACME = TenantName("acme")
 
@@ -28,13 +27,14 @@ def test_candidates_are_the_network_s_own_and_in_range():
     assert all(FIRST <= vni < END for vni in first + other)
 
 
-def test_gateway_is_the_given_or_the_first_or_none():
-    assert gateway_of(NetworkSpec(cidr="10.0.0.0/16")) == "10.0.0.1"
-    assert gateway_of(NetworkSpec(cidr="10.0.0.0/16", gateway="10.0.0.254")) == "10.0.0.254"
-    assert gateway_of(NetworkSpec(cidr="10.0.0.0/16", router="")) == ""
-    assert ip_address(gateway_of(NetworkSpec(cidr="fd00::/64"))).version == 6
-    with pytest.raises(ValueError):
-        gateway_of(NetworkSpec(cidr="10.0.0.0/99"))
+def test_gateways_are_the_given_or_the_first_or_none():
+    assert gateways_of(NetworkSpec(cidr="10.0.0.0/16")) == ["10.0.0.1"]
+    assert gateways_of(NetworkSpec(cidr="10.0.0.0/16", gateway="10.0.0.254")) == ["10.0.0.254"]
+    assert gateways_of(NetworkSpec(cidr="10.0.0.0/16", router="")) == []
+    both = NetworkSpec(cidr="fd00::/64", cidrs=["fd00::/64", "10.0.0.0/16"], gateway="10.0.0.9", gateways=["10.0.0.9"])
+    assert gateways_of(both) == ["fd00::1", "10.0.0.9"]
+    with pytest.raises(ValueError, match="99"):
+        gateways_of(NetworkSpec(cidr="10.0.0.0/99"))
 
 
 def test_a_condition_keeps_its_time_while_its_status_stays():
