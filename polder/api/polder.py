@@ -218,5 +218,7 @@ def port_name(pod_uid: str, interface: str) -> str:
 
 
 def address_name(network: str, address: str) -> str:
-    """The Address of a network by its canonical text; network names are DNS labels, so this is unambiguous."""
-    return f"{network}.{address}"
+    """The Address of a network by its canonical text; network names are DNS labels, and no address has hyphens, so this is
+    unambiguous (a MAC has six parts, an IPv6 address eight, or two hyphens in a row).
+    """
+    return f"{network}.{address.replace(':', '-')}"
