@@ -56,3 +56,20 @@ def ipv6_udp(source: str, to: str, payload: bytes) -> bytes:
     body = udp(9, 9, payload)
     head = struct.pack("!IHBB", 0x60000000, len(body), UDP, 64)
     return head + socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, to) + body
+
+
+def sctp_init(source: int, to: int) -> bytes:
+    """A packet that opens an association (RFC 9260, section 3.3.2), with its CRC32c."""
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 0x11223344, 65536, 1, 1, 1)
+    head = struct.pack("!HHI", source, to, 0)
+    return head + struct.pack("<I", crc32c(head + bytes(4) + chunk)) + chunk
+
+
+def crc32c(data: bytes) -> int:
+    """Castagnoli's polynomial, bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF

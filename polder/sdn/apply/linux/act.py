@@ -16,6 +16,7 @@ from typing import TypeGuard, TypeVar
 from polder.base.errors import PolderError
 from polder.sdn.apply.linux.entries import apply_entries, apply_sysctls
 from polder.sdn.apply.linux.failure import ItemFailure, failure
+from polder.sdn.apply.linux.flows import forget, is_flow
 from polder.sdn.apply.linux.links import Links
 from polder.sdn.apply.linux.policy import apply_policies
 from polder.sdn.apply.linux.reaper import Reaper
@@ -77,6 +78,7 @@ class Change:
         """Do it, in the worker thread."""
         self._take_away(spaces, reaper)
         self._put(spaces, reaper)
+        self.failures += forget(spaces, _of(self.remove, Element))
         return self.failures
 
     def _take_away(self, spaces: Spaces, reaper: Reaper) -> None:
@@ -120,7 +122,8 @@ class Change:
         self.failures += apply_rulesets(spaces, _of(self.add, Ruleset), removed, added, single)
         fresh = {_table(one) for one in (*_of(self.add, Ruleset), *_of(self.remove, Ruleset))}
         guards = (
-            [one for one in some if _guards(one) and _table(one) not in fresh] for some in (self.remove, self.add)
+            [one for one in some if _guards(one) and _table(one) not in fresh]
+            for some in ([one for one in self.remove if not is_flow(one)], self.add)
         )
         self.failures += apply_policies(spaces, *guards)
         links = Links(spaces, reaper)

@@ -20,6 +20,8 @@ AT = ("inet", SERVICE_TABLE)
 VIPS, ENDS, COUNTS, NUMBERS, IDS, SEEN = "vips", "ends", "counts", "numbers", "ids", "seen"
 CLUSTER, HAIRPIN, FLOWS = "cluster", "hairpin", "flows"
 FAMILIES = ("4", "6")
+OWN_MARK = 1 << 31
+"""Set in backends' own marks, so that none is a slot's number."""
 REMEMBERED = 65536
 """Clients of one tenant on one node, and family, whose backends are remembered at one time."""
 _IP = {"4": "ip", "6": "ip6"}
@@ -85,12 +87,15 @@ untranslated, and is dropped."""
 
 def pick_chain(space: str, count: int) -> Chain:
     """Draws one of ``count`` slots for a new connection."""
-    return Chain(space, *AT, f"pick.{count}", f"meta mark set {_draw(count)} goto send")
+    draw = f"numgen random mod {count}" if count > 1 else "0"
+    return Chain(space, *AT, f"pick.{count}", f"meta mark set {draw} goto send")
 
 
-def slot_chain(space: str, count: int) -> Chain:
-    """The same, and comes back."""
-    return Chain(space, *AT, f"slot.{count}", f"meta mark set {_draw(count)}")
+def slot_chain(space: str, family: str, count: int) -> Chain:
+    """The slot that a client has by its address, so that one whose backend went finds the same other one each time."""
+    ip = _IP[family]
+    draw = f"jhash {ip} saddr . {ip} daddr mod {count}" if count > 1 else "0"
+    return Chain(space, *AT, f"slot{family}.{count}", f"meta mark set {draw}")
 
 
 def keep_chain(space: str, family: str, seconds: int) -> Chain:
@@ -100,7 +105,7 @@ def keep_chain(space: str, family: str, seconds: int) -> Chain:
 
 
 def stay_chain(space: str, family: str, seconds: int) -> Chain:
-    """Sends a client where it went before, less than ``seconds`` ago, or anywhere."""
+    """Sends a client where it went before, less than ``seconds`` ago, else where its address leads."""
     keep = f"keep{family}.{seconds}"
     lines = [
         f"ct mark set {asked(family)} map @{NUMBERS}{family}",
@@ -110,7 +115,3 @@ def stay_chain(space: str, family: str, seconds: int) -> Chain:
         f"meta mark set {asked(family)} . meta mark map @{IDS}{family} goto {keep}",
     ]
     return Chain(space, *AT, f"stay{family}.{seconds}", "\n".join(lines))
-
-
-def _draw(count: int) -> str:
-    return f"numgen random mod {count}" if count > 1 else "0"

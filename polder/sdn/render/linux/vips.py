@@ -18,6 +18,7 @@ from polder.sdn.render.linux.service_rules import (
     HAIRPIN,
     IDS,
     NUMBERS,
+    OWN_MARK,
     TEXT,
     VIPS,
     family_of,
@@ -30,8 +31,6 @@ from polder.sdn.topology.vips import Backend, Vip, VipPort
 
 MOST_BACKENDS = 4096
 """Of one port of a service on one node; more are not used."""
-_OWN_MARK = 1 << 31
-"""Set in backends' own marks, so that none is a slot's number."""
 
 
 def render_vip(vip: Vip, router_address: str, zone: str, facts: NodeFacts) -> frozenset[Item]:
@@ -116,7 +115,7 @@ class _Target:
 
     def _stay(self, backends: Sequence[Backend]) -> set[Item]:
         family, seconds = family_of(self.address), self.vip.affinity
-        stay, slots = stay_chain(self.space, family, seconds), slot_chain(self.space, len(backends))
+        stay, slots = stay_chain(self.space, family, seconds), slot_chain(self.space, family, len(backends))
         items: set[Item] = {
             stay,
             slots,
@@ -139,9 +138,9 @@ def _marks(backends: Iterable[Backend]) -> list[int]:
     taken: set[int] = set()
     marks: list[int] = []
     for backend in backends:
-        mark = _number(f"{backend.address} . {backend.port}") | _OWN_MARK
+        mark = _number(f"{backend.address} . {backend.port}") | OWN_MARK
         while mark in taken:
-            mark = (mark + 1) | _OWN_MARK
+            mark = (mark + 1) | OWN_MARK
         taken.add(mark)
         marks.append(mark)
     return marks
