@@ -51,6 +51,26 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
         "network": "The network as namespace/name.",
         "networkUid": "The UID of the network.",
     },
+    "AddressPoolSpec": {
+        "addresses": "Prefixes, ranges (192.0.2.10-192.0.2.20) and single addresses. Of IPv4 prefixes the first and the last "
+        "address are left out.",
+        "tenants": 'The tenants that may have some, or "*" for all.',
+        "loadBalancerClass": "The class of the Services that the pool is for; empty: those without one.",
+        "autoAssign": "Whether Services get addresses of the pool that do not ask for it. True when left out.",
+        "perTenant": "How many addresses one tenant may have at most; 0 is no bound.",
+    },
+    "AddressPoolStatus": {
+        "capacity": "How many addresses the pool has.",
+        "allocated": "How many of them are given away.",
+    },
+    "ExternalAddressSpec": {
+        "address": "The address.",
+        "pool": "The pool that it is from.",
+        "tenant": "Whose Service it belongs to.",
+        "service": "The Service as namespace/name.",
+        "serviceUid": "The UID of the Service.",
+    },
+    "ExternalAddressStatus": {"node": "The node that answers for the address on the uplink; empty while none does."},
     "RouterSpec": {"serviceCidr": "IPv4 prefix of the addresses of the tenant's services."},
     "PortSpec": {
         "network": "The network as namespace/name, of the same tenant.",

@@ -8,7 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from polder.api import certificates, clusterroles, core, discovery, endpoints, extensions, polder, policy, workloads
+from polder.api import (
+    addresses,
+    certificates,
+    clusterroles,
+    core,
+    discovery,
+    endpoints,
+    extensions,
+    polder,
+    policy,
+    workloads,
+)
 from polder.api.meta import Object
 
 VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -137,9 +148,9 @@ _WORK: Final = (
 _NETWORK: Final = (
     _wide("networking.k8s.io/v1", "IngressClass", "ingressclasses"),
     _kind("networking.k8s.io/v1", "Ingress", "ingresses", "ing", sub=STATUS),
-    _wide("networking.k8s.io/v1", "IPAddress", "ipaddresses", "ip"),
+    _wide("networking.k8s.io/v1", "IPAddress", "ipaddresses", "ip", type=addresses.IPAddress),
     _kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", "netpol"),
-    _wide("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs", sub=STATUS),
+    _wide("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs", sub=STATUS, type=addresses.ServiceCIDR),
 )
 
 _POLICY: Final = (
@@ -192,13 +203,33 @@ _OWN: Final = (
     _kind(f"{P}/v1alpha1", "Router", "routers", categories=POLDER, type=polder.Router),
     _kind(f"{P}/v1alpha1", "Port", "ports", categories=POLDER, sub=STATUS, type=polder.Port),
     _kind(f"{P}/v1alpha1", "Address", "addresses", "addr", categories=POLDER, type=polder.Address),
+    _wide(
+        f"{P}/v1alpha1",
+        "AddressPool",
+        "addresspools",
+        "pool",
+        categories=POLDER,
+        sub=STATUS,
+        type=addresses.AddressPool,
+    ),
+    _wide(
+        f"{P}/v1alpha1",
+        "ExternalAddress",
+        "externaladdresses",
+        "extaddr",
+        categories=POLDER,
+        sub=STATUS,
+        type=addresses.ExternalAddress,
+    ),
 )
 
 BUILT_IN: Final[tuple[Kind, ...]] = (*_CORE, *_WORK, *_NETWORK, *_POLICY, *_ADMISSION, *_CLUSTER, *_OWN)
 
-PLATFORM_ONLY = frozenset({f"tenants.{P}", f"segments.{P}"})
+PLATFORM_ONLY = frozenset({f"{name}.{P}" for name in ("tenants", "segments", "addresspools", "externaladdresses")})
 """Kept in root only."""
-POLDER_WRITTEN = frozenset({f"routers.{P}", f"ports.{P}", f"addresses.{P}", f"segments.{P}"})
+POLDER_WRITTEN = frozenset(
+    {f"{name}.{P}" for name in ("routers", "ports", "addresses", "segments", "externaladdresses")}
+)
 """Written by Polder's identities only."""
 
 BY_TYPE: dict[type[Object], Kind] = {k.type: k for k in BUILT_IN if k.type is not None}

@@ -200,6 +200,23 @@ _BY_RESOURCE: Final[dict[str, tuple[Column, ...]]] = {
         text("Network", "spec.network"),
         AGE,
     ),
+    "addresspools.polder.dev": (
+        NAME,
+        Column("Addresses", lambda pool, _: ",".join(part(pool, "spec.addresses") or ()) or NONE),
+        Column("Tenants", lambda pool, _: ",".join(part(pool, "spec.tenants") or ()) or NONE),
+        integer("Allocated", "status.allocated"),
+        text("Capacity", "status.capacity"),
+        AGE,
+    ),
+    "externaladdresses.polder.dev": (
+        NAME,
+        text("Address", "spec.address"),
+        text("For-Tenant", "spec.tenant"),
+        text("Service", "spec.service"),
+        text("Pool", "spec.pool"),
+        text("Node", "status.node", missing=NONE),
+        AGE,
+    ),
     "networks.polder.dev": (
         NAME,
         text("CIDR", "spec.cidr"),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from polder.api.addresses import AddressPool, ExternalAddress, ServiceCIDR
 from polder.api.certificates import CertificateSigningRequest
 from polder.api.clusterroles import ClusterRole
 from polder.api.core import ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount
@@ -20,10 +21,11 @@ from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.informer import Informer
-from polder.controllers import account_tokens, bootstrap_tokens
+from polder.controllers import account_tokens, balancers, bootstrap_tokens
 from polder.controllers.endpoints_pure import SERVICE_NAME
 from polder.controllers.members import elsewhere
 from polder.controllers.namespace_content import CERTIFICATE
+from polder.controllers.pools import BALANCER
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -88,6 +90,9 @@ class Caches:
         self.services = Informer(client, Service)
         self.slices = Informer(client, EndpointSlice)
         self.endpoints = Informer(client, Endpoints)
+        self.service_ranges = Informer(client, ServiceCIDR)
+        self.pools = Informer(client, AddressPool, ROOT)
+        self.external = Informer(client, ExternalAddress, ROOT)
         self.quotas = Informer(client, ResourceQuota)
         self.sets = Informer(client, ReplicaSet)
         self.controllers = Informer(client, ReplicationController)
@@ -112,6 +117,14 @@ class Caches:
         self.pods.add_index("namespace", lambda pod: [namespace_of(pod)])
         self.services.add_index("namespace", lambda service: [namespace_of(service)])
         self.slices.add_index("service", service_of)
+        self.services.add_index("tenant", lambda service: [ref_of(service).tenant])
+        self.services.add_index("type", lambda service: [BALANCER] if service.spec.type == BALANCER else [])
+        self.service_ranges.add_index(
+            "going", lambda found: [ref_of(found).tenant] if found.metadata.deletion_timestamp is not None else []
+        )
+        self.external.add_index("service", lambda claim: [balancers.service_of(claim)])
+        self.external.add_index("pool", lambda claim: [claim.spec.pool])
+        self.external.add_index("share", lambda claim: [(claim.spec.pool, claim.spec.tenant)])
         self.pods.add_index("uid", lambda pod: [pod.metadata.uid])
         self.ports.add_index("node", lambda port: [port.spec.node])
         self.ports.add_index("router", lambda port: [port.spec.router_of] if port.spec.router_of else [])
@@ -147,6 +160,10 @@ class Caches:
     def has_node(self, name: str) -> bool:
         """Whether the Node exists."""
         return self.nodes.get(Ref(ROOT, "", name)) is not None
+
+    def services_of(self, tenant: TenantName) -> list[Service]:
+        """A tenant's Services."""
+        return self.services.by_index("tenant", tenant)
 
     def zone_of(self, node: str) -> str:
         """The zone of a node, empty if it has none."""

@@ -13,6 +13,7 @@ from polder.controllers.gc_feed import GarbageFeed
 from polder.controllers.runners import Runners
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.wiring import Wiring
+from polder.controllers.wiring_addresses import AddressWiring
 from polder.controllers.wiring_policy import PolicyWiring
 from polder.controllers.wiring_services import ServiceWiring
 from polder.controllers.wiring_workloads import WorkloadWiring
@@ -35,6 +36,7 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         await caches.wait_synced()
         wiring.attach()
         ServiceWiring(caches, runners).attach()
+        AddressWiring(caches, runners).attach()
         WorkloadWiring(caches, runners).attach()
         policy = PolicyWiring(caches, runners)
         policy.attach()

@@ -11,6 +11,7 @@ from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.controllers.account_tokens import AccountTokenController
 from polder.controllers.aggregation import AggregationController
+from polder.controllers.balancers import BalancerController, Ledger
 from polder.controllers.bootstrap_tokens import BootstrapTokenController
 from polder.controllers.caches import Caches
 from polder.controllers.certificates import CertificateController, Signer
@@ -26,10 +27,12 @@ from polder.controllers.namespace_content import NamespaceContentController
 from polder.controllers.network import NetworkController, SegmentController
 from polder.controllers.node import NodeController
 from polder.controllers.pods import PodController
+from polder.controllers.pool_status import ClaimController, PoolController
 from polder.controllers.ports import AddressSweeper, PortSweeper
 from polder.controllers.quotas import QuotaController, UsageController
 from polder.controllers.replicas import ReplicaController
 from polder.controllers.router import RouterController
+from polder.controllers.service_ranges import ServiceRangeController
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.tenant import TenantController
 from polder.loop.runner import Runner
@@ -48,8 +51,10 @@ class Runners:
     def __init__(
         self, client: Client, settings: ControllerSettings, caches: Caches, signer: Signer | None = None
     ) -> None:
+        self.recorders: list[Recorder] = []
         self._add_networking(client, settings, caches)
         self._add_policies(client, settings, caches)
+        self._add_addresses(client, settings, caches)
         self._add_workloads(client, settings, caches)
         signing = CertificateController(client, settings.clock, signer)
         self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 2)
@@ -77,20 +82,33 @@ class Runners:
         self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 4)
         self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 4)
 
+    def _add_addresses(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
+        """Ranges of service addresses, and addresses on the outside."""
+        clock = settings.clock
+        ranges = ServiceRangeController(client, clock, caches.services_of)
+        self.service_ranges: Runner[Ref] = Runner("service ranges", ranges.reconcile, 2)
+        told = Recorder(client, "service-controller", clock)
+        outside = BalancerController(client, clock, Ledger(caches.external), caches.pools, told)
+        self.balancers: Runner[Ref] = Runner("load balancers", outside.reconcile, 4)
+        self.pools: Runner[Ref] = Runner("address pools", PoolController(client, caches.external).reconcile, 1)
+        self.claims: Runner[Ref] = Runner("external addresses", ClaimController(client).reconcile, 2)
+        self.recorders.append(told)
+
     def _add_workloads(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Sets of pods, and what is in front of them."""
         clock = settings.clock
-        self.recorders = [
+        said = [
             Recorder(client, f"{name}-controller", clock)
             for name in ("replicaset", "replication", "deployment", "endpoint-slice-mirroring")
         ]
-        behind = EndpointsController(client, caches.pods_with, caches.zone_of, self.recorders[3])
+        self.recorders += said
+        behind = EndpointsController(client, caches.pods_with, caches.zone_of, said[3])
         self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 8)
-        sets = ReplicaController(client, ReplicaSet, caches.pods, clock, self.recorders[0])
+        sets = ReplicaController(client, ReplicaSet, caches.pods, clock, said[0])
         self.sets: Runner[Ref] = Runner("replica sets", sets.reconcile, 8)
-        controllers = ReplicaController(client, ReplicationController, caches.pods, clock, self.recorders[1])
+        controllers = ReplicaController(client, ReplicationController, caches.pods, clock, said[1])
         self.controllers: Runner[Ref] = Runner("replication controllers", controllers.reconcile, 4)
-        rolling = DeploymentController(client, caches.pods, clock, self.recorders[2])
+        rolling = DeploymentController(client, caches.pods, clock, said[2])
         self.deployments: Runner[Ref] = Runner("deployments", rolling.reconcile, 8)
 
     def _add_policies(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:

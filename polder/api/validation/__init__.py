@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from polder.api.addresses import validate_external_address, validate_pool
 from polder.api.errors import FieldError
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
@@ -39,6 +40,8 @@ _RULES: Final[dict[str, Rules]] = {
     "segments.polder.dev": _of(networks.validate_segment, networks.validate_fixed_spec),
     "ports.polder.dev": _of(networks.validate_port, networks.validate_port_update),
     "addresses.polder.dev": _of(networks.validate_address, networks.validate_fixed_spec),
+    "addresspools.polder.dev": _of(validate_pool),
+    "externaladdresses.polder.dev": _of(validate_external_address, networks.validate_fixed_spec),
     **WORKLOADS,
     **JOBS,
     **SCALING,

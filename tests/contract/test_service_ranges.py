@@ -1,0 +1,109 @@
+"""Further ServiceCIDRs of a tenant: they become ready, give addresses, and stay while only they have one that is used."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from tests.contract.conftest import Api
+from tests.contract.controlled import until
+from tests.contract.test_balancers import acme  # noqa: F401 - the tenant with its controllers
+
+CIDRS = "/apis/networking.k8s.io/v1/servicecidrs"
+SERVICES = "/api/v1/namespaces/default/services"
+MORE = "203.0.113.0/24"
+
+
+async def add_range(api: Api, name: str, *cidrs: str) -> Any:
+    return await api.post(CIDRS, {"metadata": {"name": name}, "spec": {"cidrs": cidrs}})
+
+
+async def add_service(api: Api, name: str, **spec: Any) -> Any:
+    return await api.post(SERVICES, {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], **spec}})
+
+
+async def condition(api: Api, name: str, status: str) -> Any:
+    """The Ready condition once it has this status."""
+
+    async def told() -> Any:
+        conditions = ((await api.get(f"{CIDRS}/{name}")).json.get("status") or {}).get("conditions") or ()
+        return next((c for c in conditions if (c["type"], c["status"]) == ("Ready", status)), None)
+
+    return await until(told)
+
+
+async def test_a_further_range_gives_addresses_and_stays_while_they_are_used(acme: Api) -> None:  # noqa: F811
+    assert (await add_service(acme, "early", clusterIP="203.0.113.10")).status == 422
+    assert (await add_range(acme, "more", MORE)).status == 201
+    await condition(acme, "more", "True")
+    made = await add_service(acme, "a", clusterIP="203.0.113.10")
+    assert made.status == 201, made.body
+    for address in ("203.0.113.0", "203.0.113.255"):
+        assert "not in the valid range" in (await add_service(acme, "b", clusterIP=address)).json["message"]
+    gone = await acme.delete(f"{CIDRS}/more")
+    assert gone.json["metadata"]["finalizers"] == ["networking.k8s.io/service-cidr-finalizer"]
+    waits = await condition(acme, "more", "False")
+    assert waits["reason"] == "Terminating" and "203.0.113.10" in waits["message"]
+    refused = await add_service(acme, "b", clusterIP="203.0.113.11")
+    assert refused.status == 422 and "not in the valid range" in refused.json["message"]
+    assert (await acme.delete(f"{SERVICES}/a")).status == 200
+
+    async def left() -> Any:
+        return (await acme.get(f"{CIDRS}/more")).status == 404
+
+    await until(left)
+
+
+async def test_a_range_within_another_goes_at_once(acme: Api) -> None:  # noqa: F811
+    assert (await add_range(acme, "wide", "203.0.112.0/22")).status == 201
+    assert (await add_range(acme, "narrow", MORE)).status == 201
+    await condition(acme, "narrow", "True")
+    await condition(acme, "wide", "True")
+    assert (await add_service(acme, "a", clusterIP="203.0.113.10")).status == 201
+    assert (await acme.delete(f"{CIDRS}/narrow")).status == 200
+
+    async def left() -> Any:
+        return (await acme.get(f"{CIDRS}/narrow")).status == 404
+
+    await until(left)
+    assert (await acme.get(f"{SERVICES}/a")).json["spec"]["clusterIP"] == "203.0.113.10"
+
+
+async def test_when_the_own_range_is_full_the_next_one_gives(running: Any, admin: Api) -> None:
+    small = {"metadata": {"name": "small"}, "spec": {"serviceCidr": "10.96.0.0/29"}}
+    assert (await admin.post("/apis/polder.dev/v1alpha1/tenants", small)).status == 201
+    api = admin.at("small")
+    status = {"conditions": [{"type": "Ready", "status": "True", "reason": "", "message": "",
+                              "lastTransitionTime": "2026-01-01T00:00:00Z"}]}  # fmt: skip
+    assert (await add_range(api, "more", MORE)).status == 201
+    for number in range(5):
+        assert (await add_service(api, f"s{number}")).status == 201
+    full = await add_service(api, "last")
+    assert full.status == 500 and "range is full" in full.json["message"]
+    assert (await api.patch(f"{CIDRS}/more/status", {"status": status})).status == 200
+    made = await add_service(api, "last")
+    assert made.status == 201, made.body
+    assert ipaddress.ip_address(made.json["spec"]["clusterIP"]) in ipaddress.ip_network(MORE)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "why"),
+    [
+        ("100.64.3.0/24", "transit range"), ("127.8.0.0/16", "loopback"), ("224.1.0.0/16", "multicast"),
+        ("fd00:77::/112", "IPv6 is not configured"), ("10.1.0.0/24", "must not overlap network kube-system/default"),
+        ("203.0.113.0/31", "four addresses"),
+    ],
+)  # fmt: skip
+async def test_ranges_that_are_for_something_else_are_refused(admin: Api, cidr: str, why: str) -> None:
+    networks = (await admin.get("/apis/polder.dev/v1alpha1/networks")).json["items"]
+    taken = next(n["spec"]["cidr"] for n in networks if n["metadata"]["name"] == "default")
+    refused = await add_range(admin, "r", taken if why.startswith("must not overlap network") else cidr)
+    assert refused.status == 422 and why in refused.json["message"], refused.body
+
+
+async def test_a_tenant_has_so_many_ranges(admin: Api) -> None:
+    for number in range(31):
+        assert (await add_range(admin, f"r{number}", f"203.0.{number}.0/24")).status == 201
+    assert (await add_range(admin, "one-more", "203.0.200.0/24")).status == 403
