@@ -183,6 +183,7 @@ async def test_a_client_stays_with_its_backend_and_another_may_have_another(lab:
         lab.put(service("acme", *left, affinity=2))
         await lab.deploy()
         await lab.verify()
+        assert remembered(lab) == 0
         (second,) = answers(client, 10)
         assert second in names.keys() - {first}
         assert remembered(lab) == 1

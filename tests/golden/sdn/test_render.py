@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from polder.sdn.compile.compiler import Compiler
+from polder.sdn.render.linux import service_rules
 from polder.sdn.render.linux import text as items_text
 from polder.sdn.render.linux.desired import Desired, PartKey, key_of
-from polder.sdn.render.linux.items import Item
 from polder.sdn.render.linux.guard import guard_rules
+from polder.sdn.render.linux.items import Item, Ruleset
 from polder.sdn.render.linux.rules import isolated_rules, space_rules
 from polder.sdn.render.linux.spoofing import bridge_rules
 from polder.sdn.topology import text as topology_text
 from polder.sdn.topology.types import Network, Router
+from polder.sdn.topology.vips import Vip
 from tests.unit.sdn.objects import FACTS, ref, small_cluster
+from tests.unit.sdn.service_objects import some_services
 
 HERE = Path(__file__).parent
 
@@ -53,7 +57,30 @@ def produced() -> dict[str, str]:
     for key in parts:
         if key.kind == "Port" and key.tenant == "acme":
             texts[f"port-{key.name.rpartition('/')[2].partition('.')[0]}"] = of(key)
+    return texts | services()
+
+
+def services() -> dict[str, str]:
+    """What services bring: their part of the topology, and the items of each."""
+    compiler, desired = Compiler(), Desired(FACTS)
+    for obj in [*small_cluster(), *some_services()]:
+        compiler.put(type(obj), ref(obj), obj)
+    compiler.recompile()
+    for part in compiler.parts.values():
+        desired.put(key_of(part), part)
+    vips = sorted(part for part in compiler.parts.values() if isinstance(part, Vip))
+    texts = {
+        f"service-{vip.name.rpartition('/')[2]}": items_text.dump(without_text(desired.render(key_of(vip))))
+        for vip in vips
+    }
+    texts["services"] = topology_text.dump(topology_text.assemble("acme", vips))
+    texts["service-rules"] = service_rules.TEXT
     return texts
+
+
+def without_text(items: frozenset[Item]) -> list[Item]:
+    """The table's text is shown once."""
+    return [replace(item, text="") if isinstance(item, Ruleset) else item for item in items]
 
 
 def test_a_tenant_that_is_not_here_has_nothing_here() -> None:
