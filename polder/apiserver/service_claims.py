@@ -44,7 +44,10 @@ MANAGED: Final = "ipaddress.kubernetes.io/managed-by"
 _TRIES: Final = 24
 """Ports that are tried at random before all rows are looked at."""
 _SPEC: Final = Field("spec")
-NO_DATAPATH: Final = "this release of Polder does not yet forward traffic to service addresses and node ports"
+INSIDE_ONLY: Final = (
+    "node ports and load balancers' addresses answer the tenant's own pods (node ports at the address of the tenant's router on "
+    "each node); this release of Polder does not yet bring traffic to them from outside"
+)
 
 
 def claim(address: str, namespace: str, name: str, now: str) -> Raw:
@@ -85,8 +88,8 @@ class ServiceClaims:
         if has_address(spec):
             await self._addresses(context, spec, set(addresses(before)), ranges)
         await self._ports(context, spec, node_ports(before))
-        if context.verb == "create" and addresses(spec):
-            context.warnings.append(NO_DATAPATH)
+        if context.verb == "create" and spec.get("type") in ("NodePort", "LoadBalancer"):
+            context.warnings.append(INSIDE_ONLY)
 
     async def _addresses(
         self, context: AdmissionContext, spec: Raw, held: set[str], ranges: Sequence[ServiceRange]
