@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -297,6 +297,10 @@ class Lab:
         """Take the anti-spoofing away, as a control: what was dropped before arrives now."""
         with self.space(node, tenant) as netns:
             run_inside(netns, lambda: run_nft("delete table bridge polder"))
+
+    def without_six(self, node: str) -> None:
+        """From the next ``deploy`` on this machine has no way out by IPv6."""
+        self.nodes[node].facts = replace(self.nodes[node].facts, egress6="")
 
     async def verify(self) -> None:
         """The kernels hold what is wanted, nothing else."""

@@ -7,7 +7,7 @@ from polder.sdn.render.linux.items import EVERYBODY, Element, Fdb, Item, Neigh, 
 from polder.sdn.render.linux.names import TABLE, bridge_name, network_space, vxlan_name
 from polder.sdn.render.linux.network import asked_key, bridge_mac_of, mtu_of, next_hop_of
 from polder.sdn.render.linux.rules import KNOWN, set_for
-from polder.sdn.render.linux.spoofing import NEAR, PORTS4, PORTS6, TOLD
+from polder.sdn.render.linux.spoofing import ASKED, NEAR, PORTS4, PORTS6, TOLD
 from polder.sdn.topology.addressing import link_local_of
 from polder.sdn.topology.types import Network, Port
 
@@ -37,6 +37,8 @@ def _known(port: Port, network: Network, facts: NodeFacts) -> set[Item]:
     for address in port.addresses:
         items.add(Element(space, "inet", TABLE, set_for(KNOWN, address), address))
         items.add(Neigh(space, bridge, address, port.mac))
+        if ":" in address:
+            items.add(Element(space, "bridge", TABLE, ASKED, asked_key(address), port.mac))
         for asked in (bridge_mac_of(network, facts), port.mac):
             items.add(Element(space, "bridge", TABLE, set_for(NEAR, address), f"{asked} . {address}", port.mac))
     return items
