@@ -71,7 +71,10 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
         "serviceUid": "The UID of the Service.",
     },
     "ExternalAddressStatus": {"node": "The node that answers for the address on the uplink; empty while none does."},
-    "RouterSpec": {"serviceCidr": "IPv4 prefix of the addresses of the tenant's services."},
+    "RouterSpec": {
+        "serviceCidr": "Prefix of the addresses of the tenant's services, the first of serviceCidrs.",
+        "serviceCidrs": "Prefixes of the addresses of the tenant's services.",
+    },
     "PortSpec": {
         "network": "The network as namespace/name, of the same tenant.",
         "node": "Where the pod runs.",
@@ -81,6 +84,13 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
         "addresses": "One address of each of the network's families, without prefix length.",
         "mac": "The MAC address of the interface.",
         "routerOf": "For a router's port of the transit network: the tenant whose router it is.",
+        "labels": "The pod's labels, by which policies select it.",
+        "containerPorts": "The ports of the pod that have names, by which policies name them.",
+    },
+    "NamedPort": {
+        "name": "The name.",
+        "containerPort": "The number.",
+        "protocol": "TCP, UDP or SCTP.",
     },
     "PortStatus": {
         "sandbox": "The sandbox that uses the port.",

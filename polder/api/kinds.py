@@ -16,6 +16,7 @@ from polder.api import (
     discovery,
     endpoints,
     extensions,
+    netpolicies,
     polder,
     policy,
     workloads,
@@ -149,7 +150,9 @@ _NETWORK: Final = (
     _wide("networking.k8s.io/v1", "IngressClass", "ingressclasses"),
     _kind("networking.k8s.io/v1", "Ingress", "ingresses", "ing", sub=STATUS),
     _wide("networking.k8s.io/v1", "IPAddress", "ipaddresses", "ip", type=addresses.IPAddress),
-    _kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", "netpol"),
+    _kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", "netpol", type=netpolicies.NetworkPolicy),
+    _wide("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies", "cnp", sub=STATUS,
+          type=netpolicies.ClusterNetworkPolicy),
     _wide("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs", sub=STATUS, type=addresses.ServiceCIDR),
 )
 

@@ -24,6 +24,9 @@ ADDRESS_ANNOTATION = "polder.dev/address"
 """On a Pod: the static address of eth0; of both families with a comma between them."""
 MAC_ANNOTATION = "polder.dev/mac"
 """On a Pod: the static MAC of eth0."""
+DEFAULT_POLICY_ANNOTATION = "polder.dev/default-policy"
+"""On a Namespace: what its pods may where no policy speaks: ``allow``, ``deny-ingress``, ``deny`` or ``namespace``. On
+kube-system: likewise for all of the tenant's that say nothing."""
 HOLDER_ANNOTATION = "polder.dev/holder"
 """On an Address: the UID of the Port that took it up again."""
 PORT_FINALIZER = "polder.dev/datapath"
@@ -147,6 +150,14 @@ class Router(Object, frozen=True, kw_only=True):
     spec: RouterSpec = RouterSpec()
 
 
+class NamedPort(Struct, frozen=True, kw_only=True):
+    """A container's port that has a name."""
+
+    name: str
+    container_port: int
+    protocol: str = "TCP"
+
+
 class PortSpec(Struct, frozen=True, kw_only=True):
     """One attachment. ``network`` is namespace/name of the same tenant. Addresses without prefix length."""
 
@@ -159,6 +170,10 @@ class PortSpec(Struct, frozen=True, kw_only=True):
     mac: str = ""
     router_of: str = ""
     """For a router's transit port (in root): the tenant whose router has this address on ``node``."""
+    labels: dict[str, str] | None = None
+    """The pod's labels, by which policies select it."""
+    container_ports: list[NamedPort] | None = None
+    """The pod's ports that have names, by which policies name them."""
 
 
 class PortStatus(Struct, frozen=True, kw_only=True):

@@ -27,7 +27,10 @@ _PACKAGES: Final = {
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
     "apiregistration.k8s.io": "io.k8s.kube-aggregator.pkg.apis.apiregistration",
     "polder.dev": "dev.polder",
+    "policy.networking.k8s.io": "io.k8s.networking.policy",
 }
+FROM_TYPES: Final = ("polder.dev", "policy.networking.k8s.io")
+"""Groups whose definitions come from our types: the published file has none."""
 _JSON_SCHEMA: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1"
 EXTRA: Final = (
@@ -150,10 +153,16 @@ def definitions() -> Mapping[str, msgspec.Raw]:
 
 
 def _own() -> dict[str, msgspec.Raw]:
-    """Definitions of the polder.dev kinds, from their types."""
-    kinds = [kind for kind in BUILT_IN if kind.group == "polder.dev" and kind.type is not None]
+    """Definitions of kinds from their types."""
+    found: dict[str, msgspec.Raw] = {}
+    for group in FROM_TYPES:
+        kinds = [kind for kind in BUILT_IN if kind.group == group and kind.type is not None]
+        found.update(_own_group(kinds, f"{_PACKAGES[group]}.{kinds[0].version}."))
+    return found
+
+
+def _own_group(kinds: list[Kind], prefix: str) -> dict[str, msgspec.Raw]:
     types: list[type[Object]] = [kind.type for kind in kinds if kind.type is not None]
-    prefix = "dev.polder.v1alpha1."
     _, parts = msgspec.json.schema_components(types, ref_template=REF + prefix + "{name}")
     found: dict[str, msgspec.Raw] = {}
     for name, part in parts.items():

@@ -123,6 +123,7 @@ _TABLE: Final[dict[str, Strategy]] = {
     "ingresses.networking.k8s.io": counting("spec"),
     "ingressclasses.networking.k8s.io": counting("spec"),
     "networkpolicies.networking.k8s.io": counting("spec"),
+    "clusternetworkpolicies.policy.networking.k8s.io": counting("spec", blind=False),
     "endpointslices.discovery.k8s.io": counting("endpoints", "ports", "addressType", "metadata.labels"),
     "poddisruptionbudgets.policy": counting("spec", blind=False),
     "priorityclasses.scheduling.k8s.io": counting(),

@@ -189,6 +189,9 @@ CLUSTER: Final[dict[str, tuple[Column, ...]]] = {
         AGE,
     ),
     "ipaddresses.networking.k8s.io": (NAME, Column("ParentRef", _parent), AGE),
+    "clusternetworkpolicies.policy.networking.k8s.io": (
+        NAME, text("Tier", "spec.tier"), integer("Priority", "spec.priority"), AGE,
+    ),
     "networkpolicies.networking.k8s.io": (NAME, selector("Pod-Selector", "spec.podSelector"), AGE),
     "servicecidrs.networking.k8s.io": (NAME, joined("CIDRs", "spec.cidrs"), AGE),
     "rolebindings.rbac.authorization.k8s.io": _BINDING,

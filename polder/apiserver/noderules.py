@@ -12,13 +12,13 @@ import orjson
 
 from polder.api.core import Node, Pod, ServiceAccount
 from polder.api.discovery import Lease
-from polder.api.errors import Field, invalid
+from polder.api.errors import Field, conflict, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
-from polder.api.polder import Address, Network, Port, Router, Tenant, address_name
+from polder.api.polder import Address, Port, Tenant, address_name
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.authn_method import NODE_ADDRESSES
-from polder.apiserver.share import Share
+from polder.apiserver.share import OF_PRESENT_TENANTS, Share
 from polder.apiserver.types import Identity, RequestInfo, Role
 from polder.base.ids import EVERY_TENANT, ROOT
 from polder.sdn.topology.addressing import mac_of_port
@@ -33,10 +33,8 @@ HOSTNAME = "kubernetes.io/hostname"
 DATAPATH = frozenset({PORTS, ADDRESSES})
 LISTED = frozenset(
     {
-        *(kind_of(t).resource for t in (Pod, Node, Tenant, Network, Router, Port, Address)),
-        "services",
-        "endpointslices.discovery.k8s.io",
-        "namespaces",
+        *(kind_of(t).resource for t in (Pod, Node, Tenant)),
+        *OF_PRESENT_TENANTS,
     }
 )
 """What a node lists and watches; the view is filtered to its share."""
@@ -77,6 +75,8 @@ class NodeRules:
             return what.verb == "get" and self._own_lease(who, what)
         if resource == "nodes":
             return what.tenant == ROOT and what.verb == "get"
+        if what.verb == "list" and resource in OF_PRESENT_TENANTS:  # all of these are in the share
+            return what.tenant != ROOT and await self.share.enters(who.node, what.tenant)
         if resource not in LISTED or what.verb != "get":
             return False
         if resource == kind_of(Tenant).resource:  # before it is looked for: whether there is another is not told
@@ -145,6 +145,8 @@ class NodeRules:
         before = None if context.old is None else context.old.get("spec") or {}
         if kind.resource == PORTS and _changes(spec, before, "routerOf", "pod", "podUid"):
             await self._check_port(context, spec)
+        if kind.resource == PORTS and _changes(spec, before or {}, "labels", "containerPorts"):
+            await self._check_facts(context, spec)
         if kind.resource == PORTS and _changes(spec, before, "network", "addresses", "mac"):
             await self._check_claims(context, spec)
         elif kind.resource != PORTS and _changes(spec, before, "port"):
@@ -162,6 +164,17 @@ class NodeRules:
         if pod is None or pod[0] != spec.get("podUid") or pod[1].get("nodeName") != node:
             problem = (at / "podUid").invalid(spec.get("podUid"), f"is the UID of no pod of that name bound to {node}")
             raise invalid(context.resource.kind, context.name, [problem])
+
+    async def _check_facts(self, context: AdmissionContext, spec: Raw) -> None:
+        """By its labels and named ports others' policies let a pod in, so they are the pod's. Raises ApiError 409: the pod may be
+        another by now.
+        """
+        entry = await self.store.get(Key("pods", context.tenant, context.namespace, str(spec.get("pod", ""))))
+        pod = orjson.loads(entry.value) if entry is not None else {"metadata": {}, "spec": {}}
+        labels = pod["metadata"].get("labels") or {}
+        if (spec.get("labels") or {}, spec.get("containerPorts") or []) != (labels, _named_ports(pod["spec"])):
+            why = "spec.labels and spec.containerPorts must be the labels and the named ports of the Port's pod"
+            raise conflict(context.resource.kind, context.name, why)
 
     async def _check_claims(self, context: AdmissionContext, spec: Raw) -> None:
         """Whoever has an address gets its traffic, so a Port has those that it claimed. Raises ApiError 422."""
@@ -239,6 +252,18 @@ def _internal(node: Raw) -> set[str]:
     """The addresses by which other nodes reach it."""
     addresses = (node.get("status") or {}).get("addresses") or []
     return {str(a.get("address")) for a in addresses if a.get("type") == "InternalIP"}
+
+
+def _named_ports(spec: Raw) -> list[Raw]:
+    """The ports with names of a pod's containers that run along."""
+    containers = [*spec.get("containers", ()), *(spec.get("initContainers") or ())]
+    return [
+        {"name": port["name"], "containerPort": port["containerPort"], "protocol": port.get("protocol") or "TCP"}
+        for number, one in enumerate(containers)
+        if number < len(spec.get("containers", ())) or one.get("restartPolicy") == "Always"
+        for port in one.get("ports") or ()
+        if port.get("name")
+    ]
 
 
 def _changes(spec: Raw, before: Raw | None, *fields: str) -> bool:

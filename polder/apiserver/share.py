@@ -18,6 +18,7 @@ from polder.api.core import Namespace, Node, Pod, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.kinds import Kind, kind_of
 from polder.api.meta import TENANT_ANNOTATION, Raw
+from polder.api.netpolicies import ClusterNetworkPolicy, NetworkPolicy
 from polder.api.polder import Address, Network, Port, Router, Tenant
 from polder.apiserver.following import answered
 from polder.base.ids import ROOT
@@ -29,7 +30,8 @@ ADDRESSES = kind_of(Address).resource
 NODES = kind_of(Node).resource
 TENANTS = kind_of(Tenant).resource
 OF_PRESENT_TENANTS = frozenset(
-    kind_of(t).resource for t in (Network, Router, Port, Address, Service, EndpointSlice, Namespace)
+    kind_of(t).resource
+    for t in (Network, Router, Port, Address, Service, EndpointSlice, Namespace, NetworkPolicy, ClusterNetworkPolicy)
 )
 """Kinds of which a node sees all of every tenant present on it."""
 

@@ -36,6 +36,7 @@ from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.node.policies import with_facts
 from polder.sdn.topology.addressing import RESERVED_PREFIXES, gateway_of, mac_of_port
 from polder.sdn.topology.invariants import Prefix, hosts_of, parse_prefix, usable
 
@@ -108,12 +109,15 @@ class Ipam:
                 finalizers=[PORT_FINALIZER],
                 owner_references=[OwnerReference(api_version="v1", kind="Pod", name=at.name, uid=pod.metadata.uid)],
             ),
-            spec=PortSpec(
-                network=f"{net.namespace}/{net.name}",
-                node=self._node,
-                pod=at.name,
-                pod_uid=pod.metadata.uid,
-                interface=interface,
+            spec=with_facts(
+                PortSpec(
+                    network=f"{net.namespace}/{net.name}",
+                    node=self._node,
+                    pod=at.name,
+                    pod_uid=pod.metadata.uid,
+                    interface=interface,
+                ),
+                pod,
             ),
         )
         annotations = pod.metadata.annotations or {}

@@ -13,6 +13,7 @@ from polder.api.core import Namespace, Node, Pod, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.errors import ApiError
 from polder.api.meta import Object, ref_of, tenant_of
+from polder.api.netpolicies import ClusterNetworkPolicy, NetworkPolicy
 from polder.api.polder import (
     DEFAULT_NETWORK,
     NETWORK_ANNOTATION,
@@ -33,6 +34,7 @@ from polder.loop.runner import Runner
 from polder.node.attach import DEFAULT_INTERFACE, YOUNG, Attachments, AttachParts, PortCache, router_ref
 from polder.node.ipam import TRANSIT, Ipam, UsedAddresses, router_port_name
 from polder.node.journal import Journal
+from polder.node.policies import PolicyFacts, Views
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.pipeline import KernelPort, Pipeline
 from polder.sdn.render.linux.facts import NodeFacts
@@ -116,10 +118,9 @@ class NodeNetwork:
         self._informers: list[Followed] = []
         self._ports = self._follow(Port)
         self._networks = self._follow(Network)
-        for kind in (Router, Tenant, Node, Service, EndpointSlice):
+        self._namespaces = self._follow(Namespace)
+        for kind in (Router, Tenant, Node, Service, EndpointSlice, NetworkPolicy, ClusterNetworkPolicy):
             self._follow(kind)
-        self._namespaces: Informer[Namespace] = Informer(client, Namespace, EVERY_TENANT)
-        self._informers.append(self._namespaces)
         self._ports.add_index("pod", lambda port: [port.spec.pod_uid] if port.spec.pod_uid else [])
         pods.add_index("uid", lambda pod: [pod.metadata.uid])
         pods.add_index("tenant", lambda pod: [tenant_of(pod.metadata)])
@@ -130,6 +131,12 @@ class NodeNetwork:
         self._ports.on_change(self.attachments.changed)
         self._ports.on_change(self._port_changed)
         pods.on_change(self._pod_changed)
+        views = Views(self.pipeline.knows, pods.get, lambda uid: self._ports.by_index("pod", uid))
+        self._policies = PolicyFacts(
+            client, views, lambda port: self.pipeline.put(Port, ref_of(port), port), self._clock
+        )
+        pods.on_change(self._policies.changed)
+        self._ports.on_change(self._policies.port_changed)
         self._entries_changed = asyncio.Event()
         self.pipeline.on_run(self._entries_changed.set)
 
@@ -158,6 +165,7 @@ class NodeNetwork:
             group.create_task(self.attachments.run())
             group.create_task(self._tenants.run())
             group.create_task(self._gone.run())
+            group.create_task(self._policies.run())
             if set_entries is not None:
                 group.create_task(self._keep_entries(set_entries))
             if sandboxes is not None:
@@ -181,6 +189,7 @@ class NodeNetwork:
             if self.router_of(tenant) is None:
                 router = await self._ipam.ensure_router_address(tenant)
                 self.pipeline.put(Port, ref_of(router), router)
+            await self._policies.ensure_seen(tenant)
             port = self._whole_port(pod) or await self._ipam.ensure_port(pod, network)
             self.pipeline.put(Port, ref_of(port), port)
         except ApiError as error:
@@ -237,7 +246,9 @@ class NodeNetwork:
         port = new or old
         if port is None or port.spec.node != self._facts.name:
             return
-        if new is None and not port.spec.router_of:
+        if new is None and port.spec.router_of:
+            self._policies.left(port.spec.router_of)
+        elif new is None:
             self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), self._linger)
         elif new is not None and port.spec.router_of:
             self._tenants.add_after(ref, self._linger)
@@ -282,12 +293,12 @@ class NodeNetwork:
 
     def _is_doubtful(self, kind: type[Object], ref: Ref, old: Object | None) -> bool:
         """Whether an object that is seen no more may be there all the same. A Port of this node has our finalizer, so that it
-        goes by our own hand only; and while a tenant's router is here, so are the tenant's networks. Pods would lose
-        their network by a view that is wrong for a moment.
+        goes by our own hand only; and while a tenant's router is here, so are the tenant's networks and policies. Pods would
+        lose their network, or be open, by a view that is wrong for a moment.
         """
         if kind is Port and isinstance(old, Port):
             return old.spec.node == self._facts.name and self.pipeline.knows(Port, ref)
-        if kind in (Network, Router, Tenant):
+        if kind in (Network, Router, Tenant, Namespace, NetworkPolicy, ClusterNetworkPolicy):
             return self.router_of(ref.name if kind is Tenant else ref.tenant) is not None
         return False
 

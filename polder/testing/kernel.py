@@ -2,7 +2,8 @@
 
 Where it differs from the real one (sdn/apply/linux/kernel.py): it knows items only, so no packet passes and nothing that
 nft or netlink would refuse is refused; a link is gone as soon as it is removed; a link whose space, bridge or netns is
-absent, or a chain whose table is, is refused as the real one does, other dependencies are not checked. Failures and delays can be asked for.
+absent, or a chain whose table is, is refused as the real one does, other dependencies are not checked. Failures and delays can
+be asked for.
 """
 
 from __future__ import annotations

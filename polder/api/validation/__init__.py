@@ -9,6 +9,7 @@ from polder.api.errors import FieldError
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.api.validation import cluster, config, discovery, networks, pods, services
+from polder.api.validation.clusterpolicies import CLUSTER_POLICIES
 from polder.api.validation.jobs import JOBS
 from polder.api.validation.limits import LIMITS
 from polder.api.validation.meta import validate_meta, validate_meta_update
@@ -46,6 +47,7 @@ _RULES: Final[dict[str, Rules]] = {
     **JOBS,
     **SCALING,
     **TRAFFIC,
+    **CLUSTER_POLICIES,
     **STORAGE,
     **LIMITS,
     **REGISTRATION,

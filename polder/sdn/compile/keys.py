@@ -16,6 +16,8 @@ class Concern(Enum):
     NETWORK = "network"
     PORT = "port"
     VIP = "vip"
+    POLICY = "policy"
+    GROUP = "group"
 
     @property
     def rank(self) -> int:

@@ -61,6 +61,12 @@ def gateway_of(cidr: str) -> str:
     return entry_of(cidr)
 
 
+def dns_of(service_cidr: str) -> str:
+    """The address of a tenant's resolver: the tenth host of a service range, as with kubeadm; empty without a range."""
+    cidr = parse_prefix(service_cidr)
+    return str(cidr.network_address + 10) if cidr is not None else ""
+
+
 def link_name(port: str, sandbox: str, attempt: int = 0) -> str:
     """The router's end of a port's link: ``p`` and 65 bits that follow from the port (``tenant:namespace/name``), the
     sandbox and the attempt. Another sandbox gets another name, so that detaching the old never meets the new.

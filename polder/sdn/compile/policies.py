@@ -1,0 +1,342 @@
+"""Policies: NetworkPolicies, ClusterNetworkPolicies, defaults of namespaces; and the groups that they name.
+
+A namespace's default stands in its annotation ``polder.dev/default-policy``: ``deny-ingress``, ``deny`` (both directions),
+``namespace`` (pods of the namespace alone, both directions) or ``allow``. A tenant's stands at its namespace kube-system, for
+what namespaces do not say themselves. It counts where neither a NetworkPolicy isolates nor a ClusterNetworkPolicy decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from ipaddress import ip_network
+from typing import NamedTuple, TypeVar
+
+from polder.api import polder as api
+from polder.api.core import Namespace
+from polder.api.meta import LabelSelector, Object, ref_of
+from polder.api.netpolicies import (
+    ClusterNetworkPolicy,
+    ClusterPolicyEgressRule,
+    ClusterPolicyIngressRule,
+    ClusterPolicyPeer,
+    ClusterPolicyProtocol,
+    ClusterPolicySubject,
+    NetworkPolicy,
+    NetworkPolicyEgressRule,
+    NetworkPolicyIngressRule,
+    NetworkPolicyPeer,
+    NetworkPolicyPort,
+    ProtocolPorts,
+)
+from polder.base.ref import Ref
+from polder.sdn.compile.concern import Declaration, Home, Index, View, itself
+from polder.sdn.compile.errors import CompileError
+from polder.sdn.compile.keys import Concern, Key
+from polder.sdn.compile.selection import (
+    DNS_LABELS,
+    NAMESPACES,
+    PORTS,
+    Selector,
+    in_namespace,
+    in_namespaces,
+    members,
+    selects,
+)
+from polder.sdn.topology.addressing import dns_of
+from polder.sdn.topology.policies import (
+    ACCEPT,
+    ADMIN,
+    BASELINE,
+    DEFAULT,
+    DENY,
+    DIRECTIONS,
+    EGRESS,
+    INGRESS,
+    NETWORK,
+    PASS,
+    Group,
+    GroupMember,
+    Peer,
+    Policy,
+    PolicyRule,
+    Ports,
+)
+from polder.sdn.topology.types import Router
+
+TIER_OF = {"Admin": ADMIN, "Baseline": BASELINE}
+ACTION_OF = {"Accept": ACCEPT, "Deny": DENY, "Pass": PASS}
+O = TypeVar("O", bound=Object)  # noqa: E741 - an object
+Rule = NetworkPolicyIngressRule | NetworkPolicyEgressRule
+ClusterRule = ClusterPolicyIngressRule | ClusterPolicyEgressRule
+
+
+class Uses(NamedTuple):
+    """The selectors of a policy: whom it is for, and whom its rules name."""
+
+    subject: Selector
+    peers: tuple[Selector, ...]
+
+
+class _Selectors:
+    """Notes what is named while a policy is compiled."""
+
+    def __init__(self) -> None:
+        self.peers: list[Selector] = []
+
+    def group(self, selector: Selector) -> Peer:
+        """A peer that is a group."""
+        self.peers.append(selector)
+        return Peer(group=selector.id)
+
+    def named(self, ports: Ports) -> Ports:
+        """Ports by name."""
+        self.peers.append(Selector(named=ports))
+        return ports
+
+
+def compile_network_policy(policy: NetworkPolicy) -> tuple[Policy, Uses]:
+    """A NetworkPolicy. Without policyTypes it isolates ingress, and egress where it has rules for it."""
+    ref, spec, known = ref_of(policy), policy.spec, _Selectors()
+    types = spec.policy_types or ["Ingress", *(["Egress"] if spec.egress else [])]
+    isolates = tuple(one for one in DIRECTIONS if one in {kind.lower() for kind in types})
+    subject = in_namespace(ref.namespace, spec.pod_selector)
+    compiled = Policy(
+        tenant=ref.tenant,
+        name=f"{ref.namespace}/{ref.name}",
+        tier=NETWORK,
+        subject=subject.id,
+        isolates=isolates,
+        ingress=_rules(spec.ingress or (), ref, known) if INGRESS in isolates else (),
+        egress=_rules(spec.egress or (), ref, known) if EGRESS in isolates else (),
+    )
+    return compiled, Uses(subject, tuple(known.peers))
+
+
+def compile_cluster_policy(policy: ClusterNetworkPolicy) -> tuple[Policy, Uses]:
+    """A ClusterNetworkPolicy."""
+    ref, spec, known = ref_of(policy), policy.spec, _Selectors()
+    if spec.tier not in TIER_OF:
+        raise CompileError(f"ClusterNetworkPolicy {ref}: spec.tier {spec.tier!r} is neither Admin nor Baseline")
+    subject = _selector(spec.subject, f"ClusterNetworkPolicy {ref}: spec.subject")
+    compiled = Policy(
+        tenant=ref.tenant,
+        name=f"/{ref.name}",
+        tier=TIER_OF[spec.tier],
+        subject=subject.id,
+        priority=spec.priority,
+        ingress=tuple(_cluster_rule(one, ref, known) for one in spec.ingress or ()),
+        egress=tuple(_cluster_rule(one, ref, known) for one in spec.egress or ()),
+    )
+    return compiled, Uses(subject, tuple(known.peers))
+
+
+def compile_default(tenant: str, namespace: str, wish: str) -> tuple[Policy, Uses] | None:
+    """What a namespace says of its pods, kube-system of all the tenant's, where no policy speaks."""
+    whole = namespace == api.SYSTEM_NAMESPACE
+    own = in_namespaces(LabelSelector()) if whole else Selector(namespace=namespace)
+    deny, allow = PolicyRule(DENY, anyone=True), PolicyRule(ACCEPT, anyone=True)
+    inside = PolicyRule(ACCEPT, (Peer(group=own.id),))
+    rules: dict[str, tuple[tuple[PolicyRule, ...], tuple[PolicyRule, ...]]] = {
+        "allow": ((allow,), (allow,)),
+        "deny": ((deny,), (deny,)),
+        "deny-ingress": ((deny,), ()),
+    }
+    if not whole:
+        rules["namespace"] = ((inside, deny), (inside, deny))
+    if not wish:
+        return None
+    if wish not in rules:
+        raise CompileError(
+            f"Namespace {tenant}:{namespace}: annotation {api.DEFAULT_POLICY_ANNOTATION} {wish!r} is none of "
+            f"{', '.join(sorted(rules))}"
+        )
+    ingress, egress = rules[wish]
+    compiled = Policy(tenant, f"{namespace}/", DEFAULT, own.id, int(whole), ingress=ingress, egress=egress)
+    return compiled, Uses(own, (own,) if wish == "namespace" else ())
+
+
+def _rules(rules: Sequence[Rule], ref: Ref, known: _Selectors) -> tuple[PolicyRule, ...]:
+    return tuple(
+        PolicyRule(
+            ACCEPT,
+            peers=tuple(_peer(peer, ref, known) for peer in rule.peers or ()),
+            ports=tuple(_port(port, known) for port in rule.ports or ()),
+            anyone=not rule.peers,
+        )
+        for rule in rules
+    )
+
+
+def _peer(peer: NetworkPolicyPeer, ref: Ref, known: _Selectors) -> Peer:
+    if peer.ip_block is not None:
+        where = f"NetworkPolicy {ref}: ipBlock"
+        without = tuple(_block(one, where) for one in peer.ip_block.without or ())
+        return Peer(block=_block(peer.ip_block.cidr, where), without=without)
+    if peer.namespace_selector is not None:
+        return known.group(in_namespaces(peer.namespace_selector, peer.pod_selector))
+    return known.group(in_namespace(ref.namespace, peer.pod_selector))
+
+
+def _port(port: NetworkPolicyPort, known: _Selectors) -> Ports:
+    if isinstance(port.port, str):
+        return known.named(Ports(port.protocol, name=port.port))
+    return Ports(port.protocol, port.port or 0, (port.end_port or port.port or 0))
+
+
+def _cluster_rule(rule: ClusterRule, ref: Ref, known: _Selectors) -> PolicyRule:
+    """One that cannot be understood is closed: it accepts nothing, or denies everything."""
+    where = f"ClusterNetworkPolicy {ref}: rule {rule.name or rule.action}"
+    try:
+        peers = [one for peer in rule.peers for one in _cluster_peers(peer, known, where)]
+    except CompileError:
+        return PolicyRule(DENY, anyone=rule.action != "Accept", name=rule.name)
+    ports = tuple(one for protocol in rule.protocols or () for one in _cluster_ports(protocol, known))
+    return PolicyRule(ACTION_OF.get(rule.action, DENY), tuple(peers), ports, name=rule.name)
+
+
+def _cluster_peers(peer: ClusterPolicyPeer, known: _Selectors, where: str) -> Iterable[Peer]:
+    if peer.networks is not None:
+        return [Peer(block=_block(one, where)) for one in peer.networks]
+    return [known.group(_selector(peer, where))]
+
+
+def _selector(which: ClusterPolicySubject | ClusterPolicyPeer, where: str) -> Selector:
+    if which.namespaces is not None:
+        return in_namespaces(which.namespaces)
+    if which.pods is not None:
+        return in_namespaces(which.pods.namespace_selector, which.pods.pod_selector)
+    raise CompileError(f"{where} names neither namespaces nor pods")
+
+
+def _cluster_ports(protocol: ClusterPolicyProtocol, known: _Selectors) -> Iterable[Ports]:
+    if protocol.destination_named_port:
+        return [known.named(Ports(one, name=protocol.destination_named_port)) for one in ("TCP", "UDP", "SCTP")]
+    rows: tuple[tuple[str, ProtocolPorts | None], ...] = (
+        ("TCP", protocol.tcp),
+        ("UDP", protocol.udp),
+        ("SCTP", protocol.sctp),
+    )
+    found = []
+    for name, ports in rows:
+        if ports is None:
+            continue
+        at = ports.destination_port
+        if at is not None and at.range is not None:
+            found.append(Ports(name, at.range.start, at.range.end))
+        else:
+            found.append(Ports(name, at.number, at.number) if at is not None else Ports(name))
+    return found
+
+
+def _block(text: str, where: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError as error:
+        raise CompileError(f"{where} {text!r} is no block of addresses") from error
+
+
+# -- fragments ---------------------------------------------------------------------------------------------------------
+
+Compiled = tuple[Policy, Uses] | None
+
+
+def _of_namespace(namespace: Namespace) -> Compiled:
+    ref = ref_of(namespace)
+    return compile_default(ref.tenant, ref.name, default_of(namespace))
+
+
+def default_of(namespace: Namespace) -> str:
+    """What its annotation says."""
+    return (namespace.metadata.annotations or {}).get(api.DEFAULT_POLICY_ANNOTATION, "")
+
+
+def _uses(of: Callable[[O], Compiled], obj: O) -> Uses | None:
+    """The selectors of what compiles."""
+    try:
+        found = of(obj)
+    except CompileError:
+        return None
+    return found[1] if found is not None else None
+
+
+def _groups(of: Callable[[O], Compiled]) -> Callable[[Ref, O], Iterable[Ref]]:
+    """The groups that an object needs."""
+
+    def refs(ref: Ref, obj: O) -> Iterable[Ref]:
+        uses = _uses(of, obj)
+        return {Ref(ref.tenant, "", one.id) for one in (uses.subject, *uses.peers)} if uses is not None else ()
+
+    return refs
+
+
+NETWORK_USERS: Index[NetworkPolicy, Uses | None] = Index(
+    "network policies by group", NetworkPolicy, _groups(compile_network_policy), partial(_uses, compile_network_policy)
+)
+CLUSTER_USERS: Index[ClusterNetworkPolicy, Uses | None] = Index(
+    "cluster policies by group",
+    ClusterNetworkPolicy,
+    _groups(compile_cluster_policy),
+    partial(_uses, compile_cluster_policy),
+)
+DEFAULT_USERS: Index[Namespace, Uses | None] = Index(
+    "default policies by group", Namespace, _groups(_of_namespace), partial(_uses, _of_namespace)
+)
+
+
+def _policy(ref: Ref, view: View) -> Policy | None:
+    compiled: Compiled = None
+    if ref.namespace and ref.name:
+        network = view.get(NetworkPolicy, ref)
+        compiled = compile_network_policy(network) if network is not None else None
+    elif ref.name:
+        cluster = view.get(ClusterNetworkPolicy, ref)
+        compiled = compile_cluster_policy(cluster) if cluster is not None else None
+    else:
+        namespace = view.get(Namespace, Ref(ref.tenant, "", ref.namespace))
+        compiled = _of_namespace(namespace) if namespace is not None else None
+    return compiled[0] if compiled is not None else None
+
+
+def _group(ref: Ref, view: View) -> Group | None:
+    network, cluster, default = view.by(NETWORK_USERS, ref), view.by(CLUSTER_USERS, ref), view.by(DEFAULT_USERS, ref)
+    uses = [one for one in (*network.values(), *cluster.values(), *default.values()) if one is not None]
+    peer = any(one.id == ref.name for use in uses for one in use.peers)
+    selector = next((one for use in uses for one in (use.subject, *use.peers) if one.id == ref.name), None)
+    if selector is None:
+        return None
+    found = members(selector, ref.tenant, view)
+    if selects(selector, ref.tenant, api.SYSTEM_NAMESPACE, DNS_LABELS, view):
+        found += _resolver(ref, view)
+    return Group(ref.tenant, f"/{ref.name}", peer, selector.named is not None, found)
+
+
+def _resolver(ref: Ref, view: View) -> tuple[GroupMember, ...]:
+    """The tenant's resolver has no pod, but is named as if it had."""
+    router = view.part(Key(Concern.ROUTER, Ref(ref.tenant, api.SYSTEM_NAMESPACE, api.DEFAULT_ROUTER)), Router)
+    ranges = (router.service_cidr, router.service_cidr6) if router is not None else ()
+    addresses = tuple(dns_of(one) for one in ranges if one)
+    return (GroupMember("", "", addresses),) if addresses else ()
+
+
+def _has_default(ref: Ref, namespace: Namespace) -> Iterable[Ref]:
+    return (Ref(ref.tenant, ref.name, ""),) if default_of(namespace) else ()
+
+
+POLICY = Declaration(
+    Concern.POLICY,
+    Policy,
+    (Home(NetworkPolicy, itself), Home(ClusterNetworkPolicy, itself), Home(Namespace, _has_default)),
+    _policy,
+)
+GROUP = Declaration(
+    Concern.GROUP,
+    Group,
+    (
+        Home(NetworkPolicy, _groups(compile_network_policy)),
+        Home(ClusterNetworkPolicy, _groups(compile_cluster_policy)),
+        Home(Namespace, _groups(_of_namespace)),
+    ),
+    _group,
+    (NETWORK_USERS, CLUSTER_USERS, DEFAULT_USERS, PORTS, NAMESPACES),
+)
