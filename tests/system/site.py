@@ -197,21 +197,21 @@ class Site:
             ClientSettings(f"https://127.0.0.1:{self.port}", self.pki.serving_ca, certificate, key, timeout=5.0)
         )
 
-    async def tenant(self, name: str, pod_cidr: str = "10.0.0.0/16") -> None:
+    async def tenant(self, name: str, *pod_cidrs: str) -> None:
         body = {
             "apiVersion": "polder.dev/v1alpha1",
             "kind": "Tenant",
             "metadata": {"name": name},
-            "spec": {"podCidr": pod_cidr},
+            "spec": {"podCidrs": list(pod_cidrs) or ["10.0.0.0/16"]},
         }
         await self.admin.raw("POST", "/apis/polder.dev/v1alpha1/tenants", json.dumps(body).encode())
 
-    async def create_network(self, tenant: str, name: str, cidr: str, **spec: str) -> None:
+    async def create_network(self, tenant: str, name: str, *cidrs: str, **spec: str) -> None:
         body = {
             "apiVersion": "polder.dev/v1alpha1",
             "kind": "Network",
             "metadata": {"name": name},
-            "spec": {"cidr": cidr, **spec},
+            "spec": {"cidrs": list(cidrs), **spec},
         }
         path = f"/tenants/{tenant}/apis/polder.dev/v1alpha1/namespaces/default/networks"
         await self.admin.raw("POST", path, json.dumps(body).encode())

@@ -1,6 +1,5 @@
 """The pure parts of the controllers."""
 
-
 import pytest
 
 from polder.api.core import Event, Node, NodeCondition, NodeSpec, NodeStatus, Taint
