@@ -18,13 +18,12 @@ from polder.api import polder as api
 from polder.api.meta import Object
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError, RetryableError
-from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.sdn.apply.linux.failure import ItemFailure
 from polder.sdn.compile.compiler import Compiler
-from polder.sdn.compile.concerns import DECLARATIONS
 from polder.sdn.compile.errors import NotReadyError
-from polder.sdn.compile.keys import Concern, Key
+from polder.sdn.compile.keys import Key
+from polder.sdn.partkeys import compile_key, part_key
 from polder.sdn.render.linux.desired import GUARD, Desired, PartKey
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.items import Item, PortLink, Transit
@@ -38,8 +37,8 @@ from polder.sdn.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
-KIND_OF = {concern: declaration.part.__name__ for concern, declaration in DECLARATIONS.items()}
-CONCERN_OF = {kind: concern for concern, kind in KIND_OF.items()}
+LOOK_EVERY = 2.0
+"""Seconds between questions whether somebody else changed rules."""
 
 
 class KernelPort(Protocol):
@@ -55,6 +54,10 @@ class KernelPort(Protocol):
 
     async def wait_gone(self, items: Iterable[Item]) -> None:
         """Until removed links no longer exist."""
+        ...
+
+    async def meddled(self) -> bool:
+        """Whether somebody else changed rules since the last call that changed or observed them."""
         ...
 
 
@@ -103,7 +106,7 @@ class Pipeline:
         self._local: dict[PartKey, Port] = {}
         self._unsaved: list[tuple[PartKey, Part | None]] = []
         self._leaving: dict[PartKey, list[Item]] = {}
-        self._verify_at = 0.0
+        self._verify_at = self._look_at = 0.0
         self._failures = 0
         self._in_flight: frozenset[PartKey] = frozenset()
         self._wake = asyncio.Event()
@@ -146,7 +149,7 @@ class Pipeline:
     def unseen(self) -> list[Port]:
         """The ports of this node that are known from disk only, so far."""
         snapshot = self._compiler.snapshot
-        keys = {key: _compile_key(key).ref for key in self._local}
+        keys = {key: compile_key(key).ref for key in self._local}
         return [self._local[key] for key, ref in keys.items() if snapshot.get(api.Port, ref) is None]
 
     @property
@@ -192,12 +195,12 @@ class Pipeline:
 
     async def wait_gone(self, key: Key) -> None:
         """Return when the links that a fragment had, and has no more, no longer exist."""
-        links = self._leaving.pop(_part_key(key), [])
+        links = self._leaving.pop(part_key(key), [])
         await self._kernel.wait_gone(links)
 
     async def missing(self, key: Key) -> list[str]:
         """What the kernel lacks of a fragment, as lines of text."""
-        wanted = self._wanted.items_of(_part_key(key))
+        wanted = self._wanted.items_of(part_key(key))
         found = await self._kernel.observe(self._wanted.all_items())
         return dump(wanted - found).splitlines()
 
@@ -258,7 +261,7 @@ class Pipeline:
 
     def _seed(self) -> None:
         """Start from the last topology, so that what it gives is neither unknown nor gone."""
-        seeds = {_compile_key(key): part for key, part in self._saved.parts.items()}
+        seeds = {compile_key(key): part for key, part in self._saved.parts.items()}
         self._compiler.seed(seeds)
         for key, part in self._saved.parts.items():
             self._desired.put(key, part)
@@ -300,7 +303,7 @@ class Pipeline:
     def _render(self) -> dict[Slot, PartKey]:
         """Bring the wanted items up to date: the slots that were touched, each with the part that touched it."""
         changed = self._compiler.recompile() if self._synced else self._compiler.touched()
-        parts = [(_part_key(key), part) for key, part in changed.items()]
+        parts = [(part_key(key), part) for key, part in changed.items()]
         self._unsaved += parts
         dirty: set[PartKey] = set()
         for key, part in parts:
@@ -344,16 +347,22 @@ class Pipeline:
             self._after.notify_all()
 
     async def _rest(self) -> None:
-        """Until something is put, a trouble is due, or it is time to look."""
+        """Until something is put, a trouble is due, it is time to look, or somebody else changed rules."""
         due = self._troubles.next_due()
         until = self._verify_at if due is None else min(due, self._verify_at)
-        with suppress(TimeoutError):  # time to look, or to try again
-            async with asyncio.timeout(max(0.0, until - self._clock.monotonic())):
-                await self._wake.wait()
+        while not self._wake.is_set() and (left := until - self._clock.monotonic()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, LOOK_EVERY)):
+                    await self._wake.wait()
+            if self._clock.monotonic() >= self._look_at:
+                self._look_at = self._clock.monotonic() + LOOK_EVERY
+                if await self._kernel.meddled():
+                    self._verify_at = 0.0
+                    return
 
     def _waits_for(self, key: Key, present: bool) -> str:
         """What is missing until a fragment is in the kernel; empty when it is. Raises NotAppliedError."""
-        owner = _part_key(key)
+        owner = part_key(key)
         if not self._started:
             return "the kernel has not been looked at yet"
         if self._compiler.waits(key, seen=self._synced) or owner in self._in_flight:
@@ -379,15 +388,3 @@ class Pipeline:
         if isinstance(part, Port) and part.node == self.facts.name and not part.attached:
             return "no sandbox uses it"
         return "its network is not ready, or the tenant's router has no address here"
-
-
-def _part_key(key: Key) -> PartKey:
-    ref = key.ref
-    if key.concern is Concern.NODE:
-        return PartKey(KIND_OF[key.concern], "", ref.name)
-    return PartKey(KIND_OF[key.concern], ref.tenant, f"{ref.namespace}/{ref.name}")
-
-
-def _compile_key(key: PartKey) -> Key:
-    namespace, _, name = key.name.rpartition("/")
-    return Key(CONCERN_OF[key.kind], Ref(TenantName(key.tenant or ROOT), namespace, name))

@@ -59,6 +59,10 @@ class MemoryKernel:
     async def wait_gone(self, items: Iterable[Item]) -> None:
         """At once."""
 
+    async def meddled(self) -> bool:
+        """Never: who changes ``slots`` behind its back is seen by the next observation."""
+        return False
+
     def _missing(self, item: Item) -> str:
         if isinstance(item, Space):
             return ""

@@ -17,6 +17,7 @@ from polder.system.net.codec import CREATE, Message, as_text, attrs, each_attr, 
 from polder.system.net.netlink import NetlinkSocket
 from polder.system.net.nfsets import FAMILIES, FAMILY_NAMES, GENERIC, SUBSYSTEM, commit, list_sets
 
+_GETGEN = SUBSYSTEM << 8 | 16
 _GETTABLE, _NEWCHAIN, _GETCHAIN, _GETRULE = (SUBSYSTEM << 8 | number for number in (1, 3, 4, 7))
 _VOLATILE = frozenset({"counter", "quota", "last", "limit", "connlimit"})
 """Expressions whose bytes change by traffic."""
@@ -108,6 +109,12 @@ def list_chains(sock: NetlinkSocket, family: str, table: str) -> dict[str, list[
 def is_single(name: str) -> bool:
     """Whether a chain or set comes and goes by itself, and is no part of what its table's digest covers."""
     return "." in name
+
+
+def generation(sock: NetlinkSocket) -> int:
+    """A number that changes with every change of the rules in the socket's namespace."""
+    reply = sock.get(Message(_GETGEN, 0, GENERIC.pack(0, 0, 0), "generation of the rules"))
+    return int.from_bytes(attrs(reply.body, GENERIC.size)[1], "big")
 
 
 def seal_table(sock: NetlinkSocket, family: str, name: str) -> None:

@@ -231,6 +231,6 @@ def test_incremental_is_the_same_as_from_scratch(runs) -> None:
 
 
 def _part_key(changed: Key) -> PartKey:
-    from polder.sdn.pipeline import _part_key as convert
+    from polder.sdn.partkeys import part_key as convert
 
     return convert(changed)

@@ -15,7 +15,7 @@ from polder.api.discovery import EndpointPort, EndpointSlice
 from polder.api.meta import Object, ref_of
 from polder.sdn.compile.compiler import Compiler
 from polder.sdn.compile.keys import Concern, Key
-from polder.sdn.pipeline import _part_key
+from polder.sdn.partkeys import part_key
 from polder.sdn.render.linux.desired import Desired, key_of
 from polder.sdn.render.linux.items import Element, Item, Ruleset, Sysctl
 from polder.sdn.render.linux.vips import chosen
@@ -55,7 +55,7 @@ class Cluster:
     def run(self) -> set[tuple[str, ...]]:
         owners = set()
         for key, part in self.compiler.recompile().items():
-            owners |= self.desired.put(_part_key(key), part)
+            owners |= self.desired.put(part_key(key), part)
         return {slot for owner in owners for slot in self.wanted.put(owner, self.desired.render(owner))}
 
     def vip(self, obj: core.Service) -> Vip:

@@ -79,6 +79,8 @@ class Change:
         self._take_away(spaces, reaper)
         self._put(spaces, reaper)
         self.failures += forget(spaces, _of(self.remove, Element))
+        rules = (item for item in (*self.remove, *self.add) if isinstance(item, Ruleset | Chain | NamedSet | Element))
+        spaces.noted({item.space for item in rules})
         return self.failures
 
     def _take_away(self, spaces: Spaces, reaper: Reaper) -> None:

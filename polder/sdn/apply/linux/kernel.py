@@ -76,6 +76,10 @@ class Kernel:
         if waiting:
             await asyncio.gather(*waiting)
 
+    async def meddled(self) -> bool:
+        """Whether somebody else changed rules since the last call that changed or observed them. Microseconds for each space."""
+        return await self._run(lambda spaces, _: spaces.meddled())
+
     async def listen_in(self, space: str, address: str, port: int) -> socket.socket:
         """A listening, non-blocking TCP socket in a space. OSError or NetnsError where that cannot be. Close it before the
         space is removed: it keeps the namespace alive.

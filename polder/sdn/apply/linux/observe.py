@@ -69,6 +69,7 @@ class Observation:
         return frozenset(self.found)
 
     def _router(self, space: OpenSpace) -> None:
+        self.spaces.noted((space.name,))
         links = dumps.links(space.route)
         names = {link.index: link.name for link in links}
         space.indexes = {link.name: link.index for link in links}
@@ -108,6 +109,7 @@ class Observation:
 
     def _node(self) -> None:
         node = self.spaces.node
+        self.spaces.noted((node.name,))
         node.indexes = {link.name: link.index for link in self._node_links.values()}
         for item in _entries(node, self._node_links):
             link = getattr(item, "link", "")

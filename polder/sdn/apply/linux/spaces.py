@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from polder.system.net.netns import (
     remove_netns,
 )
 from polder.system.net.nfsets import NftSet, list_sets
+from polder.system.net.nft import generation
 
 _OPEN_AT_ONCE = 128
 GONE_GROUP = 0x706F6C64
@@ -50,7 +51,9 @@ class KernelSettings:
 
 @dataclass(slots=True)
 class OpenSpace:
-    """One namespace in use. ``indexes`` and ``sets`` remember what the kernel said, until the thing is replaced."""
+    """One namespace in use. ``indexes`` and ``sets`` remember what the kernel said, until the thing is replaced;
+    ``generation`` is that of the rules as we left them, 0 before we looked.
+    """
 
     name: str
     netns: Netns
@@ -58,6 +61,7 @@ class OpenSpace:
     nft: NetlinkSocket
     indexes: dict[str, int] = field(default_factory=dict)
     sets: dict[tuple[str, str], dict[str, NftSet]] = field(default_factory=dict)
+    generation: int = 0
 
     def index(self, link: str) -> int:
         """The index of a link; NetlinkError (ENODEV) where there is none."""
@@ -132,6 +136,20 @@ class Spaces:
                 space.route.call(requests.del_group(GONE_GROUP))
         self.forget(name)
         remove_netns(self.path(name))
+
+    def noted(self, names: Iterable[str]) -> None:
+        """The rules of these spaces, as far as they are open, are as we left them or have just been seen."""
+        for name in names:
+            space = self.node if name == NODE else self._open.get(name)
+            if space is not None:
+                space.generation = generation(space.nft)
+
+    def meddled(self) -> bool:
+        """Whether somebody else changed the rules of an open space since."""
+        return any(
+            space.generation and generation(space.nft) != space.generation
+            for space in (self.node, *self._open.values())
+        )
 
     def forget(self, name: str) -> None:
         """Close what is open of a space."""
