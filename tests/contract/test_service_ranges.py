@@ -107,3 +107,46 @@ async def test_a_tenant_has_so_many_ranges(admin: Api) -> None:
     for number in range(31):
         assert (await add_range(admin, f"r{number}", f"203.0.{number}.0/24")).status == 201
     assert (await add_range(admin, "one-more", "203.0.200.0/24")).status == 403
+
+
+async def add_tenant(admin: Api, name: str, *cidrs: str) -> Api:
+    pods = ["10.0.0.0/16", "fd00:10::/64"]
+    if ":" in cidrs[0]:
+        pods.reverse()
+    spec = {"serviceCidrs": list(cidrs), "podCidrs": pods[: len(cidrs)]}
+    made = await admin.post("/apis/polder.dev/v1alpha1/tenants", {"metadata": {"name": name}, "spec": spec})
+    assert made.status == 201, made.body
+    return admin.at(name)
+
+
+async def test_a_dual_stack_tenant_gives_addresses_of_both_families_and_takes_one_back(admin: Api) -> None:
+    api = await add_tenant(admin, "both", "10.96.0.0/16", "fd00:96::/112")
+    assert (await api.get(f"{CIDRS}/kubernetes")).json["spec"]["cidrs"] == ["10.96.0.0/16", "fd00:96::/112"]
+    assert (await add_service(api, "single")).json["spec"]["ipFamilies"] == ["IPv4"]
+    made = (await add_service(api, "dual", ipFamilyPolicy="RequireDualStack")).json["spec"]
+    assert made["ipFamilies"] == ["IPv4", "IPv6"] and made["clusterIP"] == made["clusterIPs"][0]
+    for address, prefix, family in zip(
+        made["clusterIPs"], ("10.96.0.0/16", "fd00:96::/112"), ("IPv4", "IPv6"), strict=True
+    ):
+        assert ipaddress.ip_address(address) in ipaddress.ip_network(prefix)
+        claim = (await api.get(f"/apis/networking.k8s.io/v1/ipaddresses/{address}")).json
+        assert claim["metadata"]["labels"]["ipaddress.kubernetes.io/ip-family"] == family
+    less = await api.patch(f"{SERVICES}/dual", {"spec": {"ipFamilyPolicy": "SingleStack"}})
+    assert less.status == 200 and less.json["spec"]["clusterIPs"] == made["clusterIPs"][:1], less.body
+    assert (await api.get(f"/apis/networking.k8s.io/v1/ipaddresses/{made['clusterIPs'][1]}")).status == 404
+    more = await api.patch(f"{SERVICES}/dual", {"spec": {"ipFamilyPolicy": "PreferDualStack"}})
+    assert more.status == 200 and len(more.json["spec"]["clusterIPs"]) == 2, more.body
+    six = (await add_service(api, "six", ipFamilies=["IPv6"])).json["spec"]
+    assert six["clusterIP"].startswith("fd00:96::") and six["ipFamilyPolicy"] == "SingleStack"
+
+
+async def test_a_tenant_of_ipv6_only_gives_those(admin: Api) -> None:
+    api = await add_tenant(admin, "sixes", "fd00:96::/112")
+    made = (await add_service(api, "a", ipFamilyPolicy="PreferDualStack")).json["spec"]
+    assert made["ipFamilies"] == ["IPv6"] and made["clusterIP"].startswith("fd00:96::"), made
+    refused = await add_service(api, "b", ipFamilies=["IPv4"])
+    assert refused.status == 422 and "not configured on this cluster" in refused.json["message"]
+    own = (await api.get("/api/v1/namespaces/default/services/kubernetes")).json["spec"]
+    assert (own["clusterIP"], own["ipFamilies"]) == ("fd00:96::1", ["IPv6"])
+    taken = await add_service(api, "c", clusterIP="fd00:96:0::1")
+    assert taken.status == 422 and "already allocated" in taken.json["message"], taken.body
