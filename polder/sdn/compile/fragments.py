@@ -11,7 +11,7 @@ from polder.api.meta import ref_of
 from polder.base.ref import Ref
 from polder.sdn.compile.errors import CompileError, NotReadyError
 from polder.sdn.topology import types as t
-from polder.sdn.topology.addressing import entry_of, gateway_of
+from polder.sdn.topology.addressing import dns_of, entry_of, gateway_of
 from polder.sdn.topology.invariants import (
     network_violations,
     overlaps,
@@ -71,6 +71,7 @@ def compile_router(router: api.Router, tenant: api.Tenant | None, transit: Itera
         entry=entry_of(ranges[0]) if ranges else "",
         addresses=tuple(t.RouterAddress(node, addresses[node]) for node in sorted(addresses)),
         service_cidr6=by_family[6],
+        dns=dns_of(ranges[0]) if ranges else "",
     )
     _raise_first(router_violations(compiled))
     return compiled

@@ -23,6 +23,8 @@ RESERVED_PREFIXES = (POD_PREFIX, VXLAN_PREFIX, ISOLATED_PREFIX, POD6_PREFIX, BRI
 PLATFORM6 = IPv6Network("fd70:6f6c:6465:7200::/64")
 """Polder's own unique local addresses (RFC 4193): routers and next hops, by their IPv4 addresses. No tenant has any of them."""
 
+DNS_HOST = 10
+
 
 def mac_of(address: str, prefix: str = "") -> str:
     """A locally administered MAC that is as unique as the address is: in the cluster for IPv4, in a network for IPv6, whose
@@ -62,9 +64,11 @@ def gateway_of(cidr: str) -> str:
 
 
 def dns_of(service_cidr: str) -> str:
-    """The address of a tenant's resolver: the tenth host of a service range, as with kubeadm; empty without a range."""
+    """The address of a tenant's resolver: the tenth host of a service range, as with kubeadm; empty without a range that has
+    so many.
+    """
     cidr = parse_prefix(service_cidr)
-    return str(cidr.network_address + 10) if cidr is not None else ""
+    return str(cidr[DNS_HOST]) if cidr is not None and cidr.num_addresses > DNS_HOST + 1 else ""
 
 
 def link_name(port: str, sandbox: str, attempt: int = 0) -> str:

@@ -31,8 +31,9 @@ class RouterAddress:
 @dataclass(frozen=True, slots=True, order=True)
 class Router:
     """A tenant's layer-3 domain. ``service_cidr`` and ``service_cidr6`` are its services' ranges, empty for a family that it
-    does not have. ``entry`` is the address of the tenant's ``kubernetes`` service, the first host of the first range; empty
-    where the tenant has no services. ``addresses`` are sorted by node; the IPv6 ones follow from them (``addressing.six``).
+    does not have. ``entry`` is the address of the tenant's ``kubernetes`` service, the first host of the first range, ``dns``
+    that of its resolver, the tenth; empty where the tenant has no services. ``addresses`` are sorted by node; the IPv6 ones
+    follow from them (``addressing.six``).
     """
 
     tenant: str
@@ -41,6 +42,7 @@ class Router:
     entry: str = ""
     addresses: tuple[RouterAddress, ...] = ()
     service_cidr6: str = ""
+    dns: str = ""
 
     def address_on(self, node: str) -> str:
         """The router's address on ``node``; empty where it has none."""

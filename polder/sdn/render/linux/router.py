@@ -31,7 +31,7 @@ def owner_of(router: Router) -> str:
 
 
 def render_router(router: Router, facts: NodeFacts) -> frozenset[Item]:
-    """Space, rules, transit and entry; nothing where the router has no address on this node."""
+    """Space, rules, transit, entry and resolver; nothing where the router has no address on this node."""
     address = router.address_on(facts.name)
     if not address:
         return frozenset()
@@ -39,8 +39,8 @@ def render_router(router: Router, facts: NodeFacts) -> frozenset[Item]:
     items = render_space(space, owner_of(router))
     items.add(Ruleset(space, "inet", TABLE, space_rules(router, address)))
     items |= _transit(router, address, facts)
-    if router.entry:
-        items.add(Addr(space, LOOPBACK, router.entry, 128 if ":" in router.entry else 32))
+    for own in filter(None, (router.entry, router.dns)):
+        items.add(Addr(space, LOOPBACK, own, 128 if ":" in own else 32))
     return frozenset(items)
 
 

@@ -16,6 +16,7 @@ EGRESS_PORTS = "16384-32767"
 KNOWN, GATEWAYS = "known", "gateways"
 """Names of the sets for IPv4; those for IPv6 end in 6 (``set_for``)."""
 ENTRY_PORT = 443
+DNS_PORT = 53
 
 
 def set_for(name: str, address: str) -> str:
@@ -35,9 +36,9 @@ def space_rules(router: Router, address: str) -> str:
         for text in (router.service_cidr, router.service_cidr6)
         if text
     )
-    entry = ""
+    entry = _resolver_accept(router.dns)
     if router.entry:
-        entry = f'  iifname "br-*" {_ip(router.entry)} daddr {router.entry} tcp dport {ENTRY_PORT} accept\n'
+        entry += f'  iifname "br-*" {_ip(router.entry)} daddr {router.entry} tcp dport {ENTRY_PORT} accept\n'
     return f"""\
 {_sets()} set {GATEWAYS} {{ type ipv4_addr; }}
  set {GATEWAYS}6 {{ type ipv6_addr; }}
@@ -66,6 +67,29 @@ def space_rules(router: Router, address: str) -> str:
   oifname "{UP}" meta nfproto ipv4 snat ip to {address}
   oifname "{UP}" meta nfproto ipv6 meta l4proto {{ tcp, udp }} snat ip6 to [{six(address)}]:{EGRESS_PORTS}
   oifname "{UP}" meta nfproto ipv6 snat ip6 to {six(address)}
+ }}
+{_resolver_untracked(router.dns)}"""
+
+
+def _resolver_accept(address: str) -> str:
+    """What the tenant's resolver is asked."""
+    if not address:
+        return ""
+    return f'  iifname "br-*" {_ip(address)} daddr {address} meta l4proto {{ tcp, udp }} th dport {DNS_PORT} accept\n'
+
+
+def _resolver_untracked(address: str) -> str:
+    """Questions over UDP are not noted as connections: each would hold one of the host's for half a minute."""
+    if not address:
+        return ""
+    return f"""\
+ chain resolver_asked {{
+  type filter hook prerouting priority raw; policy accept;
+  iifname "br-*" {_ip(address)} daddr {address} udp dport {DNS_PORT} notrack
+ }}
+ chain resolver_answers {{
+  type filter hook output priority raw; policy accept;
+  {_ip(address)} saddr {address} udp sport {DNS_PORT} notrack
  }}
 """
 
