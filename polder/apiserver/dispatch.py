@@ -7,13 +7,14 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from polder.api.errors import ApiError, internal, method_not_allowed, no_such_path, not_acceptable
 from polder.apiserver.aggregation_proxy import Proxy
-from polder.apiserver.answers import SOFTWARE, add_warning, error_answer
+from polder.apiserver.answers import SOFTWARE, add_warning, error_answer, finished
+from polder.apiserver.aside import Aside
 from polder.apiserver.asked_selectors import with_selectors
 from polder.apiserver.audit_trail import Trail
 from polder.apiserver.catalog import Catalog, Resource
@@ -102,6 +103,8 @@ class Dispatcher:
     metrics: Metrics
     fairness: Fairness
     aggregated: Proxy | None = None
+    aside: Aside = field(default_factory=Aside)
+    """For answers in other forms; what writes need of it is not held up by them."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Never raises but for cancellation: every error is answered as a Status."""
@@ -115,6 +118,7 @@ class Dispatcher:
             call = await self._admit(request, parsed, request_id, trail)
             async with self.fairness.seated(call.who, call.info):
                 response = await self._serve(call, trail)
+                await finished(response, request, self.aside, call.info.tenant)
                 await send_whole(call, response)
         except ApiError as refused:
             response = error_answer(refused)

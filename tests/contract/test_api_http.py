@@ -7,7 +7,10 @@ import io
 import json
 import socket
 import ssl
+import time
 from typing import Any
+
+import yaml
 
 from polder.base.ids import TenantName
 
@@ -226,3 +229,45 @@ async def test_stopping_ends_watches_and_connections(running: Any) -> None:
         while await asyncio.wait_for(stream.content.readline(), 5):
             pass
         await asyncio.wait_for(stopping, 5)
+
+
+async def test_people_get_lines_and_programs_do_not(admin: Any) -> None:
+    path = "/api/v1/namespaces/default"
+    for query, agent, lines in (
+        ("?pretty=true", "x", True),
+        ("?pretty=1", "kubectl/v1", True),
+        ("", "curl/8.5", True),
+        ("?pretty=false", "curl/8.5", False),
+        ("", "kubectl/v1.36", False),
+    ):
+        found = await admin.get(path + query, User_Agent=agent)
+        assert (b"\n" in found.body, found.json["kind"]) == (lines, "Namespace"), (query, agent)
+
+
+async def test_a_large_answer_in_another_form_holds_up_nobody(admin: Any) -> None:
+    path = "/api/v1/namespaces/default/podtemplates"
+    env = [{"name": f"VARIABLE_{number}", "value": "some text"} for number in range(400)]
+    for number in range(40):
+        spec = {"containers": [{"name": "c", "image": "x", "env": env}]}
+        made = await admin.post(path, {"metadata": {"name": f"t{number}"}, "template": {"spec": spec}})
+        assert made.status == 201, made.body
+    for media in ("application/yaml", "application/vnd.kubernetes.protobuf"):
+        waits: list[float] = []
+
+        async def ask(waits: list[float] = waits) -> None:
+            while True:
+                began = time.monotonic()
+                await asyncio.sleep(0.001)
+                waits.append(time.monotonic() - began)
+
+        asking, began = asyncio.create_task(ask()), time.monotonic()
+        answer = await admin.get(path, Accept=media)
+        took = time.monotonic() - began
+        asking.cancel()
+        assert (answer.status, answer.headers["Content-Type"]) == (200, media)
+        assert max(waits) < max(took / 4, 0.3), "the loop, which is the server's too, stood still"
+    listed = (await admin.get(path)).json
+    lines = (await admin.get(path, Accept="application/yaml")).body.decode()
+    assert lines == yaml.dump(listed, Dumper=yaml.CSafeDumper, allow_unicode=True)
+    found = yaml.load((await admin.get(f"{path}/t1", Accept="application/yaml")).body, Loader=yaml.CSafeLoader)
+    assert found["template"]["spec"]["containers"][0]["env"] == env
