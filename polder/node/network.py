@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from polder.api.core import Namespace, Node, Pod, Service
 from polder.api.discovery import EndpointSlice
@@ -34,6 +34,7 @@ from polder.loop.runner import Runner
 from polder.node.attach import DEFAULT_INTERFACE, YOUNG, Attachments, AttachParts, PortCache, router_ref
 from polder.node.ipam import TRANSIT, Ipam, UsedAddresses, router_port_name
 from polder.node.journal import Journal
+from polder.node.keep import keep_sockets
 from polder.node.policies import PolicyFacts, Views
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.pipeline import KernelPort, Pipeline
@@ -54,6 +55,8 @@ COLLECT_EVERY = 60.0
 
 SetEntries = Callable[[Mapping[str, tuple[str, str, int]]], Awaitable[None]]
 """(tenant, address, port) by space: where to listen for the tenants' ``kubernetes`` services."""
+SetResolvers = Callable[[Mapping[str, tuple[str, str]]], Awaitable[None]]
+"""(tenant, address) by space: where to answer for the tenants' names."""
 ListSandboxes = Callable[[], Awaitable[frozenset[str]]]
 """The sandboxes that the runtime has, of every state."""
 
@@ -116,6 +119,7 @@ class NodeNetwork:
         used = UsedAddresses()
         self._ipam = Ipam(client, settings.facts.name, used)
         self._informers: list[Followed] = []
+        self._by_kind: dict[type[Object], object] = {}
         self._ports = self._follow(Port)
         self._networks = self._follow(Network)
         self._namespaces = self._follow(Namespace)
@@ -137,8 +141,6 @@ class NodeNetwork:
         )
         pods.on_change(self._policies.changed)
         self._ports.on_change(self._policies.port_changed)
-        self._entries_changed = asyncio.Event()
-        self.pipeline.on_run(self._entries_changed.set)
 
     def _attach_parts(self, settings: NetworkSettings) -> AttachParts:
         return AttachParts(
@@ -283,6 +285,7 @@ class NodeNetwork:
         informer = Informer(self._client, kind, EVERY_TENANT)
         informer.on_change(lambda ref, old, new: self._changed(kind, ref, old, new))
         self._informers.append(informer)
+        self._by_kind[kind] = informer
         return informer
 
     def _changed(self, kind: type[Object], ref: Ref, old: Object | None, new: Object | None) -> None:
@@ -337,26 +340,36 @@ class NodeNetwork:
         return False
 
     async def _keep_entries(self, set_entries: SetEntries) -> None:
-        """Listen wherever a router stands. A socket lives in the namespace that it was made in: where that is another one than
-        at the last look, the space is taken out first.
-        """
-        known: dict[str, tuple[str, str, int]] = {}
-        stood: dict[str, tuple[int, int]] = {}
-        while True:
-            await self._entries_changed.wait()
-            self._entries_changed.clear()
-            wanted = {space: (space, address, ENTRY_PORT) for space, address in self.pipeline.entries().items()}
-            stands = {space: _identity(self._netns / space) for space in wanted}
-            if wanted == known and stands == stood:
-                continue
-            try:
-                await set_entries({s: row for s, row in wanted.items() if stood.get(s, stands[s]) == stands[s]})
-                await set_entries(wanted)
-                known, stood = wanted, stands
-            except PolderError as error:
-                log.warning("%s", error)
-                await asyncio.sleep(error.after if isinstance(error, RetryableError) else 1.0)
-                self._entries_changed.set()
+        """Listen wherever a router stands."""
+
+        def wanted() -> dict[str, tuple[str, str, int]]:
+            return {space: (space, address, ENTRY_PORT) for space, address in self.pipeline.entries().items()}
+
+        await keep_sockets(self._changes(), wanted, self._netns, set_entries)
+
+    async def keep_resolvers(self, set_resolvers: SetResolvers) -> None:
+        """Have the tenants' names answered wherever a router stands. Until cancelled."""
+
+        def wanted() -> dict[str, tuple[str, str]]:
+            found = {space: self.resolver_of(TenantName(space)) for space in self.pipeline.entries()}
+            return {space: (space, address) for space, address in found.items() if address}
+
+        await keep_sockets(self._changes(), wanted, self._netns, set_resolvers)
+
+    def resolver_of(self, tenant: TenantName) -> str:
+        """The address of a tenant's resolver; empty where there is none."""
+        part = self.pipeline.part(Key(Concern.ROUTER, router_ref(tenant)))
+        return part.dns if isinstance(part, topology.Router) else ""
+
+    def informer(self, kind: type[T]) -> Informer[T]:
+        """What the node sees of a kind."""
+        return cast(Informer[T], self._by_kind[kind])
+
+    def _changes(self) -> asyncio.Event:
+        """Set after each run of the pipeline."""
+        changed = asyncio.Event()
+        self.pipeline.on_run(changed.set)
+        return changed
 
     async def _collect(self, sandboxes: ListSandboxes) -> None:
         """Detach what belongs to sandboxes that are gone. Only what is older than any call that may be under way."""
@@ -370,15 +383,6 @@ class NodeNetwork:
                 await self.attachments.collect(keep, young=YOUNG)
             except (PolderError, OSError) as error:
                 log.warning("attachments were not compared with the runtime's sandboxes: %s", error)
-
-
-def _identity(netns: Path) -> tuple[int, int]:
-    """Which namespace a file stands for (namespaces(7)); zeros where it is gone."""
-    try:
-        found = netns.stat()
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
 
 
 def _transit_ref(tenant: TenantName, node: str) -> Ref:
