@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from polder.api.meta import Raw
 from polder.base.errors import PolderError
 from polder.client.carry import ByteStream, carry
+from polder.sdn.topology.addressing import PLATFORM6, six
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Dials:
         for place in places:
             try:
                 check(place)
-                return await self._connect_in(space, place, port, source)
+                return await self._connect_in(space, place, port, six(source) if ":" in place else source)
             except (OSError, PolderError) as error:
                 last = error
         raise last
@@ -111,8 +112,8 @@ def is_address(text: str) -> bool:
 def check(address: str) -> None:
     """Refuses what is no address of a host out there; routing and rules refuse the rest. Raises OSError."""
     found = ipaddress.ip_address(address)
-    if found.version == 6:
-        raise OSError("the tenant's network has no IPv6")
+    if isinstance(found, ipaddress.IPv6Address) and (found.ipv4_mapped or found in PLATFORM6 or found.scope_id):
+        raise OSError("this address is not reachable from the tenant's network")
     if found.is_loopback or found.is_link_local or found.is_multicast or found.is_unspecified:
         raise OSError("this address is not reachable from the tenant's network")
 

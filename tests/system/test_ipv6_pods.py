@@ -8,7 +8,11 @@ import pytest
 
 from polder.api.meta import ref_of
 from polder.api.polder import Port
+from polder.apiserver.dial import DialError
+from polder.base.ids import TenantName
+from tests.system.lab import OUTSIDE6, UNDERLAY6
 from tests.system.site import Sandbox, Site
+from tests.system.test_dial import agent, greeting
 
 pytestmark = pytest.mark.system
 
@@ -80,3 +84,47 @@ async def test_an_isolated_network_of_both_families(site: Site) -> None:
         assert await asyncio.to_thread(one.host.ping, address), address
     for address in home:
         assert not await asyncio.to_thread(one.host.ping, address, 0.2), address
+
+
+async def test_the_servers_calls_reach_pods_of_ipv6_alone_on_every_node(site: Site) -> None:
+    six, other = TenantName("six"), TenantName("other")
+    for tenant in (six, other):
+        await site.tenant(tenant, "fd00:10::/64")
+    pods = [await added(site, "six", name, node) for name, node in (("near", "n1"), ("far", "n2"))]
+    await added(site, "other", "one", "n1")
+    async with agent(site, "n1"):
+        for box, addresses, _ in pods:
+            with box.host.tcp_server(address="::") as seen:
+                assert await greeting(site, addresses[0], tenant=six) == box.container
+                assert len(seen) == 1
+                assert seen[0].startswith("fd70:6f6c:6465:7200:"), "the router's own address"
+        with site.lab.outside.tcp_server(address="::"), site.lab.nodes["n1"].host.tcp_server(address="::"):
+            assert await greeting(site, OUTSIDE6, tenant=six) == "outside"
+            for address in (
+                f"{UNDERLAY6}:1",
+                "::1",
+                "::ffff:192.168.77.1",
+                seen[0],
+                "fe80::1",
+                "ff02::1",
+                "fe80::1%up",
+            ):
+                with pytest.raises((DialError, TimeoutError)):
+                    async with asyncio.timeout(1.5):
+                        await greeting(site, address, tenant=six)
+
+
+async def test_the_tenants_api_is_reached_at_an_ipv6_address(site: Site) -> None:
+    """The agent listens inside the router, where the ``kubernetes`` service's address is; its first packets are TCP."""
+    await site.tenant("six", "fd00:10::/64")
+    box, mine, _ = await added(site, "six", "one", "n1")
+    node = site.nodes["n1"]
+    assert node.live.pipeline.entries() == {"six": "fd00:10:96::1"}
+    with await node.machine.kernel.listen_in("six", "fd00:10:96::1", 443) as door:
+        call = asyncio.create_task(asyncio.to_thread(box.host.tcp, "fd00:10:96::1", 443))
+        connection, peer = await asyncio.get_running_loop().sock_accept(door)
+        with connection:
+            connection.sendall(b"door")
+        assert (await call, peer[0]) == ("door", mine[0])
+    service = await site.admin.raw("GET", "/tenants/six/api/v1/namespaces/default/services/kubernetes")
+    assert b'"clusterIP":"fd00:10:96::1"' in service
