@@ -8,7 +8,8 @@ from polder.system.net.codec import family_of
 from polder.system.net.netns import Netns, run_inside
 
 _BIND_ADDRESS_NO_PORT = 24
-"""ip(7); Python has no name for it."""
+_FREEBIND = 15
+"""ip(7); Python has no names for them."""
 
 
 def listening_socket(space: Netns, address: str, port: int) -> socket.socket:
@@ -27,6 +28,37 @@ def listening_socket(space: Netns, address: str, port: int) -> socket.socket:
         return sock
 
     return run_inside(space, make)
+
+
+def resolver_sockets(space: Netns, address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """A UDP socket and a listening TCP socket of ``space``, both non-blocking, at an address that may come only later. Others of
+    ours may have the same (SO_REUSEPORT): they are replaced without a moment in between. OSError where they are not to be had.
+    """
+
+    def make(kind: socket.SocketKind) -> socket.socket:
+        sock = socket.socket(family_of(address), kind)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
+            sock.bind((address, port))
+            if kind is socket.SOCK_STREAM:
+                sock.listen(128)
+            sock.setblocking(False)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def pair() -> tuple[socket.socket, socket.socket]:
+        first = make(socket.SOCK_DGRAM)
+        try:
+            return first, make(socket.SOCK_STREAM)
+        except OSError:
+            first.close()
+            raise
+
+    return run_inside(space, pair)
 
 
 def unconnected_socket(space: Netns, address: str, source: str = "", *, datagram: bool = False) -> socket.socket:

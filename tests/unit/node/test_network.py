@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
-from polder.node.network import ENTRY_PORT, NodeNetwork
+from polder.node.keep import keep_sockets
+from polder.node.network import ENTRY_PORT
 
 ACME, GLOBEX = ("acme", "10.96.0.1", ENTRY_PORT), ("globex", "10.96.0.1", ENTRY_PORT)
 
@@ -13,16 +13,13 @@ ACME, GLOBEX = ("acme", "10.96.0.1", ENTRY_PORT), ("globex", "10.96.0.1", ENTRY_
 async def test_a_namespace_that_was_made_anew_is_listened_in_anew(tmp_path):
     for name in ("acme", "globex"):
         (tmp_path / name).touch()
-    entries, sets = {"acme": "10.96.0.1", "globex": "10.96.0.1"}, []
+    rows, sets = {"acme": ACME, "globex": GLOBEX}, []
 
     async def set_entries(wanted):
         sets.append(wanted)
 
     changed = asyncio.Event()
-    network = SimpleNamespace(
-        pipeline=SimpleNamespace(entries=lambda: dict(entries)), _entries_changed=changed, _netns=tmp_path
-    )
-    task = asyncio.create_task(NodeNetwork._keep_entries(network, set_entries))
+    task = asyncio.create_task(keep_sockets(changed, lambda: dict(rows), tmp_path, set_entries))
 
     async def look():
         sets.clear()
