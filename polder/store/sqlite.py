@@ -175,19 +175,38 @@ class _Scan:
             self.values += (after.resource, after.tenant, after.namespace, after.name)
         self.where = where
 
-    def rows(self, present: int) -> tuple[str, tuple[object, ...]]:
-        """The statement without its order. For the past: the present, with each later change undone by what stood
-        before a key's first one (the bare columns beside min() are those of the smallest row).
+    def page(self, present: int, limit: int) -> tuple[str, tuple[object, ...]]:
+        """The statement for the first ``limit`` rows in order (-1: all). For the past: the present, with each later change undone
+        by what stood before a key's first one. Each half is cut in the index's order before the two are merged: what is behind
+        the page is not read.
         """
+        cut = f"ORDER BY {_ROW} LIMIT ?"
+        now = f"SELECT {_ROW}, value, revision FROM entry WHERE {self.where}"  # noqa: S608
         if self.at is None or self.at == present:
-            return f"SELECT {_ROW}, value, revision FROM entry WHERE {self.where}", self.values  # noqa: S608
-        sql = (
-            f"SELECT {_ROW}, value, revision FROM entry WHERE {self.where} AND revision <= ?"  # noqa: S608
-            f" UNION ALL SELECT {_ROW}, previous, before FROM"
-            f" (SELECT {_ROW}, previous, before, min(revision) FROM log WHERE {self.where} AND revision > ?"
-            f" GROUP BY {_ROW}) WHERE previous IS NOT NULL"
+            return f"{now} {cut}", (*self.values, limit)
+        undone = f"SELECT {_ROW}, previous, before FROM ({self._first('previous, before')}) WHERE previous IS NOT NULL"  # noqa: S608
+        sql = f"SELECT * FROM (SELECT * FROM ({now} AND revision <= ? {cut}) UNION ALL SELECT * FROM ({undone} {cut})) {cut}"  # noqa: S608
+        return sql, (*self.values, self.at, limit, *self.values, self.at, limit, limit)
+
+    def count(self, present: int) -> tuple[str, tuple[object, ...]]:
+        """The statement for how many rows there are. For the past: those of the present, which the index alone knows, with those
+        that were deleted since and without those that were made since.
+        """
+        now = f"SELECT count(*) FROM entry WHERE {self.where}"  # noqa: S608
+        if self.at is None or self.at == present:
+            return now, self.values
+        stood = f"SELECT count(*) FROM ({self._first('previous')}) WHERE previous IS NOT NULL"  # noqa: S608
+        stand = f"SELECT count(*) FROM ({self._first('value', 'max')}) WHERE value IS NOT NULL"  # noqa: S608
+        values = (*self.values, self.at)
+        return f"SELECT ({now}) + ({stood}) - ({stand})", (*self.values, *values, *values)
+
+    def _first(self, columns: str, which: str = "min") -> str:
+        """Of each key's changes after ``at`` the first one, or the last (the bare columns beside min() and max() are those of the
+        row that has it).
+        """
+        return (
+            f"SELECT {_ROW}, {columns}, {which}(revision) FROM log WHERE {self.where} AND revision > ? GROUP BY {_ROW}"  # noqa: S608
         )
-        return sql, (*self.values, self.at, *self.values, self.at)
 
 
 def _where(prefix: Prefix) -> tuple[str, tuple[object, ...]]:
@@ -206,14 +225,13 @@ def _list(connection: sqlite3.Connection, scan: _Scan, limit: int) -> Page:
         raise FutureRevisionError(f"revision {at} has not happened, the store is at {present}")
     if at < oldest:
         raise CompactedError(at, oldest)
-    sql, values = scan.rows(present)
     # One row more than asked for tells whether this page is the last.
-    rows = connection.execute(f"{sql} ORDER BY {_ROW} LIMIT ?", (*values, limit + 1 if limit else -1))
+    rows = connection.execute(*scan.page(present, limit + 1 if limit else -1))
     found, more = _take(rows, limit) if limit else (rows.fetchall(), False)
     entries = [Entry(Key(r[0], r[1], r[2], r[3]), r[4], r[5]) for r in found]
     if not more:
         return Page(entries, at)
-    total = connection.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()[0]  # noqa: S608
+    total = connection.execute(*scan.count(present)).fetchone()[0]
     return Page(entries, at, entries[-1].key, total - len(entries))
 
 
