@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from polder.api.addresses import AddressPool, ExternalAddress, ServiceCIDR
@@ -57,12 +57,6 @@ def service_of(found: EndpointSlice) -> list[Ref]:
     """The Service that a slice is about."""
     name = (found.metadata.labels or {}).get(SERVICE_NAME)
     return [Ref(ref_of(found).tenant, found.metadata.namespace, name)] if name else []
-
-
-def selects(selector: Mapping[str, str], labels: Mapping[str, str] | None) -> bool:
-    """Whether labels have all that a map selector names; an empty one selects nothing."""
-    have = labels or {}
-    return bool(selector) and all(have.get(name) == value for name, value in selector.items())
 
 
 def root_ref(name: str) -> Ref:
@@ -139,10 +133,6 @@ class Caches:
     async def wait_synced(self) -> None:
         """Returns when every cache has had its first list."""
         await asyncio.gather(*(informer.wait_synced() for informer in self.all()))
-
-    def pods_with(self, namespace: Ref, selector: dict[str, str]) -> list[Pod]:
-        """The pods of a namespace that a map selector chooses."""
-        return [pod for pod in self.pods.by_index("namespace", namespace) if selects(selector, pod.metadata.labels)]
 
     def pods_in(self, namespace: Ref) -> list[Pod]:
         """The pods of a namespace."""

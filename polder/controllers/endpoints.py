@@ -6,12 +6,13 @@ the server before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from polder.api.core import Pod, Service
-from polder.api.discovery import EndpointSlice
+from polder.api.discovery import Endpoint, EndpointSlice
 from polder.api.endpoints import Endpoints, EndpointSubset
 from polder.api.errors import ApiError
 from polder.api.kinds import kind_of
@@ -23,14 +24,19 @@ from polder.controllers.endpoints_pure import (
     HEADLESS,
     MANAGED_BY,
     SERVICE_NAME,
+    Backend,
+    Ports,
     ZoneOf,
     grouped,
     is_headless,
+    ordered,
+    selects,
     slice_endpoint,
     slice_ports,
     subsets_of,
 )
 from polder.controllers.mirrors import MIRROR_LIMIT, annotations_of, is_mirrored, mirrored
+from polder.controllers.own_writes import OwnWrites
 from polder.controllers.reading import find
 from polder.controllers.slices import Group, Slices, Wanted, merge
 
@@ -42,8 +48,11 @@ OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS, ENDPOINTS_MANAGED})
 ENDPOINTS = kind_of(Endpoints)
 SERVICES = kind_of(Service)
-PodsOf = Callable[[Ref, dict[str, str]], Iterable[Pod]]
-"""The pods of a namespace (its reference has no name) with these labels, as a cache knows them."""
+PodsOf = Callable[[Ref], Sequence[Pod]]
+"""The pods of a namespace (its reference has no name), as a cache knows them."""
+AT_ONCE = 100
+"""Pods that are looked at before others have their turn."""
+Found = dict[Ports, list[Backend]]
 
 
 class EndpointsController:
@@ -54,7 +63,8 @@ class EndpointsController:
         self._pods = pods
         self._zone_of = zone_of
         self._events = events
-        self._slices = Slices(client)
+        self.own = OwnWrites()
+        self._slices = Slices(client, self.own)
 
     async def reconcile(self, ref: Ref) -> float | None:
         """One pass over what belongs to the Service. Raises ApiError."""
@@ -78,18 +88,37 @@ class EndpointsController:
     async def _from_pods(self, ref: Ref, service: Service, existing: list[EndpointSlice]) -> None:
         if service.spec.cluster_ip == "" and service.spec.ip_families is None:
             return  # of type ExternalName
-        pods = list(self._pods(Ref(ref.tenant, ref.namespace, ""), service.spec.selector or {}))
         families = service.spec.ip_families or ["IPv4"]
-        close = service.spec.traffic_distribution
-        by_family = {family: grouped(service, pods, family, self._zone_of) for family in families}
+        by_family = await self._look(ref, service, families)
         groups = []
         for family, found in by_family.items():
-            groups += [Group(family, slice_ports(p), [slice_endpoint(b, close) for b in bs]) for p, bs in found.items()]
+            groups += [Group(family, slice_ports(p), await self._told(service, bs)) for p, bs in found.items()]
             if not found:
                 groups.append(Group(family, [], []))
         await self._slices.settle(self._wanted(ref, service), groups, existing)
         subsets, truncated = subsets_of(by_family[families[0]])
         await self._write_endpoints(ref, service, subsets, {OVER_CAPACITY: "truncated"} if truncated else {})
+
+    async def _look(self, ref: Ref, service: Service, families: list[str]) -> dict[str, Found]:
+        """The endpoints by family and ports, in the order of addresses; a large namespace is gone through with pauses."""
+        by_family: dict[str, Found] = {family: {} for family in families}
+        pods, selector = self._pods(Ref(ref.tenant, ref.namespace, "")), service.spec.selector or {}
+        for start in range(0, len(pods), AT_ONCE):
+            chosen = [pod for pod in pods[start : start + AT_ONCE] if selects(selector, pod.metadata.labels)]
+            for family, all_ in by_family.items():
+                for ports, backends in grouped(service, chosen, family, self._zone_of).items():
+                    all_.setdefault(ports, []).extend(backends)
+            await asyncio.sleep(0)
+        return {family: ordered(found) for family, found in by_family.items()}
+
+    async def _told(self, service: Service, backends: list[Backend]) -> list[Endpoint]:
+        """Endpoints as slices say them."""
+        found: list[Endpoint] = []
+        for start in range(0, len(backends), AT_ONCE):
+            close = service.spec.traffic_distribution
+            found += [slice_endpoint(backend, close) for backend in backends[start : start + AT_ONCE]]
+            await asyncio.sleep(0)
+        return found
 
     def _wanted(self, ref: Ref, service: Service) -> Wanted:
         labels = {k: v for k, v in (service.metadata.labels or {}).items() if k not in RESERVED}
@@ -111,7 +140,7 @@ class EndpointsController:
             meta = ObjectMeta(name=ref.name, namespace=ref.namespace, labels=labels, annotations=said or None)
             made = Endpoints(api_version="v1", kind="Endpoints", metadata=meta, subsets=subsets)
             try:
-                await self._client.create(ref.tenant, made)
+                self.own.note(await self._client.create(ref.tenant, made))
             except ApiError as error:
                 if not error.is_already_exists:
                     raise
@@ -129,7 +158,7 @@ class EndpointsController:
             },
             "subsets": msgspec.to_builtins(subsets),
         }
-        await self._client.patch(Endpoints, ref, patch)
+        self.own.note(await self._client.patch(Endpoints, ref, patch))
 
     async def _from_hand(self, ref: Ref, existing: list[EndpointSlice]) -> None:
         """Slices that say what hand-made Endpoints of a Service without a selector say."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from polder.api.core import ObjectReference, Pod, Service, ServicePort
@@ -36,6 +36,12 @@ class Backend:
     hostname: str
     pod: ObjectReference
     zone: str = ""
+
+
+def selects(selector: Mapping[str, str], labels: Mapping[str, str] | None) -> bool:
+    """Whether labels have all that a map selector names; an empty one selects nothing."""
+    have = labels or {}
+    return bool(selector) and all(have.get(name) == value for name, value in selector.items())
 
 
 def nowhere(_node: str) -> str:
@@ -123,6 +129,11 @@ def grouped(
         ports = ports_of(service, pod)
         if ports or is_headless(service) or not service.spec.ports:
             found.setdefault(ports, []).append(backend)
+    return ordered(found)
+
+
+def ordered(found: dict[Ports, list[Backend]]) -> dict[Ports, list[Backend]]:
+    """The same, by ports and addresses."""
     return {ports: sorted(found[ports], key=lambda b: (b.address, b.pod.uid)) for ports in sorted(found, key=repr)}
 
 

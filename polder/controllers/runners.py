@@ -102,7 +102,8 @@ class Runners:
             for name in ("replicaset", "replication", "deployment", "endpoint-slice-mirroring")
         ]
         self.recorders += said
-        behind = EndpointsController(client, caches.pods_with, caches.zone_of, said[3])
+        behind = EndpointsController(client, caches.pods_in, caches.zone_of, said[3])
+        self.own_endpoints = behind.own
         self.endpoints: Runner[Ref] = Runner("endpoints", behind.reconcile, 8)
         sets = ReplicaController(client, ReplicaSet, caches.pods, clock, said[0])
         self.sets: Runner[Ref] = Runner("replica sets", sets.reconcile, 8)

@@ -14,6 +14,7 @@ from polder.api.meta import TENANT_ANNOTATION, ObjectMeta, OwnerReference, ref_o
 from polder.base.ids import TenantName
 from polder.client.client import Client
 from polder.controllers.endpoints_pure import SLICE_LIMIT
+from polder.controllers.own_writes import OwnWrites
 
 SLICES = kind_of(EndpointSlice)
 
@@ -114,8 +115,9 @@ def merge(have: Mapping[str, str] | None, wanted: Mapping[str, str]) -> dict[str
 class Slices:
     """Writes slices."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, own: OwnWrites) -> None:
         self._client = client
+        self._own = own
 
     async def settle(self, wanted: Wanted, groups: Iterable[Group], existing: Sequence[EndpointSlice]) -> None:
         """Creates, changes and deletes. Raises ApiError, a conflict if somebody changed a slice meanwhile."""
@@ -157,7 +159,7 @@ class Slices:
             api_version=SLICES.api_version, kind=SLICES.kind, metadata=meta, address_type=group.family,
             endpoints=endpoints, ports=group.ports,
         )  # fmt: skip
-        await self._client.create(wanted.tenant, made)
+        self._own.note(await self._client.create(wanted.tenant, made))
 
     async def _change(self, wanted: Wanted, group: Group, found: EndpointSlice, endpoints: list[Endpoint]) -> None:
         meta = found.metadata
@@ -178,7 +180,7 @@ class Slices:
             "endpoints": msgspec.to_builtins(endpoints),
             "ports": msgspec.to_builtins(group.ports),
         }
-        await self._client.patch(EndpointSlice, ref_of(found), patch)
+        self._own.note(await self._client.patch(EndpointSlice, ref_of(found), patch))
 
     async def _delete(self, found: EndpointSlice) -> None:
         try:

@@ -7,8 +7,8 @@ from polder.api.discovery import EndpointSlice
 from polder.api.endpoints import Endpoints
 from polder.api.meta import ref_of
 from polder.base.ref import Ref
-from polder.controllers.caches import ZONE, Caches, namespace_of, selects, service_of
-from polder.controllers.endpoints_pure import is_ready
+from polder.controllers.caches import ZONE, Caches, namespace_of, service_of
+from polder.controllers.endpoints_pure import is_ready, selects
 from polder.controllers.runners import Runners
 
 
@@ -31,12 +31,15 @@ class ServiceWiring:
         self._runners.endpoints.add(ref)
 
     def _slice(self, _ref: Ref, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        if self._runners.own_endpoints.has(new):
+            return
         for found in (old, new):
             for service in service_of(found) if found is not None else ():
                 self._runners.endpoints.add(service)
 
-    def _endpoints(self, ref: Ref, _old: Endpoints | None, _new: Endpoints | None) -> None:
-        self._runners.endpoints.add(ref)
+    def _endpoints(self, ref: Ref, _old: Endpoints | None, new: Endpoints | None) -> None:
+        if not self._runners.own_endpoints.has(new):
+            self._runners.endpoints.add(ref)
 
     def _pod(self, _ref: Ref, old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is not None and _seen(old) == _seen(new):
