@@ -261,6 +261,21 @@ class Toleration(Struct, frozen=True, kw_only=True):
     toleration_seconds: int | None = None
 
 
+class PodDnsOption(Struct, frozen=True, kw_only=True):
+    """One option of resolv.conf."""
+
+    name: str = ""
+    value: str | None = None
+
+
+class PodDnsConfig(Struct, frozen=True, kw_only=True):
+    """What a pod adds to its resolv.conf."""
+
+    nameservers: list[str] | None = None
+    searches: list[str] | None = None
+    options: list[PodDnsOption] | None = None
+
+
 class PodSpec(Struct, frozen=True, kw_only=True):
     """What a pod runs."""
 
@@ -282,6 +297,7 @@ class PodSpec(Struct, frozen=True, kw_only=True):
     hostname: str = ""
     subdomain: str = ""
     dns_policy: str = "ClusterFirst"
+    dns_config: PodDnsConfig | None = None
     enable_service_links: bool | None = None
     scheduler_name: str = "default-scheduler"
     runtime_class_name: str = ""

@@ -19,7 +19,7 @@ _POD: Final = frozenset(
     {"containers", "initContainers", "volumes", "nodeName", "nodeSelector", "tolerations", "restartPolicy"}
     | {"terminationGracePeriodSeconds", "activeDeadlineSeconds", "serviceAccountName", "serviceAccount"}
     | {"automountServiceAccountToken", "hostNetwork", "hostPID", "hostIPC", "hostname", "subdomain", "hostAliases"}
-    | {"dnsPolicy", "enableServiceLinks", "schedulerName", "securityContext", "shareProcessNamespace", "priority"}
+    | {"dnsPolicy", "dnsConfig", "enableServiceLinks", "schedulerName", "securityContext", "shareProcessNamespace", "priority"}
     | {"preemptionPolicy", "priorityClassName", "affinity"}
 )
 _POD_SECURITY: Final = frozenset(

@@ -10,7 +10,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from polder.api.core import Pod
+from polder.api.core import Namespace, Pod, Service
+from polder.api.discovery import EndpointSlice
+from polder.api.polder import Port
 from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
 from polder.base.ids import EVERY_TENANT, NodeName
@@ -18,22 +20,28 @@ from polder.client.client import Client, ClientSettings
 from polder.client.informer import Informer
 from polder.cni.install import install
 from polder.cni.server import CniServer
+from polder.dns.feed import Views, feed
+from polder.dns.forward import upstream_of
+from polder.dns.link import Link, LinkSettings
 from polder.main.cni import CniAttachments
 from polder.main.config import AgentConfig, load
 from polder.main.daemon import run
 from polder.main.join import Joining, ensure_joined, link_with, own_name
 from polder.main.logs import set_up
 from polder.node.admin import AdminServer, Inspection
-from polder.node.agent import Agent, AgentSettings
+from polder.node.agent import Agent, AgentSettings, Doings
 from polder.node.dial import Dials, is_address
 from polder.node.entry import Entries
 from polder.node.names import Names
 from polder.node.network import NetworkSettings, NodeNetwork
+from polder.node.pods.resolv import parse_resolv_conf
 from polder.node.renewal import Files, Renewal
 from polder.node.stream import ServerStreams
 from polder.sdn.apply.linux.kernel import Kernel
 from polder.sdn.apply.linux.spaces import KernelSettings
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.topology.invariants import parse_ip
+from polder.system.cri_types import DnsConfig
 from polder.system.net.device import link_mtu
 from polder.system.pki import settle_pair
 
@@ -42,6 +50,11 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 def facts_of(config: AgentConfig) -> NodeFacts:
     """What the network must know of this node. Raises PermanentError."""
+    six = parse_ip(config.egress_address6)
+    if config.egress_address6 and (six is None or six.version != 6 or six.is_link_local):
+        raise PermanentError(
+            f"egressAddress6: {config.egress_address6!r} is no IPv6 address of a node, such as 2001:db8::5"
+        )
     return NodeFacts(
         name=config.node,
         underlay=config.address,
@@ -50,17 +63,33 @@ def facts_of(config: AgentConfig) -> NodeFacts:
         mtu=link_mtu(config.uplink),
         protected=tuple(config.protected),
         prefix=config.prefix,
+        egress6=config.egress_address6,
     )
 
 
-def name_servers() -> list[str]:
-    """The DNS servers of the machine, which pods get from the runtime too (resolv.conf(5))."""
+def host_dns() -> DnsConfig:
+    """The machine's own resolv.conf."""
     try:
-        lines = RESOLV_CONF.read_text().splitlines()
-    except OSError:
-        return []
-    words = [line.split() for line in lines]
-    return [row[1] for row in words if len(row) > 1 and row[0] == "nameserver" and is_address(row[1])]
+        return parse_resolv_conf(RESOLV_CONF.read_text())
+    except (OSError, UnicodeDecodeError):
+        return DnsConfig()
+
+
+def name_servers() -> list[str]:
+    """The DNS servers of the machine."""
+    return [server for server in host_dns().servers if is_address(server)]
+
+
+def dns_settings(config: AgentConfig) -> LinkSettings:
+    """The resolver's process. Raises PermanentError."""
+    for text in config.dns_upstreams:
+        try:
+            upstream_of(text)
+        except ValueError as error:
+            raise PermanentError(
+                f"configuration: dnsUpstreams has {text!r}, which is no ADDRESS or ADDRESS#PORT"
+            ) from error
+    return LinkSettings(Path(config.state) / "dns", tuple(config.dns_upstreams or name_servers()))
 
 
 def agent_settings(config: AgentConfig) -> AgentSettings:
@@ -74,6 +103,7 @@ def agent_settings(config: AgentConfig) -> AgentSettings:
         images=Path(config.images),
         cpu=config.cpu,
         memory=config.memory,
+        host_dns=host_dns(),
     )
 
 
@@ -94,7 +124,9 @@ class NodeAgent:
             NetworkSettings(facts_of(config), state), self._client, self._kernel, self._pods, clock
         )
         settings = agent_settings(config)
-        self._agent = Agent(settings, self._client, self._pods, self._network.prepare, clock)
+        doings = Doings(self._network.prepare, self._network.resolver_of)
+        self._agent = Agent(settings, self._client, self._pods, doings, clock)
+        self._resolvers = Link(dns_settings(config), self._kernel.resolver_sockets_in)
         dials = Dials(self._network.router_of, self._kernel.connect_in, Names(name_servers, self._datagram).lookup)
         self._stream = ServerStreams(where, {**self._agent.handlers, "dial": dials.serve})
         self._entries = Entries(self._kernel.listen_in, self._stream.open)
@@ -113,6 +145,10 @@ class NodeAgent:
         present = tenant in self._network.pipeline.entries()
         return Inspection(tenant, present, found.topology, found.desired, "\n".join(lines))
 
+    def _names(self) -> Views:
+        seen = self._network.informer
+        return Views(seen(Service), seen(EndpointSlice), seen(Namespace), seen(Port))
+
     async def _sandboxes(self) -> frozenset[str]:
         return frozenset(sandbox.id for sandbox in await self._agent.cri.list_sandboxes())
 
@@ -124,6 +160,8 @@ class NodeAgent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pods.run())
                 group.create_task(self._network.run(self._entries.set, self._sandboxes))
+                group.create_task(self._network.keep_resolvers(self._resolvers.set))
+                group.create_task(feed(self._names(), self._resolvers))
                 group.create_task(self._stream.run())
                 group.create_task(self._agent.run())
                 group.create_task(self._renewal.run())

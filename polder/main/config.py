@@ -67,9 +67,16 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     prefix: str = "polder"
     address: str
     egress_address: str = ""
+    egress_address6: str = ""
+    """The node's IPv6 address, from which pods' IPv6 leaves; empty: none leaves. Who shares its /64 no pod reaches. The node
+    forwards then, so that its own default route must be static, or accept_ra of the uplink 2.
+    """
     uplink: str = "uplink"
     protected: list[str] = []
     """Addresses and ranges that no pod may reach, besides the nodes' own."""
+    dns_upstreams: list[str] = []
+    """Whom the tenants' resolvers ask for names that are not theirs, each ``ADDRESS`` or ``ADDRESS#PORT``: what these know, every
+    tenant may learn. Without any, the machine's name servers."""
     cpu: str = ""
     memory: str = ""
     """Overrides of the node's capacity, as quantities; empty is what the machine has."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from polder.api.core import Pod
 from polder.base.clock import Clock
 from polder.base.errors import PolderError
-from polder.base.ids import NodeName
+from polder.base.ids import NodeName, TenantName
 from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
@@ -20,10 +20,11 @@ from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
 from polder.node.machine import observe_capacity
 from polder.node.pods.cluster import ApiCluster
-from polder.node.pods.configs import Places, Resolver
+from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
 from polder.node.pods.manager import PodManager
 from polder.node.pods.ports import Prepare
+from polder.node.pods.resolv import Resolver
 from polder.node.status import NodeReporter, NodeSettings
 from polder.node.stream import Handler
 from polder.node.supervisor import Supervisor, SupervisorSettings
@@ -32,6 +33,7 @@ from polder.node.volumes.tokens import Tokens
 from polder.system.cgroups import Cgroups
 from polder.system.containerd import ContainerdPaths, Registry
 from polder.system.cri import CriClient
+from polder.system.cri_types import DnsConfig
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class AgentSettings:
     cpu: str = ""
     memory: str = ""
     max_pods: int = 110
-    dns_servers: tuple[str, ...] = ()
+    host_dns: DnsConfig = field(default_factory=DnsConfig)
     registries: Mapping[str, Registry] = field(default_factory=dict)
 
     @property
@@ -68,14 +70,24 @@ class AgentSettings:
         return Places(self.state / "pods", self.state / "logs", f"{self.prefix}/{self.node}")
 
 
+@dataclass(frozen=True, slots=True)
+class Doings:
+    """What the network does for pods: ``prepare`` makes it ready for a pod before its sandbox, ``resolver_of`` gives the
+    address of a tenant's resolver, empty where it has none.
+    """
+
+    prepare: Prepare
+    resolver_of: Callable[[TenantName], str]
+
+
 class Agent:
     """Runs the pods that ``pods`` shows: the informer over ``/tenants/*/pods`` bound to this node, which the caller runs.
 
-    ``prepare`` makes the network ready for a pod before its sandbox. ``handlers`` serve the server's streams.
+    ``handlers`` serve the server's streams.
     """
 
     def __init__(
-        self, settings: AgentSettings, client: Client, pods: Informer[Pod], prepare: Prepare, clock: Clock
+        self, settings: AgentSettings, client: Client, pods: Informer[Pod], doings: Doings, clock: Clock
     ) -> None:
         capacity = observe_capacity(settings.state, settings.cpu, settings.memory)
         paths = settings.containerd
@@ -91,9 +103,9 @@ class Agent:
             recorder=self.recorder,
             volumes=Volumes(settings.places.pods, cluster, Tokens(cluster, clock), machine.around),
             images=Images(self.cri),
-            prepare=prepare,
+            prepare=doings.prepare,
             places=settings.places,
-            resolver=Resolver(settings.dns_servers),
+            resolver=Resolver(doings.resolver_of, settings.host_dns),
             machine=machine,
             clock=clock,
             cgroups=Cgroups(),

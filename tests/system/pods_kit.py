@@ -22,9 +22,10 @@ from polder.base.ids import TenantName
 from polder.base.ref import Ref
 from polder.node.archive import build_images
 from polder.node.images import Images, ensure_own_images
-from polder.node.pods.configs import Places, Resolver
+from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
 from polder.node.pods.manager import Change, PodManager
+from polder.node.pods.resolv import Resolver
 from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.node.volumes.manager import Volumes
 from polder.node.volumes.tokens import Tokens

@@ -13,11 +13,11 @@ from polder.api.podspec import Container
 from polder.base.errors import PermanentError
 from polder.node.pods import environment, resources
 from polder.node.pods.refuse import sysctls
+from polder.node.pods.resolv import Resolver, dns_config
 from polder.system.cri import UID_LABEL
 from polder.system.cri_types import (
     BindMount,
     ContainerConfig,
-    DnsConfig,
     ImageInfo,
     SandboxConfig,
     SandboxMetadata,
@@ -74,14 +74,6 @@ class Places:
         return f"/{self.cgroup.strip('/')}/pod{uid}"
 
 
-@dataclass(frozen=True, slots=True)
-class Resolver:
-    """The node's DNS as pods get it."""
-
-    servers: Sequence[str] = ()
-    domain: str = "cluster.local"
-
-
 def hostname(pod: Pod) -> str:
     """What the pod calls itself."""
     return (pod.spec.hostname or pod.metadata.name)[:HOSTNAME_LENGTH].rstrip("-.")
@@ -106,15 +98,6 @@ def hosts_file(pod: Pod, addresses: Sequence[str], domain: str, api: str = "") -
         lines.append("\t".join([api, *names]))
     lines += ["\t".join([str(a.get("ip", "")), *a.get("hostnames", [])]) for a in pod.spec.host_aliases or []]
     return "\n".join(lines) + "\n"
-
-
-def dns_config(pod: Pod, resolver: Resolver) -> DnsConfig:
-    """resolv.conf: the cluster's searches and servers for every policy but None and Default."""
-    if pod.spec.dns_policy in {"None", "Default"}:
-        return DnsConfig(servers=resolver.servers, options=("timeout:2",))
-    domain = resolver.domain
-    searches = (f"{pod.metadata.namespace}.svc.{domain}", f"svc.{domain}", domain)
-    return DnsConfig(servers=resolver.servers, searches=searches, options=("ndots:5",))
 
 
 def _labels(pod: Pod) -> dict[str, str]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from polder.api.core import Pod
 from polder.base.clock import Clock
 from polder.node.images import Images
-from polder.node.pods.configs import Places, Resolver
+from polder.node.pods.configs import Places
 from polder.node.pods.fields import Surroundings
 from polder.node.pods.ports import Cluster, Prepare, Recorder
+from polder.node.pods.resolv import Resolver
 from polder.node.volumes.manager import Volumes
 from polder.system.cgroups import Cgroups
 from polder.system.cri import CriClient

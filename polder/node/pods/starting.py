@@ -130,7 +130,8 @@ async def start_container(ctx: Context, start: Start) -> None:
 def _prepare_files(ctx: Context, start: Start, kubernetes: Service | None) -> None:
     """/etc/hosts, and the file for the container's last words, which its own user, whoever that is, writes."""
     uid = start.pod.metadata.uid
-    api = kubernetes.spec.cluster_ip if kubernetes is not None and not ctx.resolver.servers else ""
+    told = ctx.resolver.address_of(tenant_of(start.pod.metadata))
+    api = kubernetes.spec.cluster_ip if kubernetes is not None and not told else ""
     addresses = start.sandbox.addresses or (ctx.machine.host_ip,)
     ctx.places.hosts(uid).write_text(configs.hosts_file(start.pod, addresses, ctx.resolver.domain, api))
     path = ctx.places.message(uid, start.container.name, start.attempt)

@@ -17,6 +17,7 @@ from polder.node.pods import configs, fields, resources
 from polder.node.pods.environment import Sources, environment, expand, needed
 from polder.node.pods.fields import Surroundings
 from polder.node.pods.refuse import refusal
+from polder.node.pods.resolv import Resolver
 from polder.system.cri_types import BindMount, ImageInfo
 from tests.unit.node.podkit import pod
 
@@ -184,7 +185,7 @@ def test_hosts_name_the_pod_and_the_api_where_no_dns_does() -> None:
 
 
 def test_a_sandbox_carries_tenant_and_uid() -> None:
-    made = configs.sandbox_config(pod(tenant="globex"), 3, PLACES, configs.Resolver())
+    made = configs.sandbox_config(pod(tenant="globex"), 3, PLACES, Resolver(lambda _: "10.96.0.10"))
     assert (made.metadata.namespace, made.metadata.uid, made.metadata.attempt) == ("globex/ns", "u-1", 3)
     assert made.cgroup_parent == "/polder/n1/podu-1"
     assert made.log_directory == "/s/logs/globex_ns_p_u-1"
