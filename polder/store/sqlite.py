@@ -36,7 +36,8 @@ T = TypeVar("T")
 SWEEP = 2000
 """Rows of the log forgotten in one transaction, so that compaction never holds up commits for long."""
 
-_ROW = "resource, tenant, namespace, name"
+_COLUMNS = ("resource", "tenant", "namespace", "name")
+_ROW = ", ".join(_COLUMNS)
 _GET = f"SELECT value, revision FROM entry WHERE ({_ROW}) = (?, ?, ?, ?)"  # noqa: S608 - constant text
 _COUNTER = "SELECT value FROM counter WHERE name = ?"
 
@@ -169,10 +170,12 @@ class _Scan:
 
     def __init__(self, prefix: Prefix, after: Key | None, at: int | None) -> None:
         self.at = at
-        where, self.values = _where(prefix)
+        where, self.values = _where(prefix, begins_at="" if after is None else after.resource)
         if after is not None:
-            where += f" AND ({_ROW}) > (?, ?, ?, ?)"
-            self.values += (after.resource, after.tenant, after.namespace, after.name)
+            # Compared is only what the prefix leaves open, or the index would be read from the range's begin.
+            fixed = _fixed(prefix)
+            where += f" AND ({', '.join(_COLUMNS[fixed:])}) > ({', '.join('?' * (4 - fixed))})"
+            self.values += (after.resource, after.tenant, after.namespace, after.name)[fixed:]
         self.where = where
 
     def page(self, present: int, limit: int) -> tuple[str, tuple[object, ...]]:
@@ -181,7 +184,7 @@ class _Scan:
         the page is not read.
         """
         cut = f"ORDER BY {_ROW} LIMIT ?"
-        now = f"SELECT {_ROW}, value, revision FROM entry WHERE {self.where}"  # noqa: S608
+        now = f"SELECT {_ROW}, value, revision FROM entry INDEXED BY entry_key WHERE {self.where}"  # noqa: S608
         if self.at is None or self.at == present:
             return f"{now} {cut}", (*self.values, limit)
         undone = f"SELECT {_ROW}, previous, before FROM ({self._first('previous, before')}) WHERE previous IS NOT NULL"  # noqa: S608
@@ -192,7 +195,7 @@ class _Scan:
         """The statement for how many rows there are. For the past: those of the present, which the index alone knows, with those
         that were deleted since and without those that were made since.
         """
-        now = f"SELECT count(*) FROM entry WHERE {self.where}"  # noqa: S608
+        now = f"SELECT count(*) FROM entry INDEXED BY entry_key WHERE {self.where}"  # noqa: S608
         if self.at is None or self.at == present:
             return now, self.values
         stood = f"SELECT count(*) FROM ({self._first('previous')}) WHERE previous IS NOT NULL"  # noqa: S608
@@ -209,8 +212,19 @@ class _Scan:
         )
 
 
-def _where(prefix: Prefix) -> tuple[str, tuple[object, ...]]:
-    where, values = "resource = ?" if prefix.resource else "resource > ?", [prefix.resource]
+def _fixed(prefix: Prefix) -> int:
+    """How many of a key's parts, from the first on, are the same in the whole range."""
+    if not prefix.resource or prefix.tenant is None:
+        return 1 if prefix.resource else 0
+    return 2 if prefix.namespace is None else 3
+
+
+def _where(prefix: Prefix, begins_at: str = "") -> tuple[str, tuple[object, ...]]:
+    """``begins_at`` says that a page of all resources goes on in this one: its own comparison is all that the index needs."""
+    if prefix.resource:
+        where, values = "resource = ?", [prefix.resource]
+    else:
+        where, values = ("+resource >= ?", [begins_at]) if begins_at else ("resource > ?", [""])
     if prefix.tenant is not None:
         where, values = where + " AND tenant = ?", [*values, prefix.tenant]
     if prefix.namespace is not None:
