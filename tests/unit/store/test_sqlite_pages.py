@@ -9,6 +9,7 @@ import pytest
 
 from polder.store import sqlite
 from polder.store.protocol import Key, Page, Prefix, Put
+from polder.store.schema import connect
 from polder.store.sqlite import open_sqlite
 
 SMALL, LARGE, PAGE = 60, 6000, 20
@@ -22,7 +23,7 @@ async def filled(path: Path, number: int) -> tuple[int, sqlite3.Connection]:
     revision = await store.commit([Put(key, b"value", 0) for key in keys])
     await store.commit([Put(keys[0], b"changed"), Put(keys[-1], b"changed")])
     await store.close()
-    return revision, sqlite.connect(path)
+    return revision, connect(path)
 
 
 def steps(connection: sqlite3.Connection, prefix: Prefix, after: Key | None, revision: int | None) -> tuple[int, Page]:
