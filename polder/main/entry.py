@@ -91,6 +91,12 @@ def _tenant_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
     tenant.add_argument("--node", default="", help="one node only")
     _output(tenant)
     tenant.set_defaults(module="polder.main.inspect")
+    trace = commands.add_parser("trace", help="which policy's rule decides about a packet")
+    trace.add_argument(
+        "question", nargs="+", help="TENANT/NAMESPACE/POD → [pod/|service/]TARGET[:PORT][/PROTOCOL] (also -> or to)"
+    )
+    _output(trace)
+    trace.set_defaults(module="polder.main.trace")
 
 
 def _storage_commands(commands: argparse._SubParsersAction[_WithState]) -> None:
