@@ -48,7 +48,12 @@ from polder.store.protocol import Check, Entry, Key, Store
 NAMESPACES = kind_of(Namespace)
 TENANTS = kind_of(Tenant)
 POD_NETWORK = (kind_of(Network).resource, SYSTEM_NAMESPACE, DEFAULT_NETWORK)
-KEPT = frozenset({(kind_of(t).resource, "default", "kubernetes") for t in (Service, EndpointSlice, Endpoints)})
+KEPT = frozenset(
+    (kind_of(type_).resource, *at)
+    for type_ in (Service, EndpointSlice, Endpoints)
+    for at in (("default", "kubernetes"), (SYSTEM_NAMESPACE, "kube-dns"))
+)
+"""What the router itself answers: another service with such an address would be no service."""
 PROTECTED = frozenset({"default", SYSTEM_NAMESPACE, "kube-public", "kube-node-lease"})
 
 

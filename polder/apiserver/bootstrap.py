@@ -33,6 +33,10 @@ ROOT_NAMESPACES = ("default", SYSTEM_NAMESPACE, "kube-node-lease", "kube-public"
 ROOT_CA_MAP = "kube-root-ca.crt"
 SERVICE = "kubernetes"
 SERVICE_PORT = 443
+DNS_SERVICE = "kube-dns"
+"""The resolver's, with the labels by which kubeadm's is known."""
+DNS_PORT = 53
+DNS_HOST = 10
 TOGETHER = 20
 """Rows that are removed in one commit besides the Tenant's own."""
 TRANSIT_NETWORK = "transit"
@@ -43,6 +47,12 @@ TRANSIT_CIDR = "100.64.0.0/10"
 def service_address(cidr: str) -> str:
     """The first address of a service range: the ``kubernetes`` service's."""
     return str(ipaddress.ip_network(cidr)[1])
+
+
+def dns_address(cidr: str) -> str:
+    """The tenth address of a service range: the resolver's; empty where there are not so many."""
+    hosts = ipaddress.ip_network(cidr)
+    return str(hosts[DNS_HOST]) if hosts.num_addresses > DNS_HOST + 1 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,35 +125,46 @@ class Bootstrap:
         cidrs = list(record.pod_cidrs) or [record.pod_cidr]
         network = {"spec": {"cidr": cidrs[0], "cidrs": cidrs, "router": DEFAULT_ROUTER}}
         puts.append(self._put(tenant, Network, SYSTEM_NAMESPACE, DEFAULT_NETWORK, network))
-        return [*puts, self.proxy_trust(tenant), *self._service(record)]
+        return [*puts, self.proxy_trust(tenant), *self._services(record)]
 
-    def _service(self, record: TenantRecord) -> list[Put]:
-        """The API inside the tenant: the router's own namespace answers at this address, so it is its own endpoint."""
-        address = service_address(record.service_cidr)
+    def _services(self, record: TenantRecord) -> list[Put]:
+        """The API inside the tenant, and its resolver: the router's own namespace answers at these addresses, so that each
+        service is its own endpoint. A range that is too small for the tenth host has no resolver.
+        """
+        api: Raw = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP"}
+        puts = self._service(record.name, ("default", SERVICE), service_address(record.service_cidr), [api])
+        resolver = dns_address(record.service_cidr)
+        if resolver:
+            ports: list[Raw] = [
+                {"name": n, "port": DNS_PORT, "protocol": p} for n, p in (("dns", "UDP"), ("dns-tcp", "TCP"))
+            ]
+            puts += self._service(record.name, (SYSTEM_NAMESPACE, DNS_SERVICE), resolver, ports)
+        return puts
+
+    def _service(self, tenant: TenantName, at: tuple[str, str], address: str, ports: list[Raw]) -> list[Put]:
+        """A service at ``(namespace, name)`` with its claim, slice and Endpoints."""
         family = "IPv6" if ":" in address else "IPv4"
-        port: Raw = {"name": "https", "port": SERVICE_PORT, "protocol": "TCP"}
         spec: Raw = {
             "clusterIP": address,
             "clusterIPs": [address],
             "internalTrafficPolicy": "Cluster",
             "ipFamilies": [family],
             "ipFamilyPolicy": "SingleStack",
-            "ports": [{**port, "targetPort": SERVICE_PORT}],
+            "ports": [{**port, "targetPort": port["port"]} for port in ports],
             "sessionAffinity": "None",
             "type": "ClusterIP",
         }
         slice_: Raw = {
             "addressType": family,
             "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-            "ports": [port],
+            "ports": ports,
         }
-        subset: Raw = {"addresses": [{"ip": address}], "ports": [port]}
-        held = encode(claim(address, "default", SERVICE, stamp(self.clock.now())))
+        subset: Raw = {"addresses": [{"ip": address}], "ports": ports}
         return [
-            Put(address_key(record.name, address), held, 0),
-            self._put(record.name, Service, "default", SERVICE, {"spec": spec, "status": {"loadBalancer": {}}}),
-            self._put(record.name, EndpointSlice, "default", SERVICE, slice_),
-            self._put(record.name, Endpoints, "default", SERVICE, {"subsets": [subset]}),
+            Put(address_key(tenant, address), encode(claim(address, *at, stamp(self.clock.now()))), 0),
+            self._put(tenant, Service, *at, {"spec": spec, "status": {"loadBalancer": {}}}),
+            self._put(tenant, EndpointSlice, *at, slice_),
+            self._put(tenant, Endpoints, *at, {"subsets": [subset]}),
         ]
 
     def _put(self, tenant: TenantName, type_: type[Object], namespace: str, name: str, body: Raw) -> Put:
@@ -163,10 +184,12 @@ class Bootstrap:
 def _labels(type_: type[Object], name: str) -> dict[str, str]:
     if type_ is Namespace:
         return {"kubernetes.io/metadata.name": name}
+    if type_ is Service and name == DNS_SERVICE:
+        return {"k8s-app": DNS_SERVICE, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}
     if type_ is Service:
         return {"component": "apiserver", "provider": "kubernetes"}
     if type_ is Endpoints:
         return {"endpointslice.kubernetes.io/skip-mirror": "true"}
     if type_ is EndpointSlice:
-        return {"kubernetes.io/service-name": SERVICE}
+        return {"kubernetes.io/service-name": name}
     return {}

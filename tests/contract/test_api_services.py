@@ -123,10 +123,12 @@ async def test_a_small_range_is_given_away_to_the_last_address_however_many_ask_
     tenant = {"metadata": {"name": "small"}, "spec": {"serviceCidr": "10.96.0.0/28"}}
     assert (await admin.post("/apis/polder.dev/v1alpha1/tenants", tenant)).status == 201
     small = admin.at("small")
-    specs = await asyncio.gather(*(made(small, f"s{number}") for number in range(13)))
-    assert {spec["clusterIP"] for spec in specs} == {f"10.96.0.{number}" for number in range(2, 15)}
-    kept = (await small.get(f"{ADDRESSES}/10.96.0.1")).json["spec"]["parentRef"]
-    assert (kept["namespace"], kept["name"]) == ("default", "kubernetes")
+    specs = await asyncio.gather(*(made(small, f"s{number}") for number in range(12)))
+    assert {spec["clusterIP"] for spec in specs} == {f"10.96.0.{number}" for number in range(2, 15) if number != 10}
+    for address, owner in ((1, ("default", "kubernetes")), (10, ("kube-system", "kube-dns"))):
+        kept = (await small.get(f"{ADDRESSES}/10.96.0.{address}")).json["spec"]["parentRef"]
+        assert (kept["namespace"], kept["name"]) == owner
+        assert (await small.delete(f"/api/v1/namespaces/{owner[0]}/services/{owner[1]}")).status == 403
     full = await small.post(SERVICES, service("more"))
     assert (full.status, full.json["message"]) == (
         500, 'Internal error occurred: failed to allocate a serviceIP for Service "more": range is full'

@@ -35,6 +35,12 @@ async def test_a_tenant_is_whole_from_its_first_revision(world):
     assert await names(world, "routers.polder.dev", "initech") == {("kube-system", "default")}
     service = orjson.loads((await world.store.get(Key("services", "initech", "default", "kubernetes"))).value)
     assert service["spec"]["clusterIP"] == "10.96.0.1"
+    resolver = orjson.loads((await world.store.get(Key("services", "initech", "kube-system", "kube-dns"))).value)
+    assert resolver["spec"]["clusterIP"] == "10.96.0.10"
+    assert resolver["metadata"]["labels"]["k8s-app"] == "kube-dns"
+    assert [(p["name"], p["protocol"], p["targetPort"]) for p in resolver["spec"]["ports"]] == [
+        ("dns", "UDP", 53), ("dns-tcp", "TCP", 53),
+    ]  # fmt: skip
     revisions = {
         e.revision for r in ("namespaces", "services") for e in (await world.store.list(Prefix(r, "initech"))).entries
     }
