@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from polder.sdn.topology.vips import Backend, Vip, VipPort
+from polder.system.net.codec import family_of
 from polder.system.net.netns import run_inside
 from polder.system.net.nft import run_nft
 from tests.system import frames
@@ -100,7 +101,7 @@ async def test_no_backend_is_refused_at_once_and_so_is_another_port(lab: Lab) ->
 
 def udp_from(client: Host, address: str, port: int, source: int = 0) -> str:
     """Who answers a datagram; each from a port of its own unless one is given."""
-    with client.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    with client.socket(family_of(address), socket.SOCK_DGRAM) as sock:
         sock.settimeout(0.7)
         if source:
             sock.bind(("", source))
@@ -109,15 +110,15 @@ def udp_from(client: Host, address: str, port: int, source: int = 0) -> str:
             data, peer = sock.recvfrom(64)
         except OSError:
             return ""
-        assert peer == (address, port), "the answer comes from the service"
+        assert peer[:2] == (address, port), "the answer comes from the service"
         return data.decode()
 
 
 @contextmanager
-def udp_server(host: Host, port: int = 8053) -> Iterator[None]:
+def udp_server(host: Host, port: int = 8053, address: str = "") -> Iterator[None]:
     """Answers each datagram with the host's name."""
-    sock = host.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("", port))
+    sock = host.socket(family_of(address), socket.SOCK_DGRAM)
+    sock.bind((address, port))
     sock.settimeout(0.1)
     done = threading.Event()
 

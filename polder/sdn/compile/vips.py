@@ -18,7 +18,6 @@ from polder.sdn.compile.concern import Declaration, Home, Index, View
 from polder.sdn.compile.errors import CompileError
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.topology.addressing import PLATFORM6
-from polder.sdn.topology.invariants import parse_prefix
 from polder.sdn.topology.types import Router
 from polder.sdn.topology.vips import Backend, Vip, VipPort, arranged
 
@@ -29,8 +28,6 @@ DEFAULT_AFFINITY = 10800
 """Seconds, as the API's default."""
 TRANSIT_RANGE = IPv4Network("100.64.0.0/10")
 """Routers' own addresses: nobody's backends."""
-DNS_HOST = 10
-"""The resolver is at this host of a service range, as with kubeadm."""
 Content = tuple[Sequence[Endpoint], Sequence[EndpointPort]]
 
 
@@ -54,7 +51,7 @@ def _vip(ref: Ref, view: View) -> Vip | None:
     if service is None:
         return None
     router = view.part(Key(Concern.ROUTER, Ref(ref.tenant, api.SYSTEM_NAMESPACE, api.DEFAULT_ROUTER)), Router)
-    own = _answered_by(router) if router is not None else frozenset()
+    own = {router.entry, router.dns} if router is not None else set()
     addresses = tuple(sorted({one for one in _addresses(service) if one not in own}))
     if not addresses:
         return None
@@ -103,13 +100,6 @@ def _cluster(service: Service) -> Iterator[str]:
         address = _canonical(text)
         if address:
             yield address
-
-
-def _answered_by(router: Router) -> frozenset[str]:
-    """The addresses of the services that a router answers itself."""
-    prefixes = [parse_prefix(text) for text in (router.service_cidr, router.service_cidr6) if text]
-    known = [prefix for prefix in prefixes if prefix is not None and prefix.num_addresses > DNS_HOST]
-    return frozenset({router.entry, *(str(prefix[DNS_HOST]) for prefix in known)})
 
 
 def _port(ref: Ref, port: ServicePort, slices: list[Content], before: Mapping[tuple[str, int], VipPort]) -> VipPort:

@@ -19,7 +19,7 @@ from polder.sdn.render.linux.names import (
     transit_name,
     vxlan_name,
 )
-from polder.sdn.render.linux.rules import set_for, space_rules
+from polder.sdn.render.linux.rules import DIRECT, DIRECT_TABLE, set_for, space_rules
 from polder.sdn.render.linux.space import render_space
 from polder.sdn.topology.addressing import VXLAN_PREFIX, mac_of, six
 from polder.sdn.topology.types import Network, Router
@@ -38,6 +38,7 @@ def render_router(router: Router, facts: NodeFacts) -> frozenset[Item]:
     space = router_space(router.tenant)
     items = render_space(space, owner_of(router))
     items.add(Ruleset(space, "inet", TABLE, space_rules(router, address)))
+    items.add(Ruleset(space, "inet", DIRECT_TABLE, DIRECT))
     items |= _transit(router, address, facts)
     for own in filter(None, (router.entry, router.dns)):
         items.add(Addr(space, LOOPBACK, own, 128 if ":" in own else 32))

@@ -94,6 +94,17 @@ def _resolver_untracked(address: str) -> str:
 """
 
 
+DIRECT_TABLE = "direct"
+DIRECT = """\
+ chain prerouting {
+  type filter hook prerouting priority raw; policy accept;
+  iifname "br-*" fib daddr oifname "br-*" notrack
+ }
+"""
+"""Stands in a router's space while its rules do not see what is bridged: of a connection between two networks and nodes it sees one
+direction there, and what it would note of that is wrong once it sees both (``ct state invalid``)."""
+
+
 def isolated_rules() -> str:
     """inet table of an isolated network's space: traffic between known addresses, nothing for the space itself but
     questions for the next hop.
@@ -117,7 +128,10 @@ def _sets() -> str:
 
 
 def _unknown() -> str:
+    """What is for no port. For groups, only what a bridge hands on within a network is there at all: routers forward none."""
     return f"""\
+  iifname "br-*" oifname "br-*" ip daddr 224.0.0.0/4 accept
+  iifname "br-*" oifname "br-*" ip6 daddr ff00::/8 accept
   oifname "br-*" ip daddr != @{KNOWN} drop
   oifname "br-*" ip6 daddr != @{KNOWN}6 drop
 """

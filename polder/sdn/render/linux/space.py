@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from polder.sdn.render.linux.items import Item, Ruleset, Space, Sysctl
 from polder.sdn.render.linux.names import TABLE
+from polder.sdn.render.linux.rules import DIRECT_TABLE
 from polder.sdn.render.linux.spoofing import bridge_rules
 
 SETTINGS: tuple[tuple[str, str], ...] = (
@@ -46,4 +47,5 @@ def render_space(space: str, owner: str) -> set[Item]:
 
 def bridged_too(items: Iterable[Item]) -> frozenset[Item]:
     """The items with the switch on: the inet tables see what is bridged within a network, in both directions."""
+    items = (item for item in items if not (isinstance(item, Ruleset) and item.table == DIRECT_TABLE))
     return frozenset(replace(i, value="1") if isinstance(i, Sysctl) and i.path in SWITCH else i for i in items)
