@@ -13,12 +13,9 @@ from polder.sdn.compile.concern import Declaration, Home, Index, View, itself
 from polder.sdn.compile.errors import CompileError
 from polder.sdn.compile.fragments import compile_network, compile_node, compile_port, compile_router
 from polder.sdn.compile.keys import Concern, Key
+from polder.sdn.compile.prefixes import NETWORKS, rivals_of
 from polder.sdn.topology import types as t
 
-NETWORKS: Index[api.Network, api.Network] = Index(
-    "networks", api.Network, lambda ref, _: (ref.tenant,), lambda network: network
-)
-"""By tenant."""
 TRANSIT: Index[api.Port, api.Port] = Index(
     "transit", api.Port, lambda _, port: (port.spec.router_of,) if port.spec.router_of else (), lambda port: port
 )
@@ -46,8 +43,7 @@ def _network(ref: Ref, view: View) -> t.Part | None:
     network = view.get(api.Network, ref)
     if network is None:
         return None
-    others = sorted((at, other) for at, other in view.by(NETWORKS, ref.tenant).items() if at != ref)
-    return compile_network(network, [other for _, other in others])
+    return compile_network(network, rivals_of(ref, network, view))
 
 
 def _port(ref: Ref, view: View) -> t.Part | None:

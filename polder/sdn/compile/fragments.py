@@ -14,11 +14,11 @@ from polder.sdn.topology import types as t
 from polder.sdn.topology.addressing import dns_of, entry_of, gateway_of
 from polder.sdn.topology.invariants import (
     network_violations,
-    overlaps,
     parse_address,
     parse_ip,
     port_violations,
     router_violations,
+    share,
 )
 
 
@@ -47,9 +47,10 @@ def compile_network(network: api.Network, rivals: Iterable[api.Network] = ()) ->
     compiled = _network(network)
     _raise_first(network_violations(compiled))
     for rival in rivals:
-        if rival.status.vni and _age(rival) < _age(network) and overlaps(compiled, _network(rival)):
-            mine, theirs = (", ".join(api.cidrs_of(one)) for one in (spec, rival.spec))
-            raise CompileError(f"Network {ref}: spec.cidr {mine} overlaps {theirs} of Network {ref_of(rival)}")
+        if not rival.status.vni or not _overlap(spec, rival.spec) or _age(rival) >= _age(network):
+            continue
+        mine, theirs = (", ".join(api.cidrs_of(one)) for one in (spec, rival.spec))
+        raise CompileError(f"Network {ref}: spec.cidr {mine} overlaps {theirs} of Network {ref_of(rival)}")
     return compiled
 
 
@@ -119,6 +120,13 @@ def _network(network: api.Network) -> t.Network:
         cidr6=cidrs[6],
         gateway6=gateways[6] if spec.router else "",
     )
+
+
+def _overlap(one: api.NetworkSpec, other: api.NetworkSpec) -> bool:
+    """Whether two networks of one router share addresses: asked of each pair of a tenant's, so nothing is made for it."""
+    if not one.router or one.router != other.router:
+        return False
+    return any(share(mine, theirs) for mine in api.cidrs_of(one) for theirs in api.cidrs_of(other))
 
 
 def _by_family(texts: Iterable[str]) -> dict[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from polder.sdn.topology.types import Network, Port, Router, TenantTopology
@@ -20,6 +21,7 @@ Prefix = IPv4Network | IPv6Network
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
+@lru_cache(4096)
 def parse_prefix(text: str) -> Prefix | None:
     """A network of either family in canonical text; None if it is none (host bits set, other spelling)."""
     try:
@@ -145,8 +147,15 @@ def overlaps(one: Network, other: Network) -> bool:
     """Whether two networks of one router share addresses."""
     if not one.router or one.router != other.router or one.name == other.name:
         return False
-    pairs = ((parse_prefix(mine), parse_prefix(theirs)) for mine, _ in one.prefixes for theirs, _ in other.prefixes)
-    return any(left is not None and right is not None and _overlap(left, right) for left, right in pairs)
+    return any(share(mine, theirs) for mine, _ in one.prefixes for theirs, _ in other.prefixes)
+
+
+def share(one: str, other: str) -> bool:
+    """Whether two prefixes have addresses in common; what is no prefix has none."""
+    left, right = parse_prefix(one), parse_prefix(other)
+    if isinstance(left, IPv4Network):
+        return isinstance(right, IPv4Network) and left.overlaps(right)
+    return isinstance(left, IPv6Network) and isinstance(right, IPv6Network) and left.overlaps(right)
 
 
 def usable(cidr: Prefix, text: str) -> bool:
@@ -162,12 +171,6 @@ def usable(cidr: Prefix, text: str) -> bool:
 def hosts_of(cidr: Prefix) -> int:
     """How many host addresses a network has, from its second address on."""
     return min(cidr.num_addresses, 1 << 32) - 2
-
-
-def _overlap(left: Prefix, right: Prefix) -> bool:
-    if isinstance(left, IPv4Network):
-        return isinstance(right, IPv4Network) and left.overlaps(right)
-    return isinstance(right, IPv6Network) and left.overlaps(right)
 
 
 def _overlaps(topology: TenantTopology) -> Iterator[str]:
