@@ -216,7 +216,7 @@ class BalancerController:
             return
         status = {"loadBalancer": {"ingress": msgspec.to_builtins(ingress) or None}}
         if said is not None:
-            status["conditions"] = [_condition(c) for c in said]  # type: ignore[assignment]  # a JSON object
+            status["conditions"] = [whole_condition(c) for c in said]  # type: ignore[assignment]  # a JSON object
         patch = {"metadata": {"uid": service.metadata.uid}, "status": status}
         await self._client.patch(Service, ref, patch, subresource="status")
         if outcome.reason:
@@ -238,7 +238,7 @@ def _named(pools: Sequence[AddressPool]) -> str:
     return ", ".join(pool.metadata.name for pool in pools)
 
 
-def _condition(found: Condition) -> dict[str, object]:
+def whole_condition(found: Condition) -> dict[str, object]:
     """With all that the API wants of it."""
     return {
         "type": found.type, "status": found.status, "reason": found.reason, "message": found.message,

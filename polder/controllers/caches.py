@@ -118,6 +118,8 @@ class Caches:
         )
         self.external.add_index("service", lambda claim: [balancers.service_of(claim)])
         self.external.add_index("pool", lambda claim: [claim.spec.pool])
+        self.external.add_index("tenant", lambda claim: [claim.spec.tenant])
+        self.external.add_index("node", lambda claim: [claim.status.node])
         self.external.add_index("share", lambda claim: [(claim.spec.pool, claim.spec.tenant)])
         self.pods.add_index("uid", lambda pod: [pod.metadata.uid])
         self.ports.add_index("node", lambda port: [port.spec.node])
@@ -146,6 +148,10 @@ class Caches:
     def router_ports(self, tenant: TenantName) -> list[Ref]:
         """The Ports that a tenant's router has in root."""
         return [ref_of(port) for port in self.ports.by_index("router", tenant)]
+
+    def node(self, name: str) -> Node | None:
+        """A node of the platform."""
+        return self.nodes.get(Ref(ROOT, "", name))
 
     def has_node(self, name: str) -> bool:
         """Whether the Node exists."""

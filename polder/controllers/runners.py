@@ -11,6 +11,7 @@ from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.controllers.account_tokens import AccountTokenController
 from polder.controllers.aggregation import AggregationController
+from polder.controllers.announcers import AnnouncerController
 from polder.controllers.balancers import BalancerController, Ledger
 from polder.controllers.bootstrap_tokens import BootstrapTokenController
 from polder.controllers.caches import Caches
@@ -92,6 +93,8 @@ class Runners:
         self.balancers: Runner[Ref] = Runner("load balancers", outside.reconcile, 4)
         self.pools: Runner[Ref] = Runner("address pools", PoolController(client, caches.external).reconcile, 1)
         self.claims: Runner[Ref] = Runner("external addresses", ClaimController(client).reconcile, 2)
+        placing = AnnouncerController(client, clock, caches)
+        self.announcers: Runner[Ref] = Runner("announcers", placing.reconcile, 4)
         self.recorders.append(told)
 
     def _add_workloads(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from polder.api.addresses import AddressPool, ExternalAddress, ServiceCIDR
-from polder.api.core import Service
+from polder.api.core import Node, Service
+from polder.api.discovery import EndpointSlice
 from polder.api.meta import ref_of
+from polder.api.polder import Port
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
+from polder.controllers.announcers import is_healthy
 from polder.controllers.balancers import ASSIGNED, service_of
 from polder.controllers.caches import Caches
+from polder.controllers.caches import service_of as sliced_service
 from polder.controllers.pools import BALANCER
 from polder.controllers.runners import Runners
 from polder.controllers.service_ranges import is_settled
@@ -27,6 +33,9 @@ class AddressWiring:
         self._caches.services.on_change(self._service)
         self._caches.pools.on_change(self._pool)
         self._caches.external.on_change(self._claim)
+        self._caches.slices.on_change(self._slice)
+        self._caches.nodes.on_change(self._node)
+        self._caches.ports.on_change(self._port)
 
     def _range(self, ref: Ref, _old: ServiceCIDR | None, new: ServiceCIDR | None) -> None:
         if new is not None and not is_settled(new):
@@ -42,6 +51,7 @@ class AddressWiring:
     def _service(self, ref: Ref, old: Service | None, new: Service | None) -> None:
         if BALANCER in (found.spec.type for found in (old, new) if found is not None):
             self._runners.balancers.add(ref)
+            self._place(self._caches.external.by_index("service", ref))
         if old is not None and (new is None or new.spec.cluster_ips != old.spec.cluster_ips):
             self._waiting_ranges(ref)
 
@@ -66,6 +76,26 @@ class AddressWiring:
             if old is not None:
                 self._runners.balancers.add(service_of(old))
             return
+        self._runners.announcers.add(ref)
         service = self._caches.services.get(service_of(new))
         if service is None or service.metadata.uid != new.spec.service_uid or service.spec.type != BALANCER:
             self._runners.claims.add(ref)
+
+    def _place(self, claims: Iterable[ExternalAddress]) -> None:
+        for claim in claims:
+            self._runners.announcers.add(ref_of(claim))
+
+    def _slice(self, _ref: Ref, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        for found in (old, new):
+            for service in sliced_service(found) if found is not None else ():
+                self._place(self._caches.external.by_index("service", service))
+
+    def _node(self, ref: Ref, old: Node | None, new: Node | None) -> None:
+        """Who left a node looks for another; who has none looks at one that came."""
+        if is_healthy(old) != is_healthy(new):
+            self._place(self._caches.external.by_index("node", "" if is_healthy(new) else ref.name))
+
+    def _port(self, _ref: Ref, old: Port | None, new: Port | None) -> None:
+        """A tenant's router came to a node, or left it."""
+        if (old is None or new is None) and (port := new or old) is not None and port.spec.router_of:
+            self._place(self._caches.external.by_index("tenant", port.spec.router_of))
