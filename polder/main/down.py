@@ -14,6 +14,7 @@ from pathlib import Path
 
 from polder.base.errors import PermanentError, RetryableError
 from polder.cli.output import Output
+from polder.dns import link
 from polder.main.cluster import Cluster, NodePlan
 from polder.main.hostnet import HostNetwork, cluster_of, read_record
 from polder.main.outside import Outside
@@ -41,6 +42,7 @@ async def stop_node(node: NodePlan) -> str:
     agent = agent_daemon(node).running()
     if agent is not None:
         await stop(agent, GRACE)
+    await link.stop(link.LinkSettings(node.folder / "dns"))
     containerd = read_pidfile(paths.pidfile)
     if containerd is not None and alive(containerd):
         killed = await _stop_pods(paths.socket)
