@@ -142,8 +142,10 @@ class NodeAgent:
         lines = [f"missing  {line}" for line in found.missing.splitlines()]
         lines += [f"surplus  {line}" for line in found.surplus.splitlines()]
         lines += [f"problem  {line}" for line in found.problems]
+        drops = await self._network.pipeline.drops(tenant)
+        told = "\n".join(f"{one[0]} packets, {one[1]} bytes: {who}" for who, one in sorted(drops.items()) if one[0])
         present = tenant in self._network.pipeline.entries()
-        return Inspection(tenant, present, found.topology, found.desired, "\n".join(lines))
+        return Inspection(tenant, present, found.topology, found.desired, "\n".join(lines), told)
 
     def _names(self) -> Views:
         seen = self._network.informer

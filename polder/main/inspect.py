@@ -52,5 +52,7 @@ def _show(out: Output, node: str, inspection: Inspection) -> None:
     out.line(inspection.topology.rstrip())
     out.heading(f"{inspection.tenant} on {node}: desired kernel state")
     out.line(inspection.desired.rstrip())
+    out.heading(f"{inspection.tenant} on {node}: dropped by policies")
+    out.line(inspection.drops.rstrip() or "nothing")
     out.heading(f"{inspection.tenant} on {node}: what differs")
     out.line(inspection.differences.rstrip() or "nothing")

@@ -32,6 +32,8 @@ class Inspection(msgspec.Struct, frozen=True):
     topology: str = ""
     desired: str = ""
     differences: str = ""
+    drops: str = ""
+    """What policies have dropped: a line for each that did."""
 
 
 Inspect = Callable[[str], Awaitable[Inspection]]

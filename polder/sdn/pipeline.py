@@ -23,6 +23,7 @@ from polder.sdn.apply.linux.failure import ItemFailure
 from polder.sdn.compile.compiler import Compiler
 from polder.sdn.compile.errors import NotReadyError
 from polder.sdn.compile.keys import Key
+from polder.sdn.drops import drops_of
 from polder.sdn.partkeys import compile_key, part_key
 from polder.sdn.render.linux.desired import GUARD, Desired, PartKey
 from polder.sdn.render.linux.facts import NodeFacts
@@ -54,6 +55,10 @@ class KernelPort(Protocol):
 
     async def wait_gone(self, items: Iterable[Item]) -> None:
         """Until removed links no longer exist."""
+        ...
+
+    async def counts(self, space: str) -> dict[str, list[tuple[int, int]]]:
+        """Packets and bytes that the rules of a space's policies have counted, by chain."""
         ...
 
     async def meddled(self) -> bool:
@@ -215,6 +220,10 @@ class Pipeline:
     def attached(self) -> list[Port]:
         """The ports of this node that sandboxes use."""
         return [port for port in self._local.values() if port.attached]
+
+    async def drops(self, tenant: str) -> dict[str, tuple[int, int]]:
+        """Packets and bytes that each policy of a tenant has dropped here since its rules were last changed."""
+        return await drops_of(self._kernel, self._desired.droppers(tenant))
 
     async def inspect(self, tenant: str = "") -> Inspection:
         """One tenant, or everything for an empty name."""

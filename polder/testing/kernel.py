@@ -59,6 +59,10 @@ class MemoryKernel:
     async def wait_gone(self, items: Iterable[Item]) -> None:
         """At once."""
 
+    async def counts(self, space: str) -> dict[str, list[tuple[int, int]]]:  # noqa: ARG002 - no packet passes here
+        """Nothing is counted."""
+        return {}
+
     async def meddled(self) -> bool:
         """Never: who changes ``slots`` behind its back is seen by the next observation."""
         return False

@@ -229,3 +229,40 @@ def _plain(text: str) -> str:
     return "\n".join(
         sorted(",".join(sorted(line.split(", "))) for line in text.splitlines() if "chain polder-" not in line)
     )
+
+
+async def test_drops_are_counted_by_policy_and_direction(site: Site) -> None:
+    await put_policy(site, "deny", {"podSelector": {}, "policyTypes": ["Ingress"]})
+    body = {
+        "apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "no-way"},
+        "spec": {
+            "tier": "Admin",
+            "priority": 1,
+            "subject": {"namespaces": {}},
+            "egress": [
+                {"action": "Pass", "to": [{"networks": ["198.51.100.0/24"]}]},
+                {"action": "Deny", "to": [{"networks": ["192.0.2.0/24"]}]},
+            ],
+        },
+    }
+    path = "/tenants/acme/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
+    await site.admin.raw("POST", path, json.dumps(body).encode())
+    web, client = await site.prepared("acme", "web", "n1"), await site.prepared("acme", "client", "n1")
+    address = await address_of(site, web, "n1")
+    await address_of(site, client, "n1")
+    await until(
+        lambda: "192.0.2.0/24" in rules(site, "n1") and "ingress4" in rules(site, "n1"), what="the policies count"
+    )
+    with client.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for to, times in ((address, 3), ("192.0.2.7", 5), ("198.51.100.7", 1)):
+            for _ in range(times):
+                sock.sendto(b"dropped", (to, 9))
+    pipeline = site.nodes["n1"].live.pipeline
+    expected = {"ingress NetworkPolicy default/deny": (3, 105), "egress ClusterNetworkPolicy no-way": (5, 175)}
+    await until(lambda: _equal(pipeline.drops("acme"), expected), what="the drops are counted")
+
+
+async def _equal(asked: Any, expected: Any) -> bool:
+    return bool(await asked == expected)

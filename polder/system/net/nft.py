@@ -106,6 +106,19 @@ def list_chains(sock: NetlinkSocket, family: str, table: str) -> dict[str, list[
     return found
 
 
+def list_counts(sock: NetlinkSocket, family: str, table: str) -> dict[str, list[tuple[int, int]]]:
+    """Packets and bytes that each rule of a table's single chains has counted; zeros for a rule that does not count."""
+    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    body = GENERIC.pack(FAMILIES[family], 0, 0) + text(1, table)
+    for reply in sock.dump(Message(_GETRULE, 0, body, f"rules of table {table}")):
+        have = attrs(reply.body, GENERIC.size)
+        if as_text(have[1]) == table and is_single(as_text(have[2])):
+            counted = [attrs(data[2]) for data in _parsed(have.get(4, b"")) if as_text(data.get(1, b"")) == "counter"]
+            numbers = [(int.from_bytes(one[2], "big"), int.from_bytes(one[1], "big")) for one in counted]
+            found[as_text(have[2])].append(numbers[0] if numbers else (0, 0))
+    return found
+
+
 def is_single(name: str) -> bool:
     """Whether a chain or set comes and goes by itself, and is no part of what its table's digest covers."""
     return "." in name
@@ -158,10 +171,14 @@ def _each(sock: NetlinkSocket, kind: int, about: str) -> Iterator[tuple[tuple[st
         yield (FAMILY_NAMES.get(reply.body[0], str(reply.body[0])), as_text(have[1])), have
 
 
+def _parsed(listed: bytes) -> Iterator[dict[int, bytes]]:
+    """The expressions of a rule: 1 is the name, 2 the data."""
+    return (attrs(expression) for _, expression in each_attr(listed))
+
+
 def _expressions(listed: bytes) -> list[tuple[str, bytes]]:
     found = []
-    for _, expression in each_attr(listed):
-        have = attrs(expression)
+    for have in _parsed(listed):
         name = as_text(have.get(1, b""))
         found.append((name, b"" if name in _VOLATILE else have.get(2, b"")))
     return found

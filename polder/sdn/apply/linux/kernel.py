@@ -18,6 +18,8 @@ from polder.sdn.apply.linux.observe import Observation
 from polder.sdn.apply.linux.reaper import Reaper
 from polder.sdn.apply.linux.spaces import KernelSettings, Spaces
 from polder.sdn.render.linux.items import Item
+from polder.sdn.render.linux.policy_rules import POLICY_TABLE
+from polder.system.net import nft
 from polder.system.net.sockets import listening_socket, resolver_sockets, unconnected_socket
 
 __all__ = ["ItemFailure", "Kernel", "KernelSettings"]
@@ -105,6 +107,12 @@ class Kernel:
             sock.close()
             raise
         return sock
+
+    async def counts(self, space: str) -> dict[str, list[tuple[int, int]]]:
+        """Packets and bytes that each rule of the policies' chains has counted, by chain; nothing where no space is."""
+        if not await self._run(lambda spaces, _: space in spaces.names()):
+            return {}
+        return await self._run(lambda spaces, _: nft.list_counts(spaces.get(space).nft, "inet", POLICY_TABLE))
 
     async def close(self) -> None:
         """Delete what waits for it and let go of every namespace; what is in the kernel stays."""

@@ -15,13 +15,13 @@ from polder.sdn.render.linux.items import Item
 from polder.sdn.render.linux.names import network_space, router_space
 from polder.sdn.render.linux.network import render_network
 from polder.sdn.render.linux.node import render_guard, render_node
-from polder.sdn.render.linux.policy import render_group, render_policy, render_way
+from polder.sdn.render.linux.policy import drop_titles, render_group, render_policy, render_way
 from polder.sdn.render.linux.port import render_port
 from polder.sdn.render.linux.router import render_peers, render_router
 from polder.sdn.render.linux.selected import Selected
 from polder.sdn.render.linux.space import bridged_too
 from polder.sdn.render.linux.vips import render_vip
-from polder.sdn.topology.policies import Group, Policy
+from polder.sdn.topology.policies import DIRECTIONS, Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router
 from polder.sdn.topology.vips import Vip
 
@@ -125,6 +125,18 @@ class Desired:
         space = self._spaces(key.tenant).get(port.network, "")
         policies = self._policies.of(key.tenant, key.name)
         return render_way(port.addresses, space, policies) if space and policies else frozenset()
+
+    def droppers(self, tenant: str) -> dict[tuple[str, str], list[str]]:
+        """By space and chain, which policy drops by each of its rules, as (direction, title) joined by a space."""
+        found: dict[tuple[str, str], list[str]] = {}
+        spaces = self._spaces(tenant)
+        for key in self._ways(key for key in self._parts if key.tenant == tenant):
+            port = self._parts.get(PartKey("Port", tenant, key.name))
+            space = spaces.get(port.network, "") if isinstance(port, Port) else ""
+            for direction in DIRECTIONS if space else ():
+                for chain, titles in drop_titles(direction, self._policies.of(tenant, key.name)).items():
+                    found[space, chain] = [f"{direction} {title}" if title else "" for title in titles]
+        return found
 
     def _spaces(self, tenant: str) -> dict[str, str]:
         """Where the packets of a tenant's networks pass on this node; the empty name is for the router's own."""

@@ -9,6 +9,7 @@ chains are named by the policies that they and what follows are made of, and sha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from polder.sdn.render.linux.items import Chain, Element, Item, NamedSet, Ruleset
 from polder.sdn.render.linux.policy_rules import (
@@ -29,7 +30,6 @@ from polder.sdn.topology.policies import (
     DEFAULT,
     DIRECTIONS,
     NETWORK,
-    TIERS,
     Group,
     Policy,
     group_id,
@@ -95,23 +95,44 @@ def render_way(addresses: Sequence[str], space: str, policies: Sequence[Policy])
 
 
 def direction_chains(space: str, direction: str, policies: Sequence[Policy]) -> list[Chain]:
-    """The chains for all that these policies select, the one that is gone to first; none for no policies. Where a NetworkPolicy
-    isolates, nothing comes after it.
-    """
-    chains: list[Chain] = []
+    """The chains for all that these policies select, the one that is gone to first; none for no policies."""
+    return [
+        Chain(space, *AT, stage.name, "\n".join(line for line, _ in stage.rows))
+        for stage in _stages(direction, policies)
+    ]
+
+
+def drop_titles(direction: str, policies: Sequence[Policy]) -> dict[str, list[str]]:
+    """For each of these chains, whose drop each of its rules is; empty where a rule drops nothing."""
+    stages = _stages(direction, [one for one in policies if one.concerns(direction)])
+    return {stage.name: [title if DROP in line else "" for line, title in stage.rows] for stage in stages}
+
+
+class _Stage(NamedTuple):
+    """A chain's name and its rules, each with the title of whoever says it."""
+
+    name: str
+    rows: list[tuple[str, str]]
+
+
+def _stages(direction: str, policies: Sequence[Policy]) -> list[_Stage]:
+    """A stage for each tier that has policies. Where a NetworkPolicy isolates, nothing comes after it."""
+    stages: list[_Stage] = []
+    rest: list[Policy] = []
     isolated = any(one.tier == NETWORK for one in policies)
     for tier in reversed((ADMIN, NETWORK) if isolated else (ADMIN, BASELINE, DEFAULT)):
         some = [one for one in policies if one.tier == tier]
         if not some:
             continue
+        rest = [*some, *rest]
         if tier == NETWORK:
-            lines = [*(f"jump {policy_chain(one, direction)}" for one in some), DROP]
+            rows = [(f"jump {policy_chain(one, direction)}", one.title) for one in some]
+            rows.append((DROP, ", ".join(one.title for one in some)))
         else:
-            beyond = f"goto {chains[0].name}" if chains else "accept"
-            lines = [*_lines(some, direction, beyond), beyond]
-        rest = [one for one in policies if TIERS.index(one.tier) >= TIERS.index(tier)]
-        chains.insert(0, Chain(space, *AT, class_chain(direction, rest), "\n".join(lines)))
-    return chains
+            beyond = f"goto {stages[0].name}" if stages else "accept"
+            rows = [*_rows(some, direction, beyond), (beyond, "")]
+        stages.insert(0, _Stage(class_chain(direction, rest), rows))
+    return stages
 
 
 def class_chain(direction: str, policies: Iterable[Policy]) -> str:
@@ -120,9 +141,9 @@ def class_chain(direction: str, policies: Iterable[Policy]) -> str:
     return f"c.{direction}.{group_id(f'class {names}')}"
 
 
-def _lines(policies: Iterable[Policy], direction: str, beyond: str) -> list[str]:
+def _rows(policies: Iterable[Policy], direction: str, beyond: str) -> list[tuple[str, str]]:
     return [
-        line
+        (line, policy.title)
         for policy in policies
         for rule in policy.rules(direction)
         for line in rule_lines(rule, direction, verdict_of(rule.action, beyond))
