@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from polder.sdn.render.linux.items import Chain, PortLink
 from polder.sdn.topology.policies import Group, GroupMember, Peer, Policy, PolicyRule, Ports
 from polder.system.net.netns import run_inside
 from polder.system.net.nft import run_nft
@@ -62,9 +63,32 @@ async def test_an_isolated_pod_takes_what_a_rule_allows_and_globex_is_untouched(
         assert reaches(lab, "acme", source, "web", WEB), source
         assert not reaches(lab, "acme", source, "web", WEB, 8081), source
     with lab.space("n1", "acme") as netns:
-        assert "packets 0" not in run_inside(netns, lambda: run_nft("list chain inet policies " + chain_that_drops(lab)))
+        assert "packets 0" not in run_inside(
+            netns, lambda: run_nft("list chain inet policies " + chain_that_drops(lab))
+        )
 
 
 def chain_that_drops(lab: Lab) -> str:
     items = (item for item in lab.nodes["n1"].items if item.slot[0] == "chain" and "drop" in item.text)  # type: ignore[union-attr]
     return next(item.slot[-1] for item in items)
+
+
+async def test_no_pod_is_connected_while_its_tenants_policies_are_not_in_force(lab: Lab) -> None:
+    await town(lab)
+    lab.put(group("web", member("web", WEB)))
+    lab.put(Policy("acme", "default/deny", "network", "web", isolates=("ingress",)))
+    await lab.deploy()
+    lab.pod("acme", "late", "n1", "10.0.1.13")
+    lab.pod("globex", "late", "n1", "10.0.1.13")
+    node = lab.nodes["n1"]
+    coming = lab.desired(node) - node.items
+    broken = Chain("acme", "inet", "policies", "p.ingress.broken", "no such rule")
+    failures = {one.item: one for one in await node.kernel.apply((), coming | {broken})}
+    links = {one.space: one for one in coming if isinstance(one, PortLink)}
+    assert {broken, links["acme"]} <= failures.keys()
+    assert links["globex"] not in failures
+    assert failures[links["acme"]].retry
+    assert "not in force" in failures[links["acme"]].reason
+    assert not lab.pods["acme.client"].ping("10.0.1.13")
+    assert not await node.kernel.apply((), failures.keys() - {broken}), "control: without it the pod is connected"
+    assert lab.pods["acme.client"].ping("10.0.1.13")

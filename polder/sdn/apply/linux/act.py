@@ -128,9 +128,17 @@ class Change:
             for some in ([one for one in self.remove if not is_flow(one)], self.add)
         )
         self.failures += apply_policies(spaces, *guards)
+        policies = (one for one in self.failures if getattr(one.item, "table", "") == POLICY_TABLE)
+        unguarded = {one.item.slot[1]: one.reason for one in policies}
         links = Links(spaces, reaper)
-        for kind in (Bridge, Vxlan, Transit, PortLink):
+        for kind in (Bridge, Vxlan, Transit):
             self._put_links(links, _of(self.add, kind))
+        ports = _of(self.add, PortLink)
+        self._put_links(links, [one for one in ports if one.space not in unguarded])
+        why = "no pod is connected while policies of its tenant are not in force"
+        self.failures += [
+            ItemFailure(one, f"{why}: {unguarded[one.space]}", retry=True) for one in ports if one.space in unguarded
+        ]
         self.failures += apply_sysctls(spaces, [one for one in settings if _LINK_SETTING.match(one.path)])
         for entry in (Addr, Route, Neigh, Fdb):
             self.failures += apply_entries(spaces, _of(self.add, entry), add=True)
