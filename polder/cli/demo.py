@@ -10,11 +10,25 @@ import orjson
 
 from polder.api.core import Pod
 from polder.api.errors import ApiError
+from polder.api.meta import Raw
 from polder.api.polder import ADDRESS_ANNOTATION, Tenant
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
-from polder.cli.demo_objects import BINDINGS, NAMES, PODS_SEE_PODS, TENANTS, Place, places, pod, tenant
+from polder.cli.demo_objects import (
+    BINDINGS,
+    NAMES,
+    PODS_SEE_PODS,
+    SERVICE,
+    SERVICE_ADDRESS,
+    SERVICES,
+    TENANTS,
+    WEB_SERVICE,
+    Place,
+    places,
+    pod,
+    tenant,
+)
 from polder.cli.output import Output
 from polder.client.client import Client
 
@@ -63,14 +77,21 @@ async def ensure_tenants(platform: Client) -> None:
         await _create(platform, ROOT, tenant(name))
 
 
-async def ensure_rights(scene: Scene) -> None:
-    """Each tenant's administrator lets the tenant's pods see the pods beside them."""
+async def ensure_objects(scene: Scene) -> None:
+    """Each tenant's administrator lets the tenant's pods see the pods beside them, and makes a service of its web pod."""
     for admin in scene.admins.values():
-        try:
-            await admin.raw("POST", BINDINGS, orjson.dumps(PODS_SEE_PODS))
-        except ApiError as error:
-            if not error.is_already_exists:
-                raise
+        await _ensure(admin, BINDINGS, PODS_SEE_PODS)
+        await _ensure(admin, SERVICES, WEB_SERVICE)
+
+
+async def _ensure(admin: Client, path: str, body: Raw) -> None:
+    """Asked first: a Service that is there holds the address that it would be made with."""
+    try:
+        await admin.raw("GET", f"{path}/{body['metadata']['name']}")
+    except ApiError as error:
+        if not error.is_not_found:
+            raise
+        await admin.raw("POST", path, orjson.dumps(body))
 
 
 async def ensure_pods(scene: Scene) -> list[Place]:
@@ -156,6 +177,21 @@ async def _egress(scene: Scene, source: Place) -> Row:
     return Row("egress", str(source), f"outside ({scene.outside})", "reach", seen)
 
 
+async def service_rows(scene: Scene, standing: Iterable[Place]) -> list[Row]:
+    """Both tenants have a service of the same name and address: each is answered by the tenant's own pod."""
+    sources = [place for place in standing if place.name == "client"]
+    return list(await asyncio.gather(*(_service(scene, source) for source in sources)))
+
+
+async def _service(scene: Scene, source: Place) -> Row:
+    for _ in range(20):
+        answer = (await scene.execute(source, ["sh", "-c", f"{FETCH} http://{SERVICE_ADDRESS}/"])).strip()
+        if answer:
+            break
+        await asyncio.sleep(0.25)  # its endpoints are on their way
+    return Row("service", str(source), f"{SERVICE} ({SERVICE_ADDRESS})", f"{source.tenant}/web", answer or NO_REACH)
+
+
 async def api_rows(scene: Scene) -> list[Row]:
     """Each administrator lists its own pods; the other tenant's API answers exactly as one that does not exist."""
     rows = []
@@ -210,11 +246,12 @@ def _pod_names(printed: str | bytes) -> str:
 async def run(scene: Scene, out: Output, *, json: bool) -> bool:
     """The whole demo. Returns whether everything went as expected."""
     with out.step("two tenants, acme and globex, with the same names and addresses"):
-        await ensure_rights(scene)
+        await ensure_objects(scene)
         standing = await ensure_pods(scene)
     with out.step("trying what reaches what"):
         rows = [
             *await pod_rows(scene, standing),
+            *await service_rows(scene, standing),
             *await host_rows(scene, standing),
             *await in_cluster_rows(scene, standing),
             *await api_rows(scene),

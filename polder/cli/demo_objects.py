@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polder.api.core import Pod
-from polder.api.meta import ObjectMeta
+from polder.api.meta import ObjectMeta, Raw
 from polder.api.podspec import Container, EmptyDir, EnvVar, PodSpec, Volume, VolumeMount
 from polder.api.polder import ADDRESS_ANNOTATION, Tenant, TenantSpec
 from polder.base.ids import TenantName
@@ -17,9 +17,17 @@ NAMES = frozenset({"web", "client", *(f"only-{name}" for name in TENANTS)})
 """Every pod of the demo, in whichever tenant."""
 SERVE = 'echo "$WHO" > /www/index.html && exec httpd -f -p 80 -h /www'
 
+SERVICES = "/api/v1/namespaces/default/services"
+SERVICE = "shop"
+SERVICE_ADDRESS = "10.96.0.80"
+"""The same in both tenants."""
+WEB_SERVICE: Raw = {
+    "metadata": {"name": SERVICE},
+    "spec": {"clusterIP": SERVICE_ADDRESS, "selector": {"app": "web"}, "ports": [{"port": 80}]},
+}
 
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings"
-PODS_SEE_PODS = {
+PODS_SEE_PODS: Raw = {
     "metadata": {"name": "demo"},
     "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
     "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}],

@@ -16,7 +16,7 @@ def test_the_demo_shows_what_it_promises(cluster: Cluster) -> None:
     wrong = [row for row in document["rows"] if not row["ok"]]
     assert wrong == []
     kinds = {row["what"] for row in document["rows"]}
-    assert kinds == {"pod", "host", "egress", "api", "in-cluster api"}
+    assert kinds == {"pod", "service", "host", "egress", "api", "in-cluster api"}
     assert {row["seen"] for row in document["rows"] if row["what"] == "pod"} == {"reach", "no reach"}
 
 

@@ -101,8 +101,8 @@ DIRECT = """\
   iifname "br-*" fib daddr oifname "br-*" notrack
  }
 """
-"""Stands in a router's space while its rules do not see what is bridged: of a connection between two networks and nodes it sees one
-direction there, and what it would note of that is wrong once it sees both (``ct state invalid``)."""
+"""Stands in a router's space while its rules do not see what is bridged: of a connection between two networks and nodes it sees
+one direction there, and what it would note of that is wrong once it sees both (``ct state invalid``)."""
 
 
 def isolated_rules() -> str:
