@@ -22,6 +22,7 @@ from polder.api import (
     workloads,
 )
 from polder.api.meta import Object
+from polder.api.podfacts import ControlledPod, ScheduledPod
 
 VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 """What a stored kind can do."""
@@ -151,8 +152,14 @@ _NETWORK: Final = (
     _kind("networking.k8s.io/v1", "Ingress", "ingresses", "ing", sub=STATUS),
     _wide("networking.k8s.io/v1", "IPAddress", "ipaddresses", "ip", type=addresses.IPAddress),
     _kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", "netpol", type=netpolicies.NetworkPolicy),
-    _wide("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", "clusternetworkpolicies", "cnp", sub=STATUS,
-          type=netpolicies.ClusterNetworkPolicy),
+    _wide(
+        "policy.networking.k8s.io/v1alpha2",
+        "ClusterNetworkPolicy",
+        "clusternetworkpolicies",
+        "cnp",
+        sub=STATUS,
+        type=netpolicies.ClusterNetworkPolicy,
+    ),
     _wide("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs", sub=STATUS, type=addresses.ServiceCIDR),
 )
 
@@ -236,6 +243,8 @@ POLDER_WRITTEN = frozenset(
 """Written by Polder's identities only."""
 
 BY_TYPE: dict[type[Object], Kind] = {k.type: k for k in BUILT_IN if k.type is not None}
+# What caches keep of a pod is asked for as a pod.
+BY_TYPE.update(dict.fromkeys((ControlledPod, ScheduledPod), BY_TYPE[core.Pod]))
 BY_PATH: Final = {(k.group, k.version, k.plural): k for k in BUILT_IN}
 STORED_FORM: Final[dict[str, Kind]] = {k.resource: k for k in reversed(BUILT_IN) if k.stored}
 """By the store's resource: the kind, group and version in which its rows are written."""

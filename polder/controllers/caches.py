@@ -9,11 +9,12 @@ from typing import Any
 from polder.api.addresses import AddressPool, ExternalAddress, ServiceCIDR
 from polder.api.certificates import CertificateSigningRequest
 from polder.api.clusterroles import ClusterRole
-from polder.api.core import ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount
+from polder.api.core import ConfigMap, Namespace, Node, Secret, Service, ServiceAccount
 from polder.api.discovery import EndpointSlice, Lease
 from polder.api.endpoints import Endpoints
 from polder.api.extensions import CustomResourceDefinition
 from polder.api.meta import Object, ref_of
+from polder.api.podfacts import ControlledPod
 from polder.api.polder import Address, Network, Port, Router, Segment, Tenant
 from polder.api.policy import PodDisruptionBudget, ResourceQuota
 from polder.api.workloads import Deployment, ReplicaSet, ReplicationController
@@ -75,7 +76,7 @@ class Caches:
         self.namespaces = Informer(client, Namespace)
         self.accounts = Informer(client, ServiceAccount)
         self.certificates = Informer(client, ConfigMap, fields=f"metadata.name={CERTIFICATE}")
-        self.pods = Informer(client, Pod)
+        self.pods = Informer(client, ControlledPod)
         self.networks = Informer(client, Network)
         self.routers = Informer(client, Router)
         self.ports = Informer(client, Port)
@@ -136,7 +137,7 @@ class Caches:
         """Returns when every cache has had its first list."""
         await asyncio.gather(*(informer.wait_synced() for informer in self.all()))
 
-    def pods_in(self, namespace: Ref) -> list[Pod]:
+    def pods_in(self, namespace: Ref) -> list[ControlledPod]:
         """The pods of a namespace."""
         return self.pods.by_index("namespace", namespace)
 

@@ -11,11 +11,11 @@ from urllib.parse import quote
 import msgspec
 import orjson
 
-from polder.api.core import Pod
 from polder.api.errors import ApiError
 from polder.api.kinds import kind_of
 from polder.api.labelselector import matcher_of
 from polder.api.meta import TENANT_ANNOTATION, OwnerReference, ref_of
+from polder.api.podfacts import ControlledPod
 from polder.api.workloads import Deployment, DeploymentStatus, ReplicaSet, WorkloadCondition
 from polder.base.clock import Clock
 from polder.base.ref import Ref
@@ -35,7 +35,9 @@ ENDED = ("Succeeded", "Failed")
 class DeploymentController:
     """Reconciles a Deployment; key: its reference."""
 
-    def __init__(self, client: Client, pods: Informer[Pod], clock: Clock, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, client: Client, pods: Informer[ControlledPod], clock: Clock, recorder: Recorder | None = None
+    ) -> None:
         self._client = client
         self._recorder = recorder
         self._pods = pods

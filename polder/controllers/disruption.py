@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from polder.api.core import Pod
 from polder.api.errors import ApiError
 from polder.api.labelselector import matcher_of
 from polder.api.meta import Condition, LabelSelector, Object, OwnerReference, Struct
+from polder.api.podfacts import ControlledPod
 from polder.api.policy import PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus
 from polder.base.clock import Clock, stamp
 from polder.base.errors import RetryableError
@@ -31,7 +31,7 @@ from polder.controllers.resources import get_object, object_path
 DELETION_TIMEOUT = timedelta(minutes=2)
 """How long an evicted pod counts as away before it is taken to have stayed."""
 ALLOWED = "DisruptionAllowed"
-PodsIn = Callable[[Ref], Iterable[Pod]]
+PodsIn = Callable[[Ref], Iterable[ControlledPod]]
 """The pods of a namespace (its reference has no name), as a cache knows them."""
 
 
@@ -61,7 +61,7 @@ class Count:
         return max(0, self.healthy - self.desired) if self.expected > 0 else 0
 
 
-def choose(selector: LabelSelector | None, pods: Iterable[Pod]) -> list[Pod]:
+def choose(selector: LabelSelector | None, pods: Iterable[ControlledPod]) -> list[ControlledPod]:
     """The pods that a selector means; none without one."""
     found = matcher_of(msgspec.to_builtins(selector) if selector is not None else None)
     return [pod for pod in pods if found.matches_labels(pod.metadata.labels or {})]
@@ -81,7 +81,7 @@ def desired_of(spec: PodDisruptionBudgetSpec, expected: int) -> int:
     return portion(spec.min_available, expected) if spec.min_available is not None else 0
 
 
-def still_disrupted(known: Mapping[str, str] | None, pods: Iterable[Pod], now: datetime) -> dict[str, str]:
+def still_disrupted(known: Mapping[str, str] | None, pods: Iterable[ControlledPod], now: datetime) -> dict[str, str]:
     """Of the evicted pods, those that may still be going."""
     there = {pod.metadata.name: pod for pod in pods}
     found = {}
@@ -94,7 +94,7 @@ def still_disrupted(known: Mapping[str, str] | None, pods: Iterable[Pod], now: d
     return found
 
 
-def healthy(pods: Iterable[Pod], disrupted: Mapping[str, str]) -> int:
+def healthy(pods: Iterable[ControlledPod], disrupted: Mapping[str, str]) -> int:
     """How many pods are well and stay."""
     return sum(
         pod.metadata.deletion_timestamp is None and pod.metadata.name not in disrupted and is_ready(pod) for pod in pods
@@ -177,7 +177,7 @@ class DisruptionController:
         }
         await self._client.patch(PodDisruptionBudget, ref, patch, subresource="status")
 
-    async def _expected(self, ref: Ref, spec: PodDisruptionBudgetSpec, pods: Sequence[Pod]) -> int:
+    async def _expected(self, ref: Ref, spec: PodDisruptionBudgetSpec, pods: Sequence[ControlledPod]) -> int:
         """How many pods there ought to be: as many as there are, or what their owners are scaled to."""
         relative = spec.max_unavailable is not None or isinstance(spec.min_available, str)
         if not relative:

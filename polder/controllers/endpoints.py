@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from polder.api.core import Pod, Service
+from polder.api.core import Service
 from polder.api.discovery import Endpoint, EndpointSlice
 from polder.api.endpoints import Endpoints, EndpointSubset
 from polder.api.errors import ApiError
 from polder.api.kinds import kind_of
 from polder.api.meta import ObjectMeta, OwnerReference, ref_of
+from polder.api.podfacts import ControlledPod
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.events import Recorder
@@ -48,7 +49,7 @@ OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS, ENDPOINTS_MANAGED})
 ENDPOINTS = kind_of(Endpoints)
 SERVICES = kind_of(Service)
-PodsOf = Callable[[Ref], Sequence[Pod]]
+PodsOf = Callable[[Ref], Sequence[ControlledPod]]
 """The pods of a namespace (its reference has no name), as a cache knows them."""
 AT_ONCE = 100
 """Pods that are looked at before others have their turn."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from polder.api.core import ObjectReference, Pod, Service, ServicePort
+from polder.api.core import ObjectReference, Service, ServicePort
 from polder.api.discovery import Endpoint, EndpointHints, EndpointPort, HintedFor
 from polder.api.endpoints import EndpointAddress, EndpointsPort, EndpointSubset
-from polder.api.podspec import Container
+from polder.api.podfacts import ContainerNames, ControlledPod
 
 SLICE_LIMIT = 100
 """Endpoints of one slice."""
@@ -49,7 +49,7 @@ def nowhere(_node: str) -> str:
     return ""
 
 
-def is_ready(pod: Pod) -> bool:
+def is_ready(pod: ControlledPod) -> bool:
     """Whether the pod's Ready condition holds."""
     return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or ())
 
@@ -59,13 +59,13 @@ def is_headless(service: Service) -> bool:
     return service.spec.cluster_ip == "None"
 
 
-def address_of(pod: Pod, family: str) -> str:
+def address_of(pod: ControlledPod, family: str) -> str:
     """The pod's address of an IP family."""
     known = [found.ip for found in pod.status.pod_ips or ()] or [pod.status.pod_ip]
     return next((ip for ip in known if ip and (":" in ip) == (family == "IPv6")), "")
 
 
-def backend_of(service: Service, pod: Pod, family: str, zone_of: ZoneOf = nowhere) -> Backend | None:
+def backend_of(service: Service, pod: ControlledPod, family: str, zone_of: ZoneOf = nowhere) -> Backend | None:
     """The pod as an endpoint of the Service; None if it is none: it has ended, or has no address."""
     address = address_of(pod, family)
     if not address or pod.status.phase in ENDED:
@@ -85,7 +85,7 @@ def backend_of(service: Service, pod: Pod, family: str, zone_of: ZoneOf = nowher
     )
 
 
-def find_port(pod: Pod, port: ServicePort) -> int | None:
+def find_port(pod: ControlledPod, port: ServicePort) -> int | None:
     """The number that a Service's port means in a pod; None if a name means nothing there."""
     target = port.target_port or port.port
     if isinstance(target, int):
@@ -100,7 +100,7 @@ def find_port(pod: Pod, port: ServicePort) -> int | None:
     return None
 
 
-def _named(container: Container, name: str, protocol: str) -> int | None:
+def _named(container: ContainerNames, name: str, protocol: str) -> int | None:
     return next(
         (p.container_port for p in container.ports or () if (p.name, p.protocol) == (name, protocol)),
         None,
@@ -111,14 +111,14 @@ Ports = tuple[tuple[str, str, int, str | None], ...]
 """(name, protocol, number, application protocol) of each."""
 
 
-def ports_of(service: Service, pod: Pod) -> Ports:
+def ports_of(service: Service, pod: ControlledPod) -> Ports:
     """The ports of the Service in a pod."""
     found = [(p.name, p.protocol, find_port(pod, p), p.app_protocol) for p in service.spec.ports or ()]
     return tuple((name, protocol, number, app) for name, protocol, number, app in found if number is not None)
 
 
 def grouped(
-    service: Service, pods: Iterable[Pod], family: str, zone_of: ZoneOf = nowhere
+    service: Service, pods: Iterable[ControlledPod], family: str, zone_of: ZoneOf = nowhere
 ) -> dict[Ports, list[Backend]]:
     """The endpoints by their ports, each list in the order of addresses."""
     found: dict[Ports, list[Backend]] = {}

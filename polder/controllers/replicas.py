@@ -13,10 +13,10 @@ from urllib.parse import quote
 import msgspec
 import orjson
 
-from polder.api.core import Pod
 from polder.api.errors import ApiError
 from polder.api.kinds import kind_of
 from polder.api.meta import Object, ref_of
+from polder.api.podfacts import ControlledPod
 from polder.api.workloads import ReplicaSetStatus
 from polder.base.clock import Clock
 from polder.base.ref import Ref
@@ -43,7 +43,7 @@ FIRST_BATCH = 1
 BEHIND = 0.2
 """Seconds after which a cache that is behind is looked at again, beside the change that it waits for."""
 TERMINATING = "NamespaceTerminating"
-Pods = Callable[[Ref], Sequence[Pod]]
+Pods = Callable[[Ref], Sequence[ControlledPod]]
 
 
 @dataclass(slots=True)
@@ -58,7 +58,12 @@ class ReplicaController:
     """Reconciles the sets of one kind; key: the set's reference."""
 
     def __init__(
-        self, client: Client, kind: type[Owner], pods: Informer[Pod], clock: Clock, recorder: Recorder | None = None
+        self,
+        client: Client,
+        kind: type[Owner],
+        pods: Informer[ControlledPod],
+        clock: Clock,
+        recorder: Recorder | None = None,
     ) -> None:
         self._client = client
         self._recorder = recorder
@@ -111,7 +116,7 @@ class ReplicaController:
         written = self._written.setdefault(ref, _Written())
         written.revision = max(written.revision, int(version) if version.isdigit() else 0)
 
-    async def _manage(self, obj: Owner, wanted: SetOfPods, active: Sequence[Pod]) -> ApiError | None:
+    async def _manage(self, obj: Owner, wanted: SetOfPods, active: Sequence[ControlledPod]) -> ApiError | None:
         """Makes or deletes pods; what was refused."""
         missing = wanted.replicas - len(active)
         if missing > 0:
@@ -153,10 +158,10 @@ class ReplicaController:
         self._wrote(ref_of(obj), made)
         self._note(obj, "Normal", "SuccessfulCreate", f"Created pod: {made.metadata.name}")
 
-    async def _delete(self, obj: Owner, pod: Pod, problems: list[ApiError]) -> None:
+    async def _delete(self, obj: Owner, pod: ControlledPod, problems: list[ApiError]) -> None:
         ref = ref_of(obj)
         try:
-            await self._client.delete(Pod, ref_of(pod), uid=pod.metadata.uid)
+            await self._client.delete(ControlledPod, ref_of(pod), uid=pod.metadata.uid)
             self._note(obj, "Normal", "SuccessfulDelete", f"Deleted pod: {pod.metadata.name}")
         except ApiError as refused:
             if not (refused.is_not_found or refused.is_conflict):
@@ -164,19 +169,19 @@ class ReplicaController:
                 return
         self._written.setdefault(ref, _Written()).deleted.add(pod.metadata.uid)
 
-    async def _adopt(self, ref: Ref, wanted: SetOfPods, pod: Pod) -> None:
+    async def _adopt(self, ref: Ref, wanted: SetOfPods, pod: ControlledPod) -> None:
         owners = [*(pod.metadata.owner_references or ()), wanted.owner]
         await self._own(ref, pod, owners)
 
-    async def _release(self, ref: Ref, wanted: SetOfPods, pod: Pod) -> None:
+    async def _release(self, ref: Ref, wanted: SetOfPods, pod: ControlledPod) -> None:
         kept = [o for o in pod.metadata.owner_references or () if o.uid != wanted.owner.uid]
         await self._own(ref, pod, kept)
 
-    async def _own(self, ref: Ref, pod: Pod, owners: Iterable[object]) -> None:
+    async def _own(self, ref: Ref, pod: ControlledPod, owners: Iterable[object]) -> None:
         meta = {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version}
         patch = {"metadata": {**meta, "ownerReferences": msgspec.to_builtins(list(owners)) or None}}
         try:
-            changed = await self._client.patch(Pod, ref_of(pod), patch)
+            changed = await self._client.patch(ControlledPod, ref_of(pod), patch)
         except ApiError as error:
             if error.is_not_found:
                 return

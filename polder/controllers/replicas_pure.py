@@ -11,9 +11,9 @@ from datetime import datetime
 
 import msgspec
 
-from polder.api.core import Pod
 from polder.api.labelselector import matcher_of
 from polder.api.meta import OwnerReference
+from polder.api.podfacts import ControlledPod
 from polder.api.selectors import LabelMatcher
 from polder.api.workloads import ReplicaSet, ReplicaSetStatus, ReplicationController, Template, WorkloadCondition
 from polder.controllers.disruption import controller_of
@@ -55,12 +55,12 @@ def set_of(obj: Owner, api_version: str, kind: str) -> SetOfPods:
 class Claims:
     """The set's pods, those that it should take, and those that it should let go."""
 
-    own: list[Pod]
-    adopt: list[Pod]
-    release: list[Pod]
+    own: list[ControlledPod]
+    adopt: list[ControlledPod]
+    release: list[ControlledPod]
 
 
-def claim(wanted: SetOfPods, pods: Iterable[Pod]) -> Claims:
+def claim(wanted: SetOfPods, pods: Iterable[ControlledPod]) -> Claims:
     """Who owns what in a namespace."""
     found = Claims([], [], [])
     for pod in pods:
@@ -72,12 +72,12 @@ def claim(wanted: SetOfPods, pods: Iterable[Pod]) -> Claims:
     return found
 
 
-def is_active(pod: Pod) -> bool:
+def is_active(pod: ControlledPod) -> bool:
     """Whether a pod counts: it has not ended, and is not asked to."""
     return pod.status.phase not in ("Succeeded", "Failed") and pod.metadata.deletion_timestamp is None
 
 
-def ready_since(pod: Pod) -> str:
+def ready_since(pod: ControlledPod) -> str:
     """When the pod became ready, empty if it is not."""
     found = (
         c.last_transition_time or "" for c in pod.status.conditions or () if c.type == "Ready" and c.status == "True"
@@ -85,7 +85,7 @@ def ready_since(pod: Pod) -> str:
     return next(found, "")
 
 
-def is_available(pod: Pod, min_ready: int, now: datetime) -> bool:
+def is_available(pod: ControlledPod, min_ready: int, now: datetime) -> bool:
     """Whether the pod has been ready for long enough."""
     if not is_ready(pod):
         return False
@@ -93,14 +93,14 @@ def is_available(pod: Pod, min_ready: int, now: datetime) -> bool:
     return min_ready == 0 or (bool(since) and (now - datetime.fromisoformat(since)).total_seconds() >= min_ready)
 
 
-def first_to_go(pods: Sequence[Pod], count: int) -> list[Pod]:
+def first_to_go(pods: Sequence[ControlledPod], count: int) -> list[ControlledPod]:
     """The pods to delete: not placed, not running, not ready, cheap, crowded and young ones first."""
     crowd = Counter(pod.spec.node_name for pod in pods if is_ready(pod))
 
     def age(text: str | None) -> float:
         return -datetime.fromisoformat(text).timestamp() if text else float("-inf")
 
-    def order(pod: Pod) -> tuple[object, ...]:
+    def order(pod: ControlledPod) -> tuple[object, ...]:
         ready = is_ready(pod)
         restarts = max((s.restart_count for s in pod.status.container_statuses or ()), default=0)
         return (
@@ -118,7 +118,7 @@ def first_to_go(pods: Sequence[Pod], count: int) -> list[Pod]:
     return sorted(pods, key=order)[:count]
 
 
-def _cost(pod: Pod) -> int:
+def _cost(pod: ControlledPod) -> int:
     text = (pod.metadata.annotations or {}).get(COST, "0")
     return int(text) if text.removeprefix("-").isdigit() else 0
 
@@ -131,7 +131,9 @@ class Outcome:
     message: str = ""
 
 
-def status_of(obj: Owner, wanted: SetOfPods, pods: Sequence[Pod], outcome: Outcome, now: datetime) -> ReplicaSetStatus:
+def status_of(
+    obj: Owner, wanted: SetOfPods, pods: Sequence[ControlledPod], outcome: Outcome, now: datetime
+) -> ReplicaSetStatus:
     """The set's status by its pods."""
     active = [pod for pod in pods if is_active(pod)]
     labels = ((wanted.template.get("metadata") or {}).get("labels") or {}).items()

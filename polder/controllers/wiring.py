@@ -6,10 +6,11 @@ to leave out the thousands that are as they should be.
 
 from __future__ import annotations
 
-from polder.api.core import ConfigMap, Namespace, Node, Pod, ServiceAccount
+from polder.api.core import ConfigMap, Namespace, Node, ServiceAccount
 from polder.api.discovery import Lease
 from polder.api.extensions import CustomResourceDefinition as Definition
 from polder.api.meta import ref_of
+from polder.api.podfacts import ControlledPod
 from polder.api.polder import (
     DEFAULT_ROUTER,
     SYSTEM_NAMESPACE,
@@ -115,7 +116,7 @@ class Wiring:
         if new is not None:
             self._runners.health.see(new)
 
-    def _pod(self, ref: Ref, old: Pod | None, new: Pod | None) -> None:
+    def _pod(self, ref: Ref, old: ControlledPod | None, new: ControlledPod | None) -> None:
         if new is None:
             self._left(ref)
             for port in self._caches.ports.by_index("pod", old.metadata.uid if old else ""):

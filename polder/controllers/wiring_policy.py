@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from polder.api.certificates import CertificateSigningRequest
 from polder.api.clusterroles import ClusterRole
-from polder.api.core import ConfigMap, Pod, Secret, ServiceAccount
+from polder.api.core import ConfigMap, Secret, ServiceAccount
 from polder.api.meta import ref_of
+from polder.api.podfacts import ControlledPod
 from polder.api.polder import Tenant
 from polder.api.policy import PodDisruptionBudget, ResourceQuota
 from polder.base.ids import TenantName
@@ -74,7 +75,7 @@ class PolicyWiring:
         if new is not None:
             self._runners.budgets.add(ref)
 
-    def _pod(self, _ref: Ref, old: Pod | None, new: Pod | None) -> None:
+    def _pod(self, _ref: Ref, old: ControlledPod | None, new: ControlledPod | None) -> None:
         if old is not None and new is not None and _seen(old) == _seen(new):
             return
         for pod in (old, new):
@@ -115,7 +116,7 @@ class PolicyWiring:
             self._runners.bootstrap_tokens.add(at)
 
 
-def _seen(pod: Pod) -> tuple[object, ...]:
+def _seen(pod: ControlledPod) -> tuple[object, ...]:
     """What a budget counts of a pod."""
     meta = pod.metadata
     return (meta.uid, meta.labels, meta.owner_references, meta.deletion_timestamp is not None, is_ready(pod))

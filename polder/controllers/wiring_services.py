@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from polder.api.core import Node, Pod, Service
+from polder.api.core import Node, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.endpoints import Endpoints
 from polder.api.meta import ref_of
+from polder.api.podfacts import ControlledPod
 from polder.base.ref import Ref
 from polder.controllers.caches import ZONE, Caches, namespace_of, service_of
 from polder.controllers.endpoints_pure import is_ready, selects
@@ -41,14 +42,14 @@ class ServiceWiring:
         if not self._runners.own_endpoints.has(new):
             self._runners.endpoints.add(ref)
 
-    def _pod(self, _ref: Ref, old: Pod | None, new: Pod | None) -> None:
+    def _pod(self, _ref: Ref, old: ControlledPod | None, new: ControlledPod | None) -> None:
         if old is not None and new is not None and _seen(old) == _seen(new):
             return
         for pod in (old, new):
             if pod is not None:
                 self._selecting(pod)
 
-    def _selecting(self, pod: Pod) -> None:
+    def _selecting(self, pod: ControlledPod) -> None:
         for service in self._caches.services.by_index("namespace", namespace_of(pod)):
             if selects(service.spec.selector or {}, pod.metadata.labels):
                 self._runners.endpoints.add(ref_of(service))
@@ -64,7 +65,7 @@ def _zone(node: Node | None) -> str:
     return (node.metadata.labels or {}).get(ZONE, "") if node is not None else ""
 
 
-def _seen(pod: Pod) -> tuple[object, ...]:
+def _seen(pod: ControlledPod) -> tuple[object, ...]:
     """What endpoints show of a pod."""
     meta, status = pod.metadata, pod.status
     going = meta.deletion_timestamp is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from polder.api.core import Pod
 from polder.api.meta import Object, ref_of
+from polder.api.podfacts import ControlledPod
 from polder.api.workloads import ReplicaSet, ReplicationController
 from polder.base.ref import Ref
 from polder.client.informer import Informer
@@ -47,7 +47,7 @@ class WorkloadWiring:
             for deployment in self._caches.deployments.by_index("namespace", namespace_of(new)):
                 self._runners.deployments.add(ref_of(deployment))
 
-    def _pod(self, ref: Ref, old: Pod | None, new: Pod | None) -> None:
+    def _pod(self, ref: Ref, old: ControlledPod | None, new: ControlledPod | None) -> None:
         owners = {owner.uid: owner for pod in (old, new) if pod and (owner := controller_of(pod))}
         for owner in owners.values():
             if _OWNERS.get(owner.kind) == owner.api_version:
@@ -65,7 +65,7 @@ class WorkloadWiring:
         if owner is not None and owner.kind == "Deployment":
             self._runners.deployments.add(Ref(at.tenant, at.namespace, owner.name))
 
-    def _orphan(self, pod: Pod) -> None:
+    def _orphan(self, pod: ControlledPod) -> None:
         """A pod that nobody owns may be somebody's."""
         for kind, (known, queue) in self._queues.items():
             for found in known.by_index("namespace", namespace_of(pod)):
@@ -73,7 +73,7 @@ class WorkloadWiring:
                     queue.add(ref_of(found))
 
 
-def _selects(found: ReplicaSet | ReplicationController, kind: str, pod: Pod) -> bool:
+def _selects(found: ReplicaSet | ReplicationController, kind: str, pod: ControlledPod) -> bool:
     return set_of(found, "", kind).selector.matches_labels(pod.metadata.labels or {})
 
 

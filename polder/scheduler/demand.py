@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from polder.api.core import Pod
 from polder.api.meta import ref_of
-from polder.api.podspec import Container, PodSpec, Toleration
+from polder.api.podfacts import ContainerDemand, ScheduledPod, ScheduledSpec
+from polder.api.podspec import Toleration
 from polder.api.quantity import milli, whole
 from polder.base.errors import PermanentError
 from polder.base.ref import Ref
@@ -59,7 +59,7 @@ def amounts(quantities: Mapping[str, str | int | float] | None) -> dict[str, int
     return found
 
 
-def container_requests(container: Container) -> dict[str, int]:
+def container_requests(container: ContainerDemand) -> dict[str, int]:
     """A container's requests; a limit stands in for a request that is not given."""
     if container.resources is None:
         return {}
@@ -74,7 +74,7 @@ def _most(left: Amounts, right: Amounts) -> dict[str, int]:
     return {name: max(left.get(name, 0), right.get(name, 0)) for name in left.keys() | right.keys()}
 
 
-def pod_requests(spec: PodSpec) -> dict[str, int]:
+def pod_requests(spec: ScheduledSpec) -> dict[str, int]:
     """The pod's effective requests: containers together, or the highest moment of its initialization.
 
     An init container with restartPolicy Always keeps running beside what comes after it (KEP-753).
@@ -94,7 +94,7 @@ def pod_requests(spec: PodSpec) -> dict[str, int]:
     return _most(together, peak)
 
 
-def _scored(spec: PodSpec) -> dict[str, int]:
+def _scored(spec: ScheduledSpec) -> dict[str, int]:
     """CPU and memory for comparing nodes: containers without requests count for something."""
     cpu = memory = 0
     for container in spec.containers:
@@ -104,11 +104,11 @@ def _scored(spec: PodSpec) -> dict[str, int]:
     return {"cpu": cpu, "memory": memory}
 
 
-def _host_ports(containers: Iterable[Container]) -> frozenset[tuple[str, int]]:
+def _host_ports(containers: Iterable[ContainerDemand]) -> frozenset[tuple[str, int]]:
     return frozenset((p.protocol, p.host_port) for c in containers for p in c.ports or [] if p.host_port)
 
 
-def _group(pod: Pod) -> str:
+def _group(pod: ScheduledPod) -> str:
     """Pods of one controller spread; pods without one spread with their namespace's."""
     ref = ref_of(pod)
     for owner in pod.metadata.owner_references or []:
@@ -117,7 +117,7 @@ def _group(pod: Pod) -> str:
     return f"{ref.tenant}/{ref.namespace}"
 
 
-def demand_of(pod: Pod) -> Demand:
+def demand_of(pod: ScheduledPod) -> Demand:
     """The pod's demand. What cannot be read or is not supported becomes its ``refusal``."""
     requests: dict[str, int] = {}
     scored: dict[str, int] = {}
@@ -142,12 +142,12 @@ def demand_of(pod: Pod) -> Demand:
     )
 
 
-def is_terminal(pod: Pod) -> bool:
+def is_terminal(pod: ScheduledPod) -> bool:
     """Whether the pod has ended and holds nothing of its node any more."""
     return pod.status.phase in ("Succeeded", "Failed")
 
 
-def is_pending(pod: Pod) -> bool:
+def is_pending(pod: ScheduledPod) -> bool:
     """Whether the pod waits for this scheduler."""
     return (
         not pod.spec.node_name

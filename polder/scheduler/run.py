@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections import Counter
 
-from polder.api.core import Node, Pod
+from polder.api.core import Node
+from polder.api.podfacts import ScheduledPod
 from polder.base.errors import PermanentError, PolderError
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
@@ -44,7 +45,7 @@ class Scheduler:
         self._full: set[TenantName] = set()
         self._recorder = Recorder(client, DEFAULT_SCHEDULER, settings.clock)
         self._nodes = Informer(client, Node)
-        self._pods = Informer(client, Pod)
+        self._pods = Informer(client, ScheduledPod)
         self._nodes.on_change(self._on_node)
         self._pods.on_change(self._on_pod)
 
@@ -73,7 +74,7 @@ class Scheduler:
                 self._cluster.remove_node(ref.name)
         self._wake.set()
 
-    def _on_pod(self, _ref: Ref, old: Pod | None, new: Pod | None) -> None:
+    def _on_pod(self, _ref: Ref, old: ScheduledPod | None, new: ScheduledPod | None) -> None:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self._cluster.free_pod(old.metadata.uid)
             self._backlog.drop(old.metadata.uid)
@@ -81,7 +82,7 @@ class Scheduler:
             self._see(new)
         self._wake.set()
 
-    def _see(self, pod: Pod) -> None:
+    def _see(self, pod: ScheduledPod) -> None:
         uid = pod.metadata.uid
         if pod.spec.node_name and not is_terminal(pod):
             self._backlog.drop(uid)
@@ -153,7 +154,7 @@ class Scheduler:
         except (PolderError, OSError) as error:
             log.info("pod %s: %s", demand.ref, error)
 
-    async def _bind(self, pod: Pod, demand: Demand, node: str) -> None:
+    async def _bind(self, pod: ScheduledPod, demand: Demand, node: str) -> None:
         try:
             await bind(self._client, pod, node)
         except (PolderError, OSError):

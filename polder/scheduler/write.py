@@ -6,16 +6,17 @@ from urllib.parse import quote
 
 import msgspec
 
-from polder.api.core import Binding, ObjectReference, Pod
+from polder.api.core import Binding, ObjectReference
 from polder.api.errors import ApiError
 from polder.api.meta import ObjectMeta, ref_of
+from polder.api.podfacts import ScheduledPod
 from polder.base.clock import Clock, stamp
 from polder.client.client import Client
 
 CONDITION = "PodScheduled"
 
 
-async def bind(client: Client, pod: Pod, node: str) -> None:
+async def bind(client: Client, pod: ScheduledPod, node: str) -> None:
     """Binds exactly this pod (by UID). Raises ApiError; a pod that is bound already is a conflict."""
     ref = ref_of(pod)
     binding = Binding(
@@ -28,7 +29,7 @@ async def bind(client: Client, pod: Pod, node: str) -> None:
     await client.raw("POST", path, msgspec.json.encode(binding))
 
 
-async def explain(client: Client, pod: Pod, message: str, clock: Clock) -> bool:
+async def explain(client: Client, pod: ScheduledPod, message: str, clock: Clock) -> bool:
     """Writes the condition PodScheduled=False; False if the pod says so already or is gone. Raises ApiError."""
     known = next((c for c in pod.status.conditions or [] if c.type == CONDITION), None)
     if known is not None and known.status == "False" and known.message == message:
@@ -43,7 +44,7 @@ async def explain(client: Client, pod: Pod, message: str, clock: Clock) -> bool:
     }
     patch = {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}
     try:
-        await client.patch(Pod, ref_of(pod), patch, how="strategic", subresource="status")
+        await client.patch(ScheduledPod, ref_of(pod), patch, how="strategic", subresource="status")
     except ApiError as error:
         if error.is_not_found or error.is_conflict:
             return False
