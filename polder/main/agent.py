@@ -171,6 +171,7 @@ class NodeAgent:
             await self._admin.stop()
             await self._cni.close()
             await self._entries.close()
+            self._resolvers.close()
             await self._kernel.close()
             await self._client.close()
 

@@ -366,8 +366,9 @@ class NodeNetwork:
         return cast(Informer[T], self._by_kind[kind])
 
     def _changes(self) -> asyncio.Event:
-        """Set after each run of the pipeline."""
+        """Set now, and after each run of the pipeline."""
         changed = asyncio.Event()
+        changed.set()
         self.pipeline.on_run(changed.set)
         return changed
 
