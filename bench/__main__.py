@@ -7,7 +7,7 @@ from importlib import import_module
 
 from bench import report
 
-NAMES = ("server", "store", "api", "fairness", "tenants", "crowd", "cni", "ports", "presence", "datapath", "dns")
+NAMES = ("server", "store", "api", "fairness", "tenants", "crowd", "cni", "ports", "presence", "datapath", "policy", "dns")
 
 
 def main() -> int:
