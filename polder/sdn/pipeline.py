@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from polder.api import polder as api
@@ -24,6 +23,7 @@ from polder.sdn.compile.compiler import Compiler
 from polder.sdn.compile.errors import NotReadyError
 from polder.sdn.compile.keys import Key
 from polder.sdn.drops import drops_of
+from polder.sdn.inspection import Inspection
 from polder.sdn.partkeys import compile_key, part_key
 from polder.sdn.render.linux.desired import GUARD, Desired, PartKey
 from polder.sdn.render.linux.facts import NodeFacts
@@ -38,6 +38,8 @@ from polder.sdn.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 32
+"""Fragments compiled before others get their turn: some milliseconds."""
 LOOK_EVERY = 2.0
 """Seconds between questions whether somebody else changed rules."""
 
@@ -74,17 +76,6 @@ class NotYetError(RetryableError):
     """A fragment is not in the kernel yet; the sentence says what it waits for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What is, for people: canonical texts, and sentences about what is broken."""
-
-    topology: str
-    desired: str
-    missing: str
-    surplus: str
-    problems: tuple[str, ...]
-
-
 class Pipeline:
     """One node's network. ``run`` is the only task that changes the kernel."""
 
@@ -113,7 +104,7 @@ class Pipeline:
         self._leaving: dict[PartKey, list[Item]] = {}
         self._verify_at = self._look_at = 0.0
         self._failures = 0
-        self._in_flight: frozenset[PartKey] = frozenset()
+        self._in_flight: set[PartKey] = set()
         self._wake = asyncio.Event()
         self._after = asyncio.Condition()
         self._listeners: list[Callable[[], None]] = []
@@ -281,8 +272,7 @@ class Pipeline:
     async def _turn(self) -> None:
         """One run: compile, render, observe if it is time, apply the difference."""
         self._wake.clear()
-        owners = self._render()
-        self._in_flight = frozenset(owners.values())
+        owners = await self._render()
         self._again |= owners.keys() | self._troubles.due()
         if self._clock.monotonic() >= self._verify_at:
             self._again |= await self._observe()
@@ -309,20 +299,26 @@ class Pipeline:
         self._troubles.cleared(touched - failed)
         await self._tell()
 
-    def _render(self) -> dict[Slot, PartKey]:
-        """Bring the wanted items up to date: the slots that were touched, each with the part that touched it."""
-        changed = self._compiler.recompile() if self._synced else self._compiler.touched()
-        parts = [(part_key(key), part) for key, part in changed.items()]
-        self._unsaved += parts
-        dirty: set[PartKey] = set()
-        for key, part in parts:
-            dirty |= self._desired.put(key, part)
-            self._note_local(key, part)
+    async def _render(self) -> dict[Slot, PartKey]:
+        """Bring the wanted items up to date: the slots that were touched, each with the part that touched it. Others get their
+        turn in between; nothing goes to the kernel before all is compiled, since ports and policies belong together.
+        """
         owners: dict[Slot, PartKey] = {}
-        for owner in dirty:
-            for slot in self._wanted.put(owner, self._desired.render(owner)):
-                owners[slot] = owner
-        return owners
+        while True:
+            changed = self._compiler.recompile(AT_ONCE) if self._synced else self._compiler.touched()
+            parts = [(part_key(key), part) for key, part in changed.items()]
+            self._unsaved += parts
+            dirty: set[PartKey] = set()
+            for key, part in parts:
+                dirty |= self._desired.put(key, part)
+                self._note_local(key, part)
+            for owner in dirty:
+                for slot in self._wanted.put(owner, self._desired.render(owner)):
+                    owners[slot] = owner
+                    self._in_flight.add(owner)
+            if not self._synced or not self._compiler.behind:
+                return owners
+            await asyncio.sleep(0)
 
     def _note_local(self, key: PartKey, part: Part | None) -> None:
         if isinstance(part, Port) and part.node == self.facts.name:
@@ -349,7 +345,7 @@ class Pipeline:
         log.warning("network: %s", failure)
 
     async def _tell(self) -> None:
-        self._in_flight = frozenset()
+        self._in_flight.clear()
         for listener in self._listeners:
             listener()
         async with self._after:

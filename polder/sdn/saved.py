@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 SLACK = 4096
 """Lines beyond twice the parts before the log is written anew."""
+ROOM = 8 << 20
+"""Characters beyond twice those of the parts: a service's line is as long as it has backends."""
 
 
 class SavedTopology:
@@ -28,7 +30,7 @@ class SavedTopology:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._parts: dict[PartKey, Part] = self._read()
-        self._lines = 0
+        self._lines = self._size = self._compacted = 0
         self._file: TextIO = self._compact()
 
     @property
@@ -47,8 +49,9 @@ class SavedTopology:
                 line = "+ " + dump_line(part)
             self._file.write(line + "\n")
             self._lines += 1
+            self._size += len(line)
         self._file.flush()
-        if self._lines > 2 * len(self._parts) + SLACK:
+        if self._lines > 2 * len(self._parts) + SLACK or self._size > 2 * self._compacted + ROOM:
             self._file.close()
             self._file = self._compact()
 
@@ -74,7 +77,9 @@ class SavedTopology:
     def _compact(self) -> TextIO:
         fresh = self._path.with_name(self._path.name + ".new")
         fresh.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh.write_text("".join(f"+ {dump_line(part)}\n" for part in self._parts.values()))
+        self._size = self._compacted = fresh.write_text(
+            "".join(f"+ {dump_line(part)}\n" for part in self._parts.values())
+        )
         fresh.replace(self._path)
         self._lines = len(self._parts)
         return self._path.open("a")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -30,10 +30,12 @@ class Compiler:
         self.snapshot = snapshot or Snapshot()
         self._parts: dict[Key, Part] = {}
         self._errors: dict[Key, CompileError] = {}
-        self._dirty: set[Key] = set(self.snapshot.keys())
+        self._dirty: set[Key] = set()
+        self._heap: list[tuple[int, Key]] = []
         self._touched: set[Key] = set()
         self._reads: dict[Key, tuple[Input, ...]] = {}
         self._readers: dict[Input, set[Key]] = {}
+        self._queue(self.snapshot.keys())
 
     @property
     def parts(self) -> Mapping[Key, Part]:
@@ -73,27 +75,36 @@ class Compiler:
 
     def forget_unseen(self) -> None:
         """All objects have been seen: seeded parts without an object are gone."""
-        self._dirty |= self._parts.keys() - set(self.snapshot.keys())
+        self._queue(self._parts.keys() - set(self.snapshot.keys()))
 
-    def recompile(self) -> dict[Key, Part | None]:
-        """Compile what is dirty, in order of dependence. The parts that changed; None: gone or broken."""
-        heap = [(key.concern.rank, key) for key in self._dirty]
-        queued, self._dirty = self._dirty, set()
-        heapq.heapify(heap)
+    @property
+    def behind(self) -> bool:
+        """Whether anything is left to compile."""
+        return bool(self._dirty)
+
+    def recompile(self, most: int = 1 << 62) -> dict[Key, Part | None]:
+        """Compile what is dirty, ``most`` fragments at one time, in order of dependence. The parts that changed; None: gone or
+        broken.
+        """
         changed = self.touched()
-        while heap:
-            _, key = heapq.heappop(heap)
-            if not self._recompile(key):
-                continue
-            changed[key] = self._parts.get(key)
-            for reader in self._readers.get(key, set()) - queued:
-                queued.add(reader)
-                heapq.heappush(heap, (reader.concern.rank, reader))
+        while self._heap and most > 0:
+            most -= 1
+            _, key = heapq.heappop(self._heap)
+            self._dirty.discard(key)
+            if self._recompile(key):
+                changed[key] = self._parts.get(key)
+                self._queue(self._readers.get(key, ()))
         return changed
+
+    def _queue(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            if key not in self._dirty:
+                self._dirty.add(key)
+                heapq.heappush(self._heap, (key.concern.rank, key))
 
     def _mark(self, change: Change) -> set[Key]:
         keys = change.keys.union(*(self._readers.get(one, ()) for one in change.inputs))
-        self._dirty |= keys
+        self._queue(keys)
         return keys
 
     def _recompile(self, key: Key) -> bool:
