@@ -87,7 +87,25 @@ class SqliteStore:
         self, prefix: Prefix, *, limit: int = 0, after: Key | None = None, revision: int | None = None
     ) -> Page:
         """See ``Store.list``."""
+        if after is None and revision is None:
+            empty = self._nothing(prefix)
+            if empty is not None:
+                return empty
         return await self._read(lambda c: _list(c, _Scan(prefix, after, revision), limit))
+
+    def _nothing(self, prefix: Prefix) -> Page | None:
+        """The page of a range that has no rows, which most questions of admission are about: one step in the index, on the
+        event loop. None where there are rows, or where the index does not answer in one step.
+        """
+        if self._closed or not prefix.resource or (prefix.tenant is None and prefix.namespace is not None):
+            return None
+        where, values = _where(prefix)
+        some = f"SELECT 1 FROM entry INDEXED BY entry_key WHERE {where}"  # noqa: S608 - constant text
+        row = self._near.execute(
+            f"SELECT value FROM counter WHERE name = 'revision' AND NOT EXISTS ({some})",  # noqa: S608 - constant text
+            values,
+        ).fetchone()
+        return Page([], row[0]) if row else None
 
     async def commit(self, ops: Sequence[Op]) -> int:
         """See ``Store.commit``."""

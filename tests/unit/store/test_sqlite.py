@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -249,3 +250,33 @@ async def test_an_old_file_gets_the_terms_of_its_rows(tmp_path):
     store = open_sqlite(tmp_path / "db", indexer=Indexer(2, lambda key, value: ("all",)))
     assert (len(await store.by_term("all")), await store.by_term("letter/z")) == (2500, [])
     await store.close()
+
+
+@pytest.mark.parametrize("prefix", [PODS, Prefix("pods", "acme"), Prefix("pods", "acme", "default")])
+async def test_a_range_without_rows_is_answered_at_once(tmp_path, prefix):
+    """Admission asks many that have none: not even both readers being at work holds it up."""
+    store = open_sqlite(tmp_path / "db")
+    begun = await store.commit([Put(Key("nodes", "root", "", "n1"), b"{}")])
+    busy, done = threading.Barrier(3), threading.Event()
+
+    def scan(connection):
+        busy.wait(5)
+        done.wait(5)
+
+    scans = [asyncio.ensure_future(store._read(scan)) for _ in range(2)]
+    try:
+        await asyncio.to_thread(busy.wait, 5)
+        async with asyncio.timeout(2):
+            page = await store.list(prefix, limit=10)
+        assert (page.entries, page.revision, page.after, page.remaining) == ([], begun, None, 0)
+    finally:
+        done.set()
+        await asyncio.gather(*scans)
+    await store.commit([Put(key("a"), b"{}")])
+    assert [(e.key.name, e.revision) for e in (await store.list(prefix)).entries] == [("a", begun + 1)]
+    await store.commit([Delete(key("a"))])
+    assert (await store.list(prefix)).revision == begun + 2
+    assert (await store.list(prefix, revision=begun + 1)).entries[0].key == key("a")
+    await store.close()
+    with pytest.raises(StoreFailedError):
+        await store.list(prefix)
