@@ -33,20 +33,7 @@ def bridge_rules() -> str:
     (IGMP, MLD, router solicitations) ends here: nobody acts on it.
     """
     return f"""\
-{_sets()}{_groups()} chain honest {{
-  ether daddr set ether daddr . ip daddr map @{NEAR} meta pkttype set other accept
-  meta pkttype host accept
-  ether daddr & ff:ff:ff:80:00:00 == 01:00:5e:00:00:00 ip daddr 224.0.0.0/4 ip protocol != igmp goto groups
-  drop
- }}
- chain honest6 {{
-  ether daddr set ether daddr . ip6 daddr map @{NEAR6} meta pkttype set other accept
-  meta pkttype host accept
-  ether daddr & ff:ff:00:00:00:00 == 33:33:00:00:00:00 ip6 daddr ff00::/8 meta l4proto != ipv6-icmp goto groups
-  ether daddr & ff:ff:00:00:00:00 == 33:33:00:00:00:00 ip6 daddr ff00::/8 icmpv6 type echo-request goto groups
-  drop
- }}
- chain asks {{
+{_sets()}{_groups()}{_delivery()} chain asks {{
   ether daddr set {TARGET} map @{ASKED} meta pkttype set host accept
   drop
  }}
@@ -69,6 +56,25 @@ def bridge_rules() -> str:
   meta pkttype != multicast accept
   oifname . ether saddr . ip saddr @{PORTS4} drop
   oifname . ether saddr . ip6 saddr @{PORTS6} drop
+ }}
+"""
+
+
+def _delivery() -> str:
+    """What is from the port's own addresses."""
+    return f"""\
+ chain honest {{
+  ether daddr set ether daddr . ip daddr map @{NEAR} meta pkttype set other accept
+  meta pkttype host accept
+  ether daddr & ff:ff:ff:80:00:00 == 01:00:5e:00:00:00 ip daddr 224.0.0.0/4 ip protocol != igmp goto groups
+  drop
+ }}
+ chain honest6 {{
+  ether daddr set ether daddr . ip6 daddr map @{NEAR6} meta pkttype set other accept
+  meta pkttype host accept
+  ether daddr & ff:ff:00:00:00:00 == 33:33:00:00:00:00 ip6 daddr ff00::/8 meta l4proto != ipv6-icmp goto groups
+  ether daddr & ff:ff:00:00:00:00 == 33:33:00:00:00:00 ip6 daddr ff00::/8 icmpv6 type echo-request goto groups
+  drop
  }}
 """
 
