@@ -61,6 +61,12 @@ def space_rules(router: Router, address: str) -> str:
 {services}  iifname "br-*" oifname "{UP}" ct count over {EGRESS_CONNECTIONS} drop
   iifname "br-*" oifname "{UP}" accept
  }}
+{_egress(address)}{_resolver_untracked(router.dns)}"""
+
+
+def _egress(address: str) -> str:
+    """What leaves has the router's address on this node."""
+    return f"""\
  chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;
   oifname "{UP}" meta nfproto ipv4 meta l4proto {{ tcp, udp }} snat ip to {address}:{EGRESS_PORTS}
@@ -68,7 +74,7 @@ def space_rules(router: Router, address: str) -> str:
   oifname "{UP}" meta nfproto ipv6 meta l4proto {{ tcp, udp }} snat ip6 to [{six(address)}]:{EGRESS_PORTS}
   oifname "{UP}" meta nfproto ipv6 snat ip6 to {six(address)}
  }}
-{_resolver_untracked(router.dns)}"""
+"""
 
 
 def _resolver_accept(address: str) -> str:
