@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from polder.base.errors import RetryableError
+from polder.base.errors import PermanentError, RetryableError
 from polder.dns import facts
 
 LARGEST = 512 * 1024
@@ -34,6 +34,10 @@ def channel_socket() -> socket.socket:
     return sock
 
 
+class TooLargeError(PermanentError):
+    """A message that the other side would not take."""
+
+
 class Channel:
     """One connection."""
 
@@ -42,8 +46,12 @@ class Channel:
         sock.setblocking(False)
 
     async def send(self, message: facts.Message, descriptors: tuple[int, ...] = ()) -> None:
-        """Sends one message, and copies of these descriptors. Raises ChannelError."""
+        """Sends one message, and copies of these descriptors. Raises ChannelError, and TooLargeError for a message that cannot be
+        sent over any connection.
+        """
         data = facts.encode(message)
+        if len(data) > LARGEST:
+            raise TooLargeError(f"a message of {len(data)} bytes is longer than {LARGEST}")
         extra = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         while True:
             try:

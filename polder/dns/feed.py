@@ -17,6 +17,8 @@ from polder.dns import facts
 from polder.dns.link import Link
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+MOST_PORTS = 1000
+"""Of one service or slice."""
 T = TypeVar("T", bound=Object)
 
 
@@ -71,20 +73,22 @@ def service_fact(ref: Ref, service: Service) -> facts.Service:
     spec = service.spec
     if spec.type == "ExternalName":
         return facts.Service(ref.tenant, key_of(ref), external=spec.external_name)
-    ports = tuple((port.name.lower(), port.protocol.lower(), port.port) for port in spec.ports or ())
+    ports = tuple((port.name.lower(), port.protocol.lower(), port.port) for port in (spec.ports or ())[:MOST_PORTS])
     return facts.Service(ref.tenant, key_of(ref), packed(spec.cluster_ips or [spec.cluster_ip]), ports)
 
 
 def slice_fact(ref: Ref, one: EndpointSlice) -> facts.Slice | None:
-    """The endpoints that are ready; those that do not say whether they are, are."""
+    """The endpoints that are ready; those that do not say whether they are, are. Of an endpoint's addresses, which mean the same,
+    the first; of ports no more than any answer tells. So the largest slice fits into a message to the process.
+    """
     service = (one.metadata.labels or {}).get(SERVICE_LABEL, "")
     if not service:
         return None
     ready = [point for point in one.endpoints or () if (point.conditions or {}).get("ready") is not False]
-    endpoints = tuple((address, point.hostname or "") for point in ready for address in packed(point.addresses))
+    endpoints = tuple((address, point.hostname or "") for point in ready for address in packed(point.addresses[:1]))
     ports = tuple(
         ((port.name or "").lower(), (port.protocol or "TCP").lower(), port.port)
-        for port in one.ports or ()
+        for port in (one.ports or ())[:MOST_PORTS]
         if port.port is not None
     )
     return facts.Slice(ref.tenant, key_of(ref), service, endpoints, ports)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from polder.base.errors import PolderError, RetryableError
 from polder.dns import facts
-from polder.dns.channel import Channel, ChannelError, channel_socket
+from polder.dns.channel import Channel, ChannelError, TooLargeError, channel_socket
 from polder.system import process
 from polder.system.process import Command, ProcessId
 
@@ -194,9 +194,7 @@ class Link:
 
     async def _tell_one(self, channel: Channel, what: Place | str) -> None:
         if isinstance(what, tuple):
-            fact = self._facts.get(what)
-            tenant, kind, key = what
-            await channel.send(fact if fact is not None else facts.Gone(tenant, key, kind))
+            await self._tell_fact(channel, what)
         elif not what:
             await channel.send(facts.Sources(dict(self._sources)))
         elif (door := self._doors.get(what)) is not None:
@@ -204,6 +202,15 @@ class Link:
             await channel.send(door.listen, (udp.fileno(), tcp.fileno()))
         else:
             await channel.send(facts.Leave(what))
+
+    async def _tell_fact(self, channel: Channel, place: Place) -> None:
+        fact, (tenant, kind, key) = self._facts.get(place), place
+        gone = facts.Gone(tenant, key, kind)
+        try:
+            await channel.send(fact if fact is not None else gone)
+        except TooLargeError as error:
+            log.warning("the resolver: %s %s of tenant %s has no names: %s", kind, key, tenant, error)
+            await channel.send(gone)
 
     # -- the process ----------------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ LONGEST = 3600
 LONGEST_DENIAL = 300
 """The same for one that says that there is nothing."""
 _RECORDS = 4096
+_Names = dict[int, tuple[Labels, int]]
+"""Names by where they stand, each with its length."""
 _JUMPS = 32
 _NAMED = {NS: 0, CNAME: 0, PTR: 0, MX: 2}
 """Kinds whose data ends in a name that may be compressed, and what stands before it."""
@@ -106,8 +108,9 @@ def read_answer(data: bytes) -> Held:
     rcode = flags & 0xF
     question_end, kept, denial, positive = at, [0, 0, 0], 0, False
     records: list[_Place] = []
+    names: _Names = {}
     for section in [n for n, count in enumerate(counts) for _ in range(count)]:
-        place = _place(data, at)
+        place = _place(data, at, names)
         if place.kind == OPT:
             break
         if section == 1 and place.kind == SOA and place.end - place.data >= 4:
@@ -135,8 +138,8 @@ class _Place:
     end: int
 
 
-def _place(data: bytes, at: int) -> _Place:
-    owner, start = read_name(data, at)
+def _place(data: bytes, at: int, names: _Names) -> _Place:
+    owner, start = read_name(data, at, names)
     if start + FIXED.size > len(data):
         raise MalformedError("a record is cut off")
     kind, _, ttl, length = FIXED.unpack_from(data, start)
@@ -147,41 +150,50 @@ def _place(data: bytes, at: int) -> _Place:
     return _Place(owner, kind, 0 if ttl & 0x80000000 else ttl, start + FIXED.size, end)
 
 
-def read_name(data: bytes, at: int) -> tuple[Labels, int]:
-    """A name that may be compressed, in lower case, and where it ends. Pointers lead backwards, and not for ever."""
+def read_name(data: bytes, at: int, names: _Names, jumps: int = 0) -> tuple[Labels, int]:
+    """A name that may be compressed, in lower case, and where it ends. Pointers lead backwards, and not for ever; what they
+    lead to is noted in ``names`` and read once, for thousands of records may have one name of a hundred labels. Raises
+    MalformedError.
+    """
     labels: list[bytes] = []
-    end, jumps, lowest, size = 0, 0, at, 0
+    begun, size = at, 0
+    tail: tuple[Labels, int] = (), 0
     while at < len(data):
         length = data[at]
-        if length == 0:
-            return tuple(labels), end or at + 1
-        if length >= 0xC0:
-            target = int.from_bytes(data[at : at + 2], "big") & 0x3FFF
-            end = end or at + 2
-            jumps += 1
-            if target >= lowest or jumps > _JUMPS or end > len(data):
-                raise MalformedError("a pointer does not lead backwards")
-            at = lowest = target
-            continue
+        if length == 0 or length >= 0xC0:
+            break
         size += length + 1
-        if length > LONGEST_LABEL or size >= LONGEST_NAME:
-            raise MalformedError("a name is too long, or has an unknown kind of label")
+        if length > LONGEST_LABEL:
+            raise MalformedError("a name has an unknown kind of label")
         labels.append(data[at + 1 : at + 1 + length].lower())
         at += 1 + length
-    raise MalformedError("a name goes beyond the message")
+    if at >= len(data):
+        raise MalformedError("a name goes beyond the message")
+    if data[at]:
+        target = int.from_bytes(data[at : at + 2], "big") & 0x3FFF
+        if target >= begun or jumps == _JUMPS or at + 2 > len(data):
+            raise MalformedError("a pointer does not lead backwards")
+        if target not in names:
+            found, _ = read_name(data, target, names, jumps + 1)
+            names[target] = found, sum(map(len, found)) + len(found)
+        tail = names[target]
+        at += 1
+    if size + tail[1] >= LONGEST_NAME:
+        raise MalformedError("a name is too long")
+    return (*labels, *tail[0]), at + 1
 
 
 def records_of(held: Held) -> list[Record]:
     """The answers as records of their own, to stand behind an alias. Raises MalformedError."""
     found = []
-    at = held.question_end
+    at, names = held.question_end, _Names()
     for _ in range(held.counts[0]):
-        place = _place(held.body, at)
+        place = _place(held.body, at, names)
         at = place.end
         ttl = min(place.ttl, LONGEST)
         if place.kind in _NAMED:
             prefix = held.body[place.data : place.data + _NAMED[place.kind]]
-            target, _ = read_name(held.body, place.data + len(prefix))
+            target, _ = read_name(held.body, place.data + len(prefix), names)
             found.append(Record(place.owner, place.kind, ttl, prefix, target))
         elif place.kind != SOA:
             found.append(Record(place.owner, place.kind, ttl, held.body[place.data : place.end]))

@@ -24,6 +24,8 @@ ADDRESSES = 4000
 """Addresses of one answer at most: more do not fit into the largest message."""
 TARGETS = 1500
 """The same for SRV."""
+NAMES = 2000
+"""Names of one address that are looked at: so many pods with one address are somebody's invention."""
 SERVER = (b"ns", b"dns")
 _Target = tuple[Labels, int, Iterable[bytes]]
 """Name, port, addresses."""
@@ -250,7 +252,8 @@ class Zone:
     def _find_reverse(self, labels: Labels, kind: int) -> Reply | None:
         """Names of the tenant's addresses. What else is private is nobody's: upstream would tell of the platform's network."""
         address = address_asked(labels)
-        names = [name for name in self._reverse.get(address, ()) if self._names_address(name)] if address else []
+        known = islice(self._reverse.get(address, ()), NAMES) if address else ()
+        names = [name for name in known if self._names_address(name)]
         apex = local_apex(labels)
         if not names:
             return self._absent(apex) if apex is not None else None
@@ -269,7 +272,7 @@ class Zone:
     # -- answers --------------------------------------------------------------------------------------------------
 
     def _addresses(self, owner: Labels, addresses: Iterable[bytes]) -> Iterator[Record]:
-        for address in islice(dict.fromkeys(addresses), ADDRESSES):
+        for address in dict.fromkeys(islice(addresses, ADDRESSES)):
             yield Record(owner, A if len(address) == 4 else AAAA, TTL, address)
 
     def _reply(self, records: Iterable[Record], kind: int) -> Reply:
