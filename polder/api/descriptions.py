@@ -74,6 +74,7 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
     "RouterSpec": {
         "serviceCidr": "Prefix of the addresses of the tenant's services, the first of serviceCidrs.",
         "serviceCidrs": "Prefixes of the addresses of the tenant's services.",
+        "furtherServiceCidrs": "Prefixes of the ServiceCIDRs that the tenant made.",
     },
     "PortSpec": {
         "network": "The network as namespace/name, of the same tenant.",

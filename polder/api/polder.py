@@ -138,10 +138,11 @@ class Segment(Object, frozen=True, kw_only=True):
 
 
 class RouterSpec(Struct, frozen=True, kw_only=True):
-    """A tenant's layer-3 domain."""
+    """A tenant's layer-3 domain. ``further_service_cidrs`` are those of the tenant's own ServiceCIDRs."""
 
     service_cidr: str = ""
     service_cidrs: list[str] | None = None
+    further_service_cidrs: list[str] | None = None
 
 
 class Router(Object, frozen=True, kw_only=True):

@@ -55,7 +55,7 @@ class Overlap:
     async def _services(self, context: AdmissionContext, router: str) -> list[str]:
         entry = await self.store.get(Key(ROUTERS.resource, context.tenant, SYSTEM_NAMESPACE, router))
         spec = (decode_entry(entry).get("spec") or {}) if entry else {}
-        return cidr.listed(spec, "serviceCidr", "serviceCidrs")
+        return [*cidr.listed(spec, "serviceCidr", "serviceCidrs"), *(spec.get("furtherServiceCidrs") or ())]
 
 
 @dataclass(frozen=True, slots=True)

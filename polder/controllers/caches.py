@@ -27,6 +27,7 @@ from polder.controllers.endpoints_pure import SERVICE_NAME
 from polder.controllers.members import elsewhere
 from polder.controllers.namespace_content import CERTIFICATE
 from polder.controllers.pools import BALANCER
+from polder.controllers.service_ranges import OWN
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -114,6 +115,7 @@ class Caches:
         self.slices.add_index("service", service_of)
         self.services.add_index("tenant", lambda service: [ref_of(service).tenant])
         self.services.add_index("type", lambda service: [BALANCER] if service.spec.type == BALANCER else [])
+        self.service_ranges.add_index("tenant", lambda found: [ref_of(found).tenant])
         self.service_ranges.add_index(
             "going", lambda found: [ref_of(found).tenant] if found.metadata.deletion_timestamp is not None else []
         )
@@ -161,6 +163,11 @@ class Caches:
     def services_of(self, tenant: TenantName) -> list[Service]:
         """A tenant's Services."""
         return self.services.by_index("tenant", tenant)
+
+    def further_ranges(self, tenant: TenantName) -> list[str]:
+        """The prefixes of the ServiceCIDRs that a tenant made, as long as they are there."""
+        found = [one for one in self.service_ranges.by_index("tenant", tenant) if one.metadata.name != OWN]
+        return sorted({text for one in found for text in one.spec.cidrs})
 
     def zone_of(self, node: str) -> str:
         """The zone of a node, empty if it has none."""

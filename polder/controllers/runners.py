@@ -77,7 +77,7 @@ class Runners:
         )
         self.networks: Runner[Ref] = Runner("networks", NetworkController(client, settings).reconcile, 8)
         self.segments: Runner[Ref] = Runner("segments", SegmentController(client).reconcile, 2, turn=subject)
-        self.routers: Runner[Ref] = Runner("routers", RouterController(client).reconcile, 4)
+        self.routers: Runner[Ref] = Runner("routers", RouterController(client, caches.further_ranges).reconcile, 4)
         self.nodes: Runner[Ref] = Runner("nodes", self.health.reconcile, 2, turn=subject)
         self.pods: Runner[Ref] = Runner("pods", PodController(client, missing).reconcile, 4)
         self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 4)

@@ -13,11 +13,11 @@ from polder.base.ids import ROOT
 from polder.base.ref import Ref
 from polder.controllers.announcers import is_healthy
 from polder.controllers.balancers import ASSIGNED, service_of
-from polder.controllers.caches import Caches
+from polder.controllers.caches import Caches, root_ref
 from polder.controllers.caches import service_of as sliced_service
 from polder.controllers.pools import BALANCER
 from polder.controllers.runners import Runners
-from polder.controllers.service_ranges import is_settled
+from polder.controllers.service_ranges import OWN, is_settled
 
 
 class AddressWiring:
@@ -37,7 +37,9 @@ class AddressWiring:
         self._caches.nodes.on_change(self._node)
         self._caches.ports.on_change(self._port)
 
-    def _range(self, ref: Ref, _old: ServiceCIDR | None, new: ServiceCIDR | None) -> None:
+    def _range(self, ref: Ref, old: ServiceCIDR | None, new: ServiceCIDR | None) -> None:
+        if ref.name != OWN and (old is None or new is None):
+            self._runners.routers.add(root_ref(ref.tenant))
         if new is not None and not is_settled(new):
             self._runners.service_ranges.add(ref)
         elif new is not None:

@@ -24,6 +24,12 @@ async def add_service(api: Api, name: str, **spec: Any) -> Any:
     return await api.post(SERVICES, {"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], **spec}})
 
 
+async def further(api: Api, wanted: list[str] | None) -> bool:
+    """Whether the router knows exactly these further ranges."""
+    router = (await api.get("/apis/polder.dev/v1alpha1/namespaces/kube-system/routers/default")).json
+    return bool(router["spec"].get("furtherServiceCidrs") == wanted)
+
+
 async def condition(api: Api, name: str, status: str) -> Any:
     """The Ready condition once it has this status."""
 
@@ -38,10 +44,14 @@ async def test_a_further_range_gives_addresses_and_stays_while_they_are_used(acm
     assert (await add_service(acme, "early", clusterIP="203.0.113.10")).status == 422
     assert (await add_range(acme, "more", MORE)).status == 201
     await condition(acme, "more", "True")
+    await until(lambda: further(acme, [MORE]))
     made = await add_service(acme, "a", clusterIP="203.0.113.10")
     assert made.status == 201, made.body
     for address in ("203.0.113.0", "203.0.113.255"):
         assert "not in the valid range" in (await add_service(acme, "b", clusterIP=address)).json["message"]
+    network = {"metadata": {"name": "x"}, "spec": {"cidr": "203.0.113.128/25"}}
+    refused = await acme.post("/apis/polder.dev/v1alpha1/namespaces/default/networks", network)
+    assert refused.status == 422 and "the tenant's service addresses 203.0.113.0/24" in refused.json["message"]
     gone = await acme.delete(f"{CIDRS}/more")
     assert gone.json["metadata"]["finalizers"] == ["networking.k8s.io/service-cidr-finalizer"]
     waits = await condition(acme, "more", "False")
@@ -54,6 +64,7 @@ async def test_a_further_range_gives_addresses_and_stays_while_they_are_used(acm
         return (await acme.get(f"{CIDRS}/more")).status == 404
 
     await until(left)
+    await until(lambda: further(acme, None))
 
 
 async def test_a_range_within_another_goes_at_once(acme: Api) -> None:  # noqa: F811

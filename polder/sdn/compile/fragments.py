@@ -73,6 +73,7 @@ def compile_router(router: api.Router, tenant: api.Tenant | None, transit: Itera
         addresses=tuple(t.RouterAddress(node, addresses[node]) for node in sorted(addresses)),
         service_cidr6=by_family[6],
         dns=dns_of(ranges[0]) if ranges else "",
+        further=tuple(sorted(set(router.spec.further_service_cidrs or ()))),
     )
     _raise_first(router_violations(compiled))
     return compiled

@@ -114,6 +114,9 @@ def router_violations(router: Router) -> Iterator[str]:
         found = parse_prefix(text)
         if text and (found is None or found.version != version):
             yield f"{where}: spec.serviceCidr {text!r} is no IPv{version} network in canonical form"
+    for text in router.further:
+        if parse_prefix(text) is None:
+            yield f"{where}: spec.furtherServiceCidrs has {text!r}, which is no network in canonical form"
     seen: set[str] = set()
     for item in router.addresses:
         if parse_address(item.address) is None:

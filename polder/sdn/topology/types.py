@@ -32,8 +32,8 @@ class RouterAddress:
 class Router:
     """A tenant's layer-3 domain. ``service_cidr`` and ``service_cidr6`` are its services' ranges, empty for a family that it
     does not have. ``entry`` is the address of the tenant's ``kubernetes`` service, the first host of the first range, ``dns``
-    that of its resolver, the tenth; empty where the tenant has no services. ``addresses`` are sorted by node; the IPv6 ones
-    follow from them (``addressing.six``).
+    that of its resolver, the tenth; empty where the tenant has no services. ``further`` are the prefixes of ServiceCIDRs that the
+    tenant made, sorted. ``addresses`` are sorted by node; the IPv6 ones follow from them (``addressing.six``).
     """
 
     tenant: str
@@ -43,6 +43,7 @@ class Router:
     addresses: tuple[RouterAddress, ...] = ()
     service_cidr6: str = ""
     dns: str = ""
+    further: tuple[str, ...] = ()
 
     def address_on(self, node: str) -> str:
         """The router's address on ``node``; empty where it has none."""

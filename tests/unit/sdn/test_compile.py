@@ -9,6 +9,7 @@ from polder.sdn.compile.errors import CompileError, NotReadyError
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.compile.snapshot import Snapshot
 from polder.sdn.render.linux.desired import Desired, PartKey, key_of
+from polder.sdn.render.linux.rules import space_rules
 from polder.sdn.render.linux.wanted import Wanted
 from polder.sdn.topology.types import Network, Port, Router
 from tests.unit.sdn.objects import FACTS, Objects, ref, small_cluster
@@ -24,6 +25,17 @@ def compiled(objects) -> Compiler:
 
 def key(concern: Concern, obj) -> Key:
     return Key(concern, ref(obj))
+
+
+def test_what_is_no_service_of_a_further_range_does_not_leave_the_tenant() -> None:
+    make = Objects()
+    spec = api.RouterSpec(service_cidr="10.96.0.0/16", further_service_cidrs=["203.0.113.0/24", "10.50.0.0/24"])
+    compiler = compiled([api.Router(metadata=make.counter.meta("acme", "kube-system", "default"), spec=spec)])
+    (router,) = (part for part in compiler.parts.values() if isinstance(part, Router))
+    assert router.further == ("10.50.0.0/24", "203.0.113.0/24")
+    rules = space_rules(router, "100.64.0.1")
+    for prefix in ("10.96.0.0/16", *router.further):
+        assert f'iifname "br-*" ip daddr {prefix} drop' in rules
 
 
 def test_a_cluster_compiles_to_its_topology() -> None:

@@ -33,7 +33,7 @@ def space_rules(router: Router, address: str) -> str:
     """
     services = "".join(
         f'  iifname "br-*" {_ip(text)} daddr {text} drop\n'
-        for text in (router.service_cidr, router.service_cidr6)
+        for text in (router.service_cidr, router.service_cidr6, *router.further)
         if text
     )
     entry = _resolver_accept(router.dns)
