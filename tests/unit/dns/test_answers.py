@@ -10,7 +10,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polder.dns import facts
@@ -104,7 +104,7 @@ def test_memory_is_bounded() -> None:
     assert 10 < len(made.ready.held) < 60
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=300))
 def test_no_bytes_break_it(data: bytes) -> None:
     found = resolver().answer(data, 0.0)
@@ -113,7 +113,7 @@ def test_no_bytes_break_it(data: bytes) -> None:
         dns.message.from_wire(found)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_what_dnspython_reads_is_read_alike(data: st.DataObject) -> None:
     """A query that was damaged anywhere is read as dnspython reads it, or not at all."""
