@@ -43,7 +43,6 @@ from polder.sdn.compile.selection import (
     members,
     selects,
 )
-from polder.sdn.topology.addressing import dns_of
 from polder.sdn.topology.policies import (
     ACCEPT,
     ADMIN,
@@ -314,9 +313,7 @@ def _group(ref: Ref, view: View) -> Group | None:
 def _resolver(ref: Ref, view: View) -> tuple[GroupMember, ...]:
     """The tenant's resolver has no pod, but is named as if it had."""
     router = view.part(Key(Concern.ROUTER, Ref(ref.tenant, api.SYSTEM_NAMESPACE, api.DEFAULT_ROUTER)), Router)
-    ranges = (router.service_cidr, router.service_cidr6) if router is not None else ()
-    addresses = tuple(dns_of(one) for one in ranges if one)
-    return (GroupMember("", "", addresses),) if addresses else ()
+    return (GroupMember("", "", (router.dns,)),) if router is not None and router.dns else ()
 
 
 def _has_default(ref: Ref, namespace: Namespace) -> Iterable[Ref]:
