@@ -12,6 +12,7 @@ from polder.api import services
 from polder.api.defaults_pods import qos_class
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
+from polder.api.polder import TENANT_FINALIZER
 
 Prepare = Callable[[Raw, Raw | None], None]
 """Changes the new object in place; the second is what stands, None for a creation."""
@@ -100,6 +101,13 @@ def _service(new: Raw, old: Raw | None) -> None:
     services.drop_dependent(new, old)
 
 
+def _tenant(new: Raw, old: Raw | None) -> None:
+    """From its first moment a tenant goes only when the controller has emptied it."""
+    finalizers = new["metadata"].get("finalizers") or []
+    if old is None and TENANT_FINALIZER not in finalizers:
+        new["metadata"]["finalizers"] = [*finalizers, TENANT_FINALIZER]
+
+
 _RBAC: Final = Strategy(puts=True)
 _WEBHOOKS: Final = counting("webhooks", blind=False)
 _POLICY: Final = counting("spec", blind=False)
@@ -147,7 +155,8 @@ _TABLE: Final[dict[str, Strategy]] = {
     f"validatingadmissionpolicybindings.{_ADMISSION}": _POLICY,
     **{f"{kind}.rbac.authorization.k8s.io": _RBAC for kind in ("roles", "rolebindings", "clusterroles")},
     "clusterrolebindings.rbac.authorization.k8s.io": _RBAC,
-    **{f"{kind}.polder.dev": counting("spec") for kind in ("tenants", "networks", "routers", "ports")},
+    "tenants.polder.dev": counting("spec", prepare=_tenant),
+    **{f"{kind}.polder.dev": counting("spec") for kind in ("networks", "routers", "ports", "addresspools")},
 }
 _ANY: Final = Strategy()
 
