@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from polder.api import jsonpath, podcolumns
+from polder.api import cidr, jsonpath, podcolumns
 from polder.api.columns import AGE, NAME, NONE, TENANT, UNKNOWN, Column, count, integer, part, since, text
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
@@ -109,6 +109,11 @@ def _slice_ports(piece: Raw, _: datetime) -> str:
     return _few([str(port["port"]) if "port" in port else "*" for port in piece.get("ports") or ()], "<unset>")
 
 
+def _both(section: str, single: str, obj: Raw, _: object) -> str:
+    """Of each family: the list, or what was there before there were lists."""
+    return ",".join(cidr.listed(obj.get(section) or {}, single, f"{single}s"))
+
+
 def _slice_endpoints(piece: Raw, _: datetime) -> str:
     addresses = [str(a) for endpoint in piece.get("endpoints") or () for a in endpoint.get("addresses") or ()]
     return _few(addresses, "<unset>")
@@ -189,8 +194,8 @@ _BY_RESOURCE: Final[dict[str, tuple[Column, ...]]] = {
     "tenants.polder.dev": (
         NAME,
         text("Phase", "status.phase"),
-        text("Pod-CIDR", "spec.podCidr", priority=1),
-        text("Service-CIDR", "spec.serviceCidr", priority=1),
+        Column("Pod-CIDR", functools.partial(_both, "spec", "podCidr"), priority=1),
+        Column("Service-CIDR", functools.partial(_both, "spec", "serviceCidr"), priority=1),
         AGE,
     ),
     "segments.polder.dev": (
@@ -219,13 +224,16 @@ _BY_RESOURCE: Final[dict[str, tuple[Column, ...]]] = {
     ),
     "networks.polder.dev": (
         NAME,
-        text("CIDR", "spec.cidr"),
-        Column("Gateway", lambda net, _: part(net, "status.gateway") or part(net, "spec.gateway") or NONE),
+        Column("CIDR", functools.partial(_both, "spec", "cidr")),
+        Column(
+            "Gateway",
+            lambda net, now: _both("status", "gateway", net, now) or _both("spec", "gateway", net, now) or NONE,
+        ),
         integer("VNI", "status.vni"),
         text("Router", "spec.router", missing=NONE),
         AGE,
     ),
-    "routers.polder.dev": (NAME, text("Service-CIDR", "spec.serviceCidr"), AGE),
+    "routers.polder.dev": (NAME, Column("Service-CIDR", functools.partial(_both, "spec", "serviceCidr")), AGE),
     "ports.polder.dev": (
         NAME,
         text("Network", "spec.network"),

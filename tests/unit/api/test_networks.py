@@ -6,6 +6,7 @@ import pytest
 
 from polder.api.validation.networks import network_conflicts
 from tests.unit.api.kit import Raw, refused, refused_update
+from tests.unit.api.test_tables import row
 
 
 def tenant(**spec: Any) -> Raw:
@@ -177,3 +178,11 @@ def test_segments_ports_and_addresses_are_named_by_what_they_claim() -> None:
     )[0]  # fmt: skip
     moved = {**port, "spec": {**port["spec"], "node": "m"}}
     assert refused_update("ports.polder.dev", moved, port) == ['spec.node: Invalid value: "m": field is immutable']
+
+
+def test_tables_show_both_families() -> None:
+    both: Raw = network(cidr="fd00::/64", cidrs=["fd00::/64", "10.1.0.0/24"])
+    both["status"] = {"gateway": "fd00::1", "gateways": ["fd00::1", "10.1.0.1"], "vni": 5}
+    assert row("networks.polder.dev", both, "CIDR", "Gateway") == ["fd00::/64,10.1.0.0/24", "fd00::1,10.1.0.1"]
+    early = row("networks.polder.dev", network(), "CIDR", "Gateway")
+    assert early == ["10.1.0.0/24", "<none>"], "as rows of earlier versions"
