@@ -9,19 +9,21 @@ from polder.api import names, quantity
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
 from polder.api.polder import NETWORK_ANNOTATION
+from polder.api.validation.clusterpolicies import validate_default_policy
 from polder.api.validation.networks import validate_reference
 
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def validate_namespace(namespace: Raw) -> Iterator[FieldError]:
-    """Finalizers are qualified; the default network is ``namespace/name``."""
+    """Finalizers are qualified; the default network is ``namespace/name``, the default policy a word."""
     for number, finalizer in enumerate((namespace.get("spec") or {}).get("finalizers") or ()):
         at = Field("spec.finalizers")[number]
         yield from (at.invalid(finalizer, said) for said in names.qualified_name(finalizer))
     network = ((namespace.get("metadata") or {}).get("annotations") or {}).get(NETWORK_ANNOTATION)
     if network is not None:
         yield from validate_reference(network, Field("metadata.annotations")[NETWORK_ANNOTATION])
+    yield from validate_default_policy(namespace.get("metadata") or {})
 
 
 def validate_node(node: Raw) -> Iterator[FieldError]:

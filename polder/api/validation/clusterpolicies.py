@@ -13,6 +13,7 @@ from typing import Final
 from polder.api import names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
+from polder.api.polder import DEFAULT_POLICIES, DEFAULT_POLICY_ANNOTATION, SYSTEM_NAMESPACE
 from polder.api.validation.rules import Rules, validate_selector
 
 _SPEC: Final = Field("spec")
@@ -37,6 +38,14 @@ def validate_cluster_policy(policy: Raw) -> Iterator[FieldError]:
             yield (_SPEC / direction).too_many(len(rules), _MOST)
         for number, rule in enumerate(rules[:_MOST]):
             yield from _rule(rule, side, (_SPEC / direction)[number])
+
+
+def validate_default_policy(meta: Raw) -> Iterator[FieldError]:
+    """The annotation of a namespace; the tenant's own default, at kube-system, cannot be the namespace."""
+    wish = (meta.get("annotations") or {}).get(DEFAULT_POLICY_ANNOTATION)
+    words = DEFAULT_POLICIES if meta.get("name") != SYSTEM_NAMESPACE else DEFAULT_POLICIES[:-1]
+    if wish is not None and wish not in words:
+        yield Field("metadata.annotations")[DEFAULT_POLICY_ANNOTATION].not_supported(wish, words)
 
 
 def _rule(rule: Raw, side: str, at: Field) -> Iterator[FieldError]:
