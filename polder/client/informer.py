@@ -15,6 +15,7 @@ from polder.base.errors import PolderError
 from polder.base.ids import EVERY_TENANT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client, WatchEvent
+from polder.client.sharing import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -29,26 +30,46 @@ HEALTHY = 1.0
 """Seconds that a watch must have lasted, or else have given something, to count as one that works."""
 
 
+_share = Sharing()
+"""One memory for all caches of the process."""
+
+
 class _Index(Generic[T]):
-    """Objects by what a function says of them."""
+    """Objects by what a function says of them. A key of one object, as most are, holds it without a map of its own."""
 
     def __init__(self, keys: Callable[[T], Iterable[Hashable]]) -> None:
         self._keys = keys
-        self._found: dict[Hashable, dict[Ref, T]] = {}
+        self._found: dict[Hashable, tuple[Ref, T] | dict[Ref, T]] = {}
 
     def change(self, ref: Ref, old: T | None, new: T | None) -> None:
         if old is not None:
             for key in self._keys(old):
-                held = self._found.get(key, {})
-                held.pop(ref, None)
-                if not held:
-                    self._found.pop(key, None)
+                self._take_out(key, ref)
         if new is not None:
             for key in self._keys(new):
-                self._found.setdefault(key, {})[ref] = new
+                self._put_in(key, ref, new)
+
+    def _take_out(self, key: Hashable, ref: Ref) -> None:
+        held = self._found.get(key)
+        if isinstance(held, dict):
+            held.pop(ref, None)
+        if not held or (isinstance(held, tuple) and held[0] == ref):
+            self._found.pop(key, None)
+
+    def _put_in(self, key: Hashable, ref: Ref, new: T) -> None:
+        held = self._found.get(key)
+        if held is None or (isinstance(held, tuple) and held[0] == ref):
+            self._found[key] = (ref, new)
+        elif isinstance(held, tuple):
+            self._found[key] = {held[0]: held[1], ref: new}
+        else:
+            held[ref] = new
 
     def get(self, key: Hashable) -> list[T]:
-        return list(self._found.get(key, {}).values())
+        held = self._found.get(key)
+        if isinstance(held, tuple):
+            return [held[1]]
+        return list(held.values()) if held else []
 
 
 class Informer(Generic[T]):
@@ -173,6 +194,7 @@ class Informer(Generic[T]):
         if new is None:
             del self._objects[ref]
         else:
+            _share(new)
             self._objects[ref] = new
         for index in self._indexes.values():
             index.change(ref, old, new)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
+from typing import TypeVar
 
 from polder.api.meta import ref_of
 from polder.api.podfacts import ContainerDemand, ScheduledPod, ScheduledSpec
@@ -104,6 +106,31 @@ def _scored(spec: ScheduledSpec) -> dict[str, int]:
     return {"cpu": cpu, "memory": memory}
 
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+SHORT = 16
+"""Entries of what is remembered for others that are equal."""
+_T = TypeVar("_T", str, tuple[Toleration, ...], frozenset[tuple[str, int]])
+
+
+@lru_cache(maxsize=1024)
+def _known(value: _T) -> _T:
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _known_amounts(items: tuple[tuple[str, int], ...]) -> Amounts:
+    return dict(items)
+
+
+def _same(value: _T) -> _T:
+    """An equal value that is there already: thousands of waiting pods ask for much the same. Long ones are not remembered."""
+    return _known(value) if len(value) <= SHORT else value
+
+
+def _same_amounts(found: dict[str, int]) -> Amounts:
+    return _known_amounts(tuple(found.items())) if len(found) <= SHORT else found
+
+
 def _host_ports(containers: Iterable[ContainerDemand]) -> frozenset[tuple[str, int]]:
     return frozenset((p.protocol, p.host_port) for c in containers for p in c.ports or [] if p.host_port)
 
@@ -131,13 +158,13 @@ def demand_of(pod: ScheduledPod) -> Demand:
         uid=pod.metadata.uid,
         created=pod.metadata.creation_timestamp or "",
         priority=pod.spec.priority or 0,
-        requests=requests,
-        scored=scored,
-        selector=pod.spec.node_selector or {},
+        requests=_same_amounts(requests),
+        scored=_same_amounts(scored),
+        selector=pod.spec.node_selector or NOTHING,
         affinity=affinity,
-        tolerations=tuple(pod.spec.tolerations or ()),
-        ports=_host_ports(pod.spec.containers),
-        group=_group(pod),
+        tolerations=_same(tuple(pod.spec.tolerations or ())),
+        ports=_same(_host_ports(pod.spec.containers)),
+        group=_known(_group(pod)),
         refusal=refusal,
     )
 

@@ -87,9 +87,9 @@ class SqliteStore:
         self, prefix: Prefix, *, limit: int = 0, after: Key | None = None, revision: int | None = None
     ) -> Page:
         """See ``Store.list``."""
-        if after is None and revision is None:
+        if after is None:
             empty = self._nothing(prefix)
-            if empty is not None:
+            if empty is not None and revision in (None, empty.revision):
                 return empty
         return await self._read(lambda c: _list(c, _Scan(prefix, after, revision), limit))
 

@@ -1,6 +1,6 @@
 from polder.api.meta import OwnerReference
-from polder.api.podspec import Container, ContainerPort, Resources
-from polder.scheduler.demand import demand_of, is_pending, pod_requests
+from polder.api.podspec import Container, ContainerPort, Resources, Toleration
+from polder.scheduler.demand import SHORT, demand_of, is_pending, pod_requests
 from tests.unit.scheduler.make import container, demand, pod
 
 
@@ -62,3 +62,23 @@ def test_what_is_pending():
     assert is_pending(pod())
     assert not is_pending(pod(node_name="one"))
     assert not is_pending(pod(scheduler_name="mine"))
+
+
+def test_demands_of_equal_pods_hold_what_they_ask_once():
+    bears = [Toleration(key="k", operator="Exists")]
+    parts = Container(
+        name="a", resources=Resources(requests={"cpu": "100m"}), ports=[ContainerPort(container_port=1, host_port=2)]
+    )
+    one, other = (demand(name, "acme", parts, tolerations=list(bears)) for name in ("x", "y"))
+    assert one.requests is other.requests
+    assert one.scored is other.scored
+    assert one.tolerations is other.tolerations
+    assert one.ports is other.ports
+    assert (one.requests, one.ports, one.tolerations) == ({"cpu": 100}, {("TCP", 2)}, tuple(bears))
+
+
+def test_a_demand_of_many_parts_is_not_remembered():
+    bears = [Toleration(key=f"k{number}") for number in range(SHORT + 1)]
+    one, other = (demand(name, "acme", tolerations=list(bears)) for name in ("x", "y"))
+    assert one.tolerations == other.tolerations == tuple(bears)
+    assert one.tolerations is not other.tolerations

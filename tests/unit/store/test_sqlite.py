@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from polder.store import writer
-from polder.store.protocol import Delete, Indexer, Key, Prefix, Put, StoreFailedError
+from polder.store.protocol import Delete, FutureRevisionError, Indexer, Key, Prefix, Put, StoreFailedError
 from polder.store.schema import MIGRATIONS, StoreFileError, prepare
 from polder.store.sqlite import open_sqlite
 
@@ -267,8 +267,9 @@ async def test_a_range_without_rows_is_answered_at_once(tmp_path, prefix):
     try:
         await asyncio.to_thread(busy.wait, 5)
         async with asyncio.timeout(2):
-            page = await store.list(prefix, limit=10)
-        assert (page.entries, page.revision, page.after, page.remaining) == ([], begun, None, 0)
+            for revision in (None, begun):
+                page = await store.list(prefix, limit=10, revision=revision)
+                assert (page.entries, page.revision, page.after, page.remaining) == ([], begun, None, 0)
     finally:
         done.set()
         await asyncio.gather(*scans)
@@ -277,6 +278,8 @@ async def test_a_range_without_rows_is_answered_at_once(tmp_path, prefix):
     await store.commit([Delete(key("a"))])
     assert (await store.list(prefix)).revision == begun + 2
     assert (await store.list(prefix, revision=begun + 1)).entries[0].key == key("a")
+    with pytest.raises(FutureRevisionError):
+        await store.list(prefix, revision=begun + 3)
     await store.close()
     with pytest.raises(StoreFailedError):
         await store.list(prefix)
