@@ -55,19 +55,20 @@ async def stop_node(node: NodePlan) -> str:
 
 
 async def _stop_pods(socket: Path) -> str:
-    """Asks the runtime to stop all pods. Why it did not, empty where it did: what runs then is killed next."""
+    """Asks the runtime to stop all containers; sandboxes go with the node's network, for whose end no agent is there any more.
+    Why it did not, empty where it did: what runs then is killed next.
+    """
     client = CriClient(socket)
     turns = asyncio.Semaphore(PARALLEL)
 
-    async def remove(sandbox: str) -> None:
+    async def end(container: str) -> None:
         async with turns:
-            await client.stop_sandbox(sandbox)
-            await client.remove_sandbox(sandbox)
+            await client.stop_container(container, 0)
 
     try:
         async with asyncio.timeout(STOPPING_PODS):
-            sandboxes = await client.list_sandboxes()
-            await asyncio.gather(*(remove(s.id) for s in sandboxes))
+            containers = await client.list_containers()
+            await asyncio.gather(*(end(c.id) for c in containers))
         return ""
     except TimeoutError:
         return f"for the runtime had not stopped them after {STOPPING_PODS:g} seconds"
