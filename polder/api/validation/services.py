@@ -19,6 +19,8 @@ _TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _POLICIES: Final = ("PreferDualStack", "RequireDualStack", "SingleStack")
 _DISTRIBUTIONS: Final = ("PreferClose", "PreferSameNode", "PreferSameZone")
 _DAY: Final = 86400
+_MOST_PORTS, _MOST_EXTERNAL = 1000, 16
+"""Every node holds each port of each address; upstream has no bound but the size of an object."""
 _NO_IP: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _ONLY_BALANCERS: Final = "may only be used when `type` is 'LoadBalancer'"
 _NOT_EXTERNAL_NAME: Final = "may not be set for ExternalName services"
@@ -42,7 +44,11 @@ def validate_service(service: Raw) -> Iterator[FieldError]:
     yield from _affinity(spec)
     if kind != "ExternalName":
         yield from _addresses(spec)
-    for number, address in enumerate(spec.get("externalIPs") or ()):
+    external = spec.get("externalIPs") or []
+    for at, found, most in ((_SPEC / "ports", ports, _MOST_PORTS), (_SPEC / "externalIPs", external, _MOST_EXTERNAL)):
+        if len(found) > most:
+            yield at.too_many(len(found), most)
+    for number, address in enumerate(external):
         yield from validate_endpoint_ip(address, (_SPEC / "externalIPs")[number])
     yield from _balancer(spec)
     yield from _traffic(spec)

@@ -8,7 +8,6 @@ answers itself, ``kubernetes`` and the resolver, are no Vips.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 
 from polder.api import polder as api
 from polder.api.core import Service, ServicePort
@@ -17,7 +16,14 @@ from polder.base.ref import Ref
 from polder.sdn.compile.concern import Declaration, Home, Index, View
 from polder.sdn.compile.errors import CompileError
 from polder.sdn.compile.keys import Concern, Key
-from polder.sdn.topology.addressing import PLATFORM6
+from polder.sdn.compile.outside import (
+    OWNERS,
+    balancer_addresses,
+    can_answer,
+    canonical,
+    cluster_addresses,
+    outside_addresses,
+)
 from polder.sdn.topology.types import Router
 from polder.sdn.topology.vips import Backend, Vip, VipPort, arranged
 
@@ -26,8 +32,8 @@ OWNER_LABEL = "kubernetes.io/service-name"
 PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
 DEFAULT_AFFINITY = 10800
 """Seconds, as the API's default."""
-TRANSIT_RANGE = IPv4Network("100.64.0.0/10")
-"""Routers' own addresses: nobody's backends."""
+MOST_PORTS = 1000
+"""Of one service; the API takes no more."""
 Content = tuple[Sequence[Endpoint], Sequence[EndpointPort]]
 
 
@@ -43,7 +49,8 @@ SLICES: Index[EndpointSlice, Content] = Index(
 
 
 def _has_address(ref: Ref, service: Service) -> Iterable[Ref]:
-    return (ref,) if service.spec.type != "ExternalName" and any(_addresses(service)) else ()
+    wished = any((*cluster_addresses(service), *balancer_addresses(service), *(service.spec.external_ips or ())))
+    return (ref,) if wished and service.spec.type != "ExternalName" else ()
 
 
 def _vip(ref: Ref, view: View) -> Vip | None:
@@ -52,7 +59,8 @@ def _vip(ref: Ref, view: View) -> Vip | None:
         return None
     router = view.part(Key(Concern.ROUTER, Ref(ref.tenant, api.SYSTEM_NAMESPACE, api.DEFAULT_ROUTER)), Router)
     own = {router.entry, router.dns} if router is not None else set()
-    addresses = tuple(sorted({one for one in _addresses(service) if one not in own}))
+    found = {*cluster_addresses(service), *outside_addresses(ref, service, router, view)}
+    addresses = tuple(sorted(found - own))
     if not addresses:
         return None
     previous = view.previous
@@ -60,16 +68,16 @@ def _vip(ref: Ref, view: View) -> Vip | None:
     return compile_vip(ref, service, addresses, slices, previous if isinstance(previous, Vip) else None)
 
 
-VIP = Declaration(Concern.VIP, Vip, (Home(Service, _has_address),), _vip, (SLICES,))
+VIP = Declaration(Concern.VIP, Vip, (Home(Service, _has_address),), _vip, (SLICES, OWNERS))
 
 
 def compile_vip(
     ref: Ref, service: Service, addresses: tuple[str, ...], slices: list[Content], previous: Vip | None
 ) -> Vip:
     """A Service with what its slices hold; backends stay in the places that they have in ``previous``."""
-    spec, own = service.spec, set(_cluster(service))
+    spec, own = service.spec, set(cluster_addresses(service))
     before = {(port.protocol, port.port): port for port in previous.ports} if previous is not None else {}
-    ports = [_port(ref, port, slices, before) for port in spec.ports or []]
+    ports = [_port(ref, port, slices, before) for port in (spec.ports or [])[:MOST_PORTS]]
     config = spec.session_affinity_config.client_ip if spec.session_affinity_config is not None else None
     timeout = (config.timeout_seconds if config is not None else None) or DEFAULT_AFFINITY
     return Vip(
@@ -84,24 +92,6 @@ def compile_vip(
     )
 
 
-def _addresses(service: Service) -> Iterator[str]:
-    """Where it answers, inside the tenant: cluster addresses, external ones, and those that a load balancer was given."""
-    yield from _cluster(service)
-    given = [one.ip for one in service.status.load_balancer.ingress or [] if one.ip and one.ip_mode != "Proxy"]
-    for text in [*(service.spec.external_ips or []), *given]:
-        address = _canonical(text)
-        if address:
-            yield address
-
-
-def _cluster(service: Service) -> Iterator[str]:
-    spec = service.spec
-    for text in spec.cluster_ips or [spec.cluster_ip]:
-        address = _canonical(text)
-        if address:
-            yield address
-
-
 def _port(ref: Ref, port: ServicePort, slices: list[Content], before: Mapping[tuple[str, int], VipPort]) -> VipPort:
     protocol = PROTOCOLS.get(port.protocol)
     if protocol is None:
@@ -113,8 +103,8 @@ def _port(ref: Ref, port: ServicePort, slices: list[Content], before: Mapping[tu
         into = ready if conditions.get("ready", True) else ending
         if into is ending and not (conditions.get("serving", True) and conditions.get("terminating", False)):
             continue
-        address = _canonical(endpoint.addresses[0]) if endpoint.addresses else ""
-        if address and _can_answer(address):
+        address = canonical(endpoint.addresses[0]) if endpoint.addresses else ""
+        if address and can_answer(address):
             into[address, number] = _backend(endpoint, address, number)
     for at in ready:
         ending.pop(at, None)
@@ -154,19 +144,3 @@ def _placed(backends: dict[tuple[str, int], Backend], before: tuple[Backend, ...
 
 def _names(hinted: list[HintedFor] | None) -> tuple[str, ...]:
     return tuple(sorted(one.name for one in hinted or []))
-
-
-def _canonical(text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        return ""  # "None" of a headless service, and what no address is
-
-
-def _can_answer(text: str) -> bool:
-    """Not what means the router itself or nobody: the API refuses these of its own writers, slices may be anybody's."""
-    address = ip_address(text)
-    if isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in PLATFORM6):
-        return False
-    special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
-    return not special and not (isinstance(address, IPv4Address) and address in TRANSIT_RANGE)

@@ -16,6 +16,7 @@ from polder.api.meta import Object, ref_of
 from polder.sdn.compile.compiler import Compiler
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.partkeys import part_key
+from polder.sdn.render.linux import vips
 from polder.sdn.render.linux.desired import Desired, key_of
 from polder.sdn.render.linux.items import Element, Item, Ruleset, Sysctl
 from polder.sdn.render.linux.vips import chosen
@@ -126,6 +127,52 @@ def test_services_that_the_datapath_has_no_part_in(spec: dict[str, str]) -> None
     cluster.put(web, part_of(cluster.make, web, endpoint("10.0.0.2")))
     assert Key(Concern.VIP, ref(web)) not in cluster.compiler.parts
     assert not any(isinstance(item, Ruleset) and item.table == "service" for item in cluster.wanted.all_items())
+
+
+def balanced(web: core.Service, *addresses: str) -> core.Service:
+    ingress = [core.LoadBalancerIngress(ip=one) for one in addresses]
+    status = core.ServiceStatus(load_balancer=core.LoadBalancerStatus(ingress=ingress))
+    return core.Service(metadata=web.metadata, spec=web.spec, status=status)
+
+
+def test_nobody_takes_an_address_from_inside_by_writing_it_as_external() -> None:
+    """Not a service range's, another service's, a pod's, a gateway's, a router's, nor what a load balancer was given."""
+    cluster = Cluster()
+    own = ["2001:db8::9", "203.0.113.9"]
+    taken = ["10.96.0.99", "10.97.0.20", "198.51.100.1", "10.0.0.2", "10.0.0.1", "100.64.0.1", "127.0.0.1", "224.0.0.1",
+             "169.254.169.254", "::1", "fd70:6f6c:6465:7200::1", "::ffff:10.0.0.2", "None"]  # fmt: skip
+    evil = service(cluster.make, "acme", "aaa", "10.96.0.20", external_ips=[*own, *taken])
+    further = service(cluster.make, "acme", "further", "10.97.0.20")
+    shop = balanced(
+        service(cluster.make, "acme", "shop", "10.96.0.21", type="LoadBalancer"), "198.51.100.1", "10.0.0.2"
+    )
+    cluster.put(
+        evil, further, shop, *(part_of(cluster.make, one, endpoint("10.0.0.3")) for one in (evil, further, shop))
+    )
+    assert cluster.vip(evil).addresses == ("10.96.0.20", *own)
+    assert cluster.vip(shop).addresses == ("10.96.0.21", "198.51.100.1")
+    elsewhere = service(cluster.make, "globex", "web", "10.96.0.20", external_ips=["198.51.100.1"])
+    cluster.put(elsewhere)
+    assert cluster.vip(elsewhere).addresses == ("10.96.0.20", "198.51.100.1"), "another tenant's are nobody's here"
+    cluster.gone(shop)
+    assert cluster.vip(evil).addresses == ("10.96.0.20", "198.51.100.1", *own)
+    cluster.put(shop)
+    assert cluster.vip(evil).addresses == ("10.96.0.20", *own)
+
+
+def test_a_service_fills_no_node_however_many_addresses_ports_and_endpoints_it_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vips, "MOST_PLACES", 1000)
+    cluster = Cluster()
+    outside = [f"203.0.113.{n}" for n in range(100)]
+    ports = [core.ServicePort(port=1000 + n, name=f"p{n}") for n in range(10)]
+    web = service(cluster.make, "acme", "web", "10.96.0.20", ports=ports, external_ips=outside)
+    named = [EndpointPort(name=f"p{n}", port=8000, protocol="TCP") for n in range(10)]
+    ends = [endpoint(f"10.0.0.{n}") for n in range(2, 22)]
+    cluster.put(web, part_of(cluster.make, web, *ends, ports=named))
+    assert len(cluster.elements("vips4")) == 10 * (1 + 16), "each port answers at each address that counts"
+    assert len(cluster.elements("ends4")) == 10 * (1 + 16) * 5, "at as many backends as there is room for"
 
 
 def test_external_and_balancers_addresses_answer_too_but_refuse_no_other_port() -> None:
