@@ -7,7 +7,8 @@ look at a Service neither takes another address nor believes one that it just ga
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -33,14 +34,34 @@ ANNOUNCED = "polder.dev/AddressAnnounced"
 NOT_ANNOUNCED = (
     "the address is allocated and answers inside the tenant; this release of Polder does not announce it outside"
 )
-RECHECK = 60.0
+RECHECK = 600.0
 """Seconds after which a Service that got nothing is looked at, beside the changes that wake it."""
+WOKEN = 8
+"""Services of each tenant that are looked at when an address becomes free: it is one, and they may be many."""
 
 
 def service_of(claim: ExternalAddress) -> Ref:
     """The Service that has an address."""
     namespace, _, name = claim.spec.service.partition("/")
     return Ref(TenantName(claim.spec.tenant), namespace, name)
+
+
+def is_wanting(service: Service) -> bool:
+    """Whether a load balancer shows no address that it was given."""
+    conditions = service.status.conditions or ()
+    return is_balancer(service) and not any(c.type == ASSIGNED and c.status == "True" for c in conditions)
+
+
+def a_few_of_each(services: Iterable[Service]) -> list[Ref]:
+    """Some of each tenant's, so that one that wants many keeps nobody else from being looked at."""
+    seen: Counter[str] = Counter()
+    found = []
+    for service in services:
+        ref = ref_of(service)
+        seen[ref.tenant] += 1
+        if seen[ref.tenant] <= WOKEN:
+            found.append(ref)
+    return found
 
 
 @dataclass(slots=True)

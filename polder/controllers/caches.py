@@ -26,7 +26,6 @@ from polder.controllers import account_tokens, balancers, bootstrap_tokens
 from polder.controllers.endpoints_pure import SERVICE_NAME
 from polder.controllers.members import elsewhere
 from polder.controllers.namespace_content import CERTIFICATE
-from polder.controllers.pools import BALANCER
 from polder.controllers.service_ranges import OWN
 
 ZONE = "topology.kubernetes.io/zone"
@@ -114,7 +113,7 @@ class Caches:
         self.services.add_index("namespace", lambda service: [namespace_of(service)])
         self.slices.add_index("service", service_of)
         self.services.add_index("tenant", lambda service: [ref_of(service).tenant])
-        self.services.add_index("type", lambda service: [BALANCER] if service.spec.type == BALANCER else [])
+        self.services.add_index("wanting", lambda service: [True] if balancers.is_wanting(service) else [])
         self.service_ranges.add_index("tenant", lambda found: [ref_of(found).tenant])
         self.service_ranges.add_index(
             "going", lambda found: [ref_of(found).tenant] if found.metadata.deletion_timestamp is not None else []

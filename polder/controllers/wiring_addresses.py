@@ -12,7 +12,7 @@ from polder.api.polder import Port
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
 from polder.controllers.announcers import is_healthy
-from polder.controllers.balancers import ASSIGNED, service_of
+from polder.controllers.balancers import a_few_of_each, service_of
 from polder.controllers.caches import Caches, root_ref
 from polder.controllers.caches import service_of as sliced_service
 from polder.controllers.pools import BALANCER
@@ -57,16 +57,11 @@ class AddressWiring:
         if old is not None and (new is None or new.spec.cluster_ips != old.spec.cluster_ips):
             self._waiting_ranges(ref)
 
-    def _pool(self, ref: Ref, _old: AddressPool | None, new: AddressPool | None) -> None:
+    def _pool(self, ref: Ref, old: AddressPool | None, new: AddressPool | None) -> None:
         if new is not None:
             self._runners.pools.add(ref)
-        self._wanting()
-
-    def _wanting(self) -> None:
-        """Something is free that was not: whoever lacks an address is looked at."""
-        for service in self._caches.services.by_index("type", BALANCER):
-            conditions = service.status.conditions or ()
-            if not any(c.type == ASSIGNED and c.status == "True" for c in conditions):
+        if (old.spec if old else None) != (new.spec if new else None):
+            for service in self._caches.services.by_index("wanting", True):
                 self._runners.balancers.add(ref_of(service))
 
     def _claim(self, ref: Ref, old: ExternalAddress | None, new: ExternalAddress | None) -> None:
@@ -74,7 +69,8 @@ class AddressWiring:
             if claim is not None:
                 self._runners.pools.add(Ref(ROOT, "", claim.spec.pool))
         if new is None:
-            self._wanting()
+            for waiting in a_few_of_each(self._caches.services.by_index("wanting", True)):
+                self._runners.balancers.add(waiting)
             if old is not None:
                 self._runners.balancers.add(service_of(old))
             return
