@@ -27,6 +27,8 @@ _BAD_AT_END: Final = ("/..", "/.")
 _CIDR_RULE: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 _CLASS_ANNOTATION: Final = "kubernetes.io/ingress.class"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_MOST_MATCHES: Final = 10_000
+"""Of one policy and direction. Upstream has no bound but the size of an object, which has room for many millions."""
 
 
 def _network(text: str) -> Network | None:
@@ -95,6 +97,22 @@ def _policy_types(policy: Raw) -> Iterator[FieldError]:
     for number, name in enumerate(found):
         if name not in ("Ingress", "Egress"):
             yield at[number].not_supported(name, ("Ingress", "Egress"))
+
+
+def _policy_size(policy: Raw) -> Iterator[FieldError]:
+    """Each selector, and each block with exceptions, meets each port's name in a rule of its own on every node of the tenant.
+    Numbers of ports and whole blocks are matched by sets and do not count.
+    """
+    spec = policy.get("spec") or {}
+    for direction, side in (("ingress", "from"), ("egress", "to")):
+        size = 0
+        for rule in spec.get(direction) or ():
+            peers = [p for p in rule.get(side) or () if not p.get("ipBlock") or (p["ipBlock"].get("except"))]
+            named = {(p.get("protocol"), p["port"]) for p in rule.get("ports") or () if isinstance(p.get("port"), str)}
+            size += (len(peers) + 1) * (len(named) + 1)
+        if size > _MOST_MATCHES:
+            why = f"must have at most {_MOST_MATCHES} matches of a peer and a port's name, all rules together"
+            yield (_SPEC / direction).invalid(size, why)
 
 
 # --- ingresses --------------------------------------------------------------------------------------------------------
@@ -314,7 +332,8 @@ def _endpoint_port(port: Raw, several: bool, at: Field) -> Iterator[FieldError]:
 TRAFFIC: Final[dict[str, Rules]] = {
     "networkpolicies.networking.k8s.io": Rules(
         (selector("spec.podSelector"), every("spec.ingress[].ports[]", _policy_port), every("spec.ingress[].from[]", _peer),
-         every("spec.egress[].ports[]", _policy_port), every("spec.egress[].to[]", _peer), _policy_types)
+         every("spec.egress[].ports[]", _policy_port), every("spec.egress[].to[]", _peer), _policy_types,
+         _policy_size)
     ),
     "ingresses.networking.k8s.io": Rules(
         (_ingress, every("spec.defaultBackend", _backend), _class_once, _balancer)

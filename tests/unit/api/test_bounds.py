@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polder.api.meta import Raw
 from polder.api.validation.services import validate_service
+from polder.api.validation.traffic import TRAFFIC
 
 
 def service(ports: int, external: int) -> Raw:
@@ -20,3 +21,22 @@ def test_a_service_has_so_many_ports_and_external_addresses() -> None:
     assert not list(validate_service(service(1000, 16)))
     assert "spec.externalIPs: Too many: 17" in str(*validate_service(service(1, 17)))
     assert "spec.ports: Too many: 1001" in str(*validate_service(service(1001, 1)))
+
+
+def policy(selectors: int, blocks: int, named: int, numbered: int) -> Raw:
+    peers: list[Raw] = [{"podSelector": {"matchLabels": {"app": f"a{n}"}}} for n in range(selectors)]
+    peers += [{"ipBlock": {"cidr": f"10.{n // 256}.{n % 256}.0/24"}} for n in range(blocks)]
+    ports: list[Raw] = [{"protocol": "TCP", "port": f"p{n}"} for n in range(named)]
+    ports += [{"protocol": "TCP", "port": n + 1} for n in range(numbered)]
+    rule = {"from": peers, "ports": ports}
+    return {"metadata": {"name": "p"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [rule, rule]}}
+
+
+def test_a_network_policy_makes_so_many_rules() -> None:
+    """800 selectors and 800 names in an object of 80 kB made 1.3 million rules on each node."""
+    check = TRAFFIC["networkpolicies.networking.k8s.io"].checks
+    assert not [str(error) for rule in check for error in rule(policy(99, 5000, 49, 5000))]
+    found = [str(error) for rule in check for error in rule(policy(99, 0, 50, 0))]
+    assert found == [
+        "spec.ingress: Invalid value: 10200: must have at most 10000 matches of a peer and a port's name, all rules together"
+    ]
