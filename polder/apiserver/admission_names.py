@@ -14,7 +14,9 @@ DEFAULT: Final = (
     "DefaultStorageClass", "DefaultIngressClass", "RuntimeClass", "CertificateApproval", "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook", "ResourceQuota",
 )  # fmt: skip
-OPTIONAL: Final = ("AlwaysAdmit", "AlwaysPullImages", "DenyExecOnPrivileged", "SecurityContextDeny")
+OPTIONAL: Final = (
+    "AlwaysAdmit", "AlwaysPullImages", "DenyExecOnPrivileged", "DenyServiceExternalIPs", "SecurityContextDeny",
+)  # fmt: skip
 """Known, and off unless they are asked for."""
 
 

@@ -70,6 +70,18 @@ class SecurityContextDeny:
             raise forbidden(context.resource.kind, context.name, why)
 
 
+class DenyServiceExternalIPs:
+    """No Service takes external IPs, with which a namespace could take what others of its tenant send there."""
+
+    async def admit(self, context: AdmissionContext) -> None:
+        """Those that a Service has may stay. Raises ApiError 403."""
+        if not context.concerns("services", "create", "update") or context.obj is None:
+            return
+        had = ((context.old or {}).get("spec") or {}).get("externalIPs") or ()
+        if any(address not in had for address in context.obj["spec"].get("externalIPs") or ()):
+            raise forbidden(context.resource.kind, context.name, "Use of external IPs is denied by admission control.")
+
+
 @dataclass(frozen=True, slots=True)
 class DenyExecOnPrivileged:
     """Nobody gets into a pod that has the host's rights or namespaces."""

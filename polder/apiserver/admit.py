@@ -17,6 +17,7 @@ from polder.apiserver.admission_names import DEFAULT, check_names
 from polder.apiserver.admission_plugins import (
     AlwaysPullImages,
     DenyExecOnPrivileged,
+    DenyServiceExternalIPs,
     RuntimeClasses,
     SecurityContextDeny,
     default_ingress,
@@ -229,6 +230,7 @@ def _checking(store: Store, parts: Parts, workshop: Workshop) -> tuple[Named, ..
         ("CertificateApproval", SignerRights(parts.authorizer)),
         ("PodSecurity", PodSecurity(store)),
         ("SecurityContextDeny", SecurityContextDeny()),
+        ("DenyServiceExternalIPs", DenyServiceExternalIPs()),
         ("DenyExecOnPrivileged", DenyExecOnPrivileged(store)),
         *(("", hook) for hook in parts.checking),
     )

@@ -11,7 +11,12 @@ from polder.api.errors import ApiError
 from polder.api.kinds import built_in
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.admission_names import DEFAULT, check_names
-from polder.apiserver.admission_plugins import AlwaysPullImages, DenyExecOnPrivileged, SecurityContextDeny
+from polder.apiserver.admission_plugins import (
+    AlwaysPullImages,
+    DenyExecOnPrivileged,
+    DenyServiceExternalIPs,
+    SecurityContextDeny,
+)
 from polder.apiserver.admit import standard_chain
 from polder.apiserver.catalog import Resource
 from polder.apiserver.types import Identity, Role
@@ -151,6 +156,20 @@ async def test_security_context_deny_refuses_what_raises_rights(spec: Any) -> No
     await SecurityContextDeny().admit(context(pod()))
 
 
+async def test_external_ips_of_services_may_stay_and_not_come() -> None:
+    def asked(old: list[str] | None, new: list[str]) -> AdmissionContext:
+        asker, kind = Identity("u", Role.PLATFORM_ADMIN), Resource(built_in("v1", "services"))
+        before = None if old is None else {"spec": {"externalIPs": old}}
+        verb = "create" if old is None else "update"
+        return AdmissionContext(asker, ROOT, verb, kind, "guarded", "s", "", {"spec": {"externalIPs": new}}, before)
+
+    for old, new in ((None, ["192.0.2.1"]), (["192.0.2.1"], ["192.0.2.1", "192.0.2.2"])):
+        with pytest.raises(ApiError, match="Use of external IPs is denied"):
+            await DenyServiceExternalIPs().admit(asked(old, new))
+    for old, new in ((None, []), (["192.0.2.1", "192.0.2.2"], ["192.0.2.2"])):
+        await DenyServiceExternalIPs().admit(asked(old, new))
+
+
 async def test_nobody_gets_into_a_privileged_pod(running: Running, admin: Api) -> None:
     await guarded(admin)
     hook = DenyExecOnPrivileged(running.store)
@@ -182,6 +201,7 @@ async def test_a_plugin_that_is_not_listed_is_not_there(running: Running) -> Non
     assert {"PodSecurity", "Priorities", "Quotas"} <= hooks(*DEFAULT)
     assert not {"AlwaysPullImages", "SecurityContextDeny", "DenyExecOnPrivileged"} & hooks(*DEFAULT)
     assert {"AlwaysPullImages", "SecurityContextDeny"} <= hooks(*DEFAULT, "AlwaysPullImages", "SecurityContextDeny")
+    assert "DenyServiceExternalIPs" in hooks(*DEFAULT, "DenyServiceExternalIPs") - hooks(*DEFAULT)
     bare = hooks("NamespaceLifecycle", "ServiceAccount")
     assert not {"PodSecurity", "Priorities", "Quotas", "LimitDefaults", "DefaultClass"} & bare
     assert {"Lifecycle", "PodAccounts", "TenantQuotas", "ApiServices"} <= bare, "what makes tenants stays"
