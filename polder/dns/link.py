@@ -24,6 +24,8 @@ from polder.system.process import Command, ProcessId
 log = logging.getLogger(__name__)
 
 PORT = 53
+SHARED = "."
+"""The space of the sockets that tenants share: no tenant has this name."""
 READY_SECONDS = 15.0
 STOP_SECONDS = 5.0
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
@@ -83,6 +85,7 @@ class Link:
         self._changed: dict[Place | str, None] = {}
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._begun = asyncio.Event()
         self.told = asyncio.Event()
         """Set while the process knows everything that was put before."""
 
@@ -103,10 +106,14 @@ class Link:
 
     async def set(self, wanted: Mapping[str, tuple[str, str]]) -> None:
         """(tenant, address) by space: where to answer. Tries every one; raises DoorsError naming those that failed. A space whose
-        namespace is made anew must be taken out once in between: its old sockets live in the old one.
+        namespace is made anew must be taken out once in between: its old sockets live in the old one. It waits until the process
+        is spoken to: of questions that come to an address some go to the newest socket at once, which nobody would read.
         """
+        await self._begun.wait()
         async with self._lock:
             for space, door in list(self._doors.items()):
+                if space == SHARED:
+                    continue
                 tenant, address = wanted.get(space, ("", ""))
                 if (door.listen.tenant, door.listen.address) != (tenant, packed(address)):
                     self._doors.pop(space).close()
@@ -129,6 +136,14 @@ class Link:
         for door in self._doors.values():
             door.close()
         self._doors.clear()
+
+    async def open_shared(self, address: str, sockets_in: SocketsIn) -> None:
+        """Answer all tenants at this address too, each by where it comes from (``share``); nothing for no address."""
+        if address:
+            await self._begun.wait()
+            pair = await sockets_in(SHARED, address, PORT)
+            self._doors[SHARED] = _Door(facts.Listen(SHARED, "", packed(address)), pair)
+            self._note(SHARED)
 
     def share(self, sources: Mapping[str, str]) -> None:
         """Which tenant is at which address, for doors without a tenant."""
@@ -158,6 +173,7 @@ class Link:
 
     async def _talk(self) -> None:
         channel = await self._connect()
+        self._begun.set()
         try:
             async with asyncio.TaskGroup() as group:
                 telling = group.create_task(self._tell(channel))

@@ -43,6 +43,8 @@ from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.topology.invariants import parse_ip
 from polder.system.cri_types import DnsConfig
 from polder.system.net.device import link_mtu
+from polder.system.net.netns import own_netns
+from polder.system.net.sockets import resolver_sockets
 from polder.system.pki import settle_pair
 
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -50,6 +52,9 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 
 def facts_of(config: AgentConfig) -> NodeFacts:
     """What the network must know of this node. Raises PermanentError."""
+    shared = parse_ip(config.shared_dns)
+    if config.shared_dns and (shared is None or shared.version != 4):
+        raise PermanentError(f"sharedDns: {config.shared_dns!r} is no IPv4 address of a node, such as 192.0.2.5")
     six = parse_ip(config.egress_address6)
     if config.egress_address6 and (six is None or six.version != 6 or six.is_link_local):
         raise PermanentError(
@@ -64,6 +69,7 @@ def facts_of(config: AgentConfig) -> NodeFacts:
         protected=tuple(config.protected),
         prefix=config.prefix,
         egress6=config.egress_address6,
+        shared_dns=config.shared_dns,
     )
 
 
@@ -124,8 +130,9 @@ class NodeAgent:
             NetworkSettings(facts_of(config), state), self._client, self._kernel, self._pods, clock
         )
         settings = agent_settings(config)
-        doings = Doings(self._network.prepare, self._network.resolver_of)
+        doings = Doings(self._network.prepare, lambda tenant: config.shared_dns or self._network.resolver_of(tenant))
         self._agent = Agent(settings, self._client, self._pods, doings, clock)
+        self._shared_dns = config.shared_dns
         self._resolvers = Link(dns_settings(config), self._kernel.resolver_sockets_in)
         dials = Dials(self._network.router_of, self._kernel.connect_in, Names(name_servers, self._datagram).lookup)
         self._stream = ServerStreams(where, {**self._agent.handlers, "dial": dials.serve})
@@ -147,6 +154,10 @@ class NodeAgent:
         present = tenant in self._network.pipeline.entries()
         return Inspection(tenant, present, found.topology, found.desired, "\n".join(lines), told)
 
+    async def _own_sockets(self, _: str, address: str, port: int) -> tuple[socket.socket, socket.socket]:
+        with own_netns() as here:
+            return await asyncio.to_thread(resolver_sockets, here, address, port)
+
     def _names(self) -> Views:
         seen = self._network.informer
         return Views(seen(Service), seen(EndpointSlice), seen(Namespace), seen(Port))
@@ -162,8 +173,9 @@ class NodeAgent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pods.run())
                 group.create_task(self._network.run(self._entries.set, self._sandboxes))
-                group.create_task(self._network.keep_resolvers(self._resolvers.set))
+                group.create_task(self._network.keep_resolvers(self._resolvers.set, self._resolvers.share))
                 group.create_task(feed(self._names(), self._resolvers))
+                group.create_task(self._resolvers.open_shared(self._shared_dns, self._own_sockets))
                 group.create_task(self._stream.run())
                 group.create_task(self._agent.run())
                 group.create_task(self._renewal.run())

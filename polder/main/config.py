@@ -77,6 +77,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     dns_upstreams: list[str] = []
     """Whom the tenants' resolvers ask for names that are not theirs, each ``ADDRESS`` or ``ADDRESS#PORT``: what these know, every
     tenant may learn. Without any, the machine's name servers."""
+    shared_dns: str = ""
+    """An IPv4 address of this node at which all tenants ask for names, told apart by their routers' addresses: pods are given it
+    instead of their own router's, which answers all the same.
+    """
     cpu: str = ""
     memory: str = ""
     """Overrides of the node's capacity, as quantities; empty is what the machine has."""

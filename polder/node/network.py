@@ -347,11 +347,15 @@ class NodeNetwork:
 
         await keep_sockets(self._changes(), wanted, self._netns, set_entries)
 
-    async def keep_resolvers(self, set_resolvers: SetResolvers) -> None:
-        """Have the tenants' names answered wherever a router stands. Until cancelled."""
+    async def keep_resolvers(self, set_resolvers: SetResolvers, share: Callable[[dict[str, str]], None]) -> None:
+        """Have the tenants' names answered wherever a router stands; ``share`` is told whose router has which address. Until
+        cancelled.
+        """
 
         def wanted() -> dict[str, tuple[str, str]]:
-            found = {space: self.resolver_of(TenantName(space)) for space in self.pipeline.entries()}
+            spaces = self.pipeline.entries()
+            share({router[1]: space for space in spaces if (router := self.router_of(space)) is not None})
+            found = {space: self.resolver_of(TenantName(space)) for space in spaces}
             return {space: (space, address) for space, address in found.items() if address}
 
         await keep_sockets(self._changes(), wanted, self._netns, set_resolvers)

@@ -115,7 +115,7 @@ async def resolving(node: NodeUnderTest) -> AsyncIterator[Resolving]:
     made = Link(settings, node.machine.kernel.resolver_sockets_in)
     seen = node.live.informer
     views = Views(seen(Service), seen(EndpointSlice), seen(Namespace), seen(Port))
-    task = asyncio.gather(node.live.keep_resolvers(made.set), feed(views, made))
+    task = asyncio.gather(node.live.keep_resolvers(made.set, made.share), feed(views, made))
     try:
         yield Resolving(settings, made, task)  # type: ignore[arg-type]
     finally:

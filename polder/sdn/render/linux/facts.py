@@ -16,6 +16,7 @@ class NodeFacts:
     link towards it, ``mtu`` the underlay's. ``protected`` are addresses and ranges that no tenant may reach beside the nodes'
     own: servers, the host. ``prefix`` begins the name of everything in the node's namespace. ``egress6`` is the source of what
     leaves by IPv6; empty where the node has no way out for it, so that tenants have none either.
+    ``shared_dns`` is an address of the node at which tenants may ask for names; empty where each asks its own router.
     """
 
     name: str
@@ -26,6 +27,7 @@ class NodeFacts:
     protected: tuple[str, ...] = ()
     prefix: str = "polder"
     egress6: str = ""
+    shared_dns: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.prefix) <= MAX_PREFIX or not self.prefix.isalnum():

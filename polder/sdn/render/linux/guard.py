@@ -45,13 +45,21 @@ def _to_the_node(facts: NodeFacts) -> str:
  }}
  chain to_node {{
   ct state established,related accept
-  drop
+{_resolver(facts.shared_dns)}  drop
  }}
  chain output {{
   type filter hook output priority -300; policy accept;
   udp dport 4789 ip daddr @{NODES} notrack
  }}
 """
+
+
+def _resolver(address: str) -> str:
+    """A resolver that tenants share; who asks is told by the router's address, which ``transit_source`` vouches for."""
+    if not address:
+        return ""
+    family = "ip6" if ":" in address else "ip"
+    return f"  {family} daddr {address} meta l4proto {{ tcp, udp }} th dport 53 accept\n"
 
 
 def _through_the_node(facts: NodeFacts) -> str:
