@@ -7,7 +7,21 @@ from importlib import import_module
 
 from bench import report
 
-NAMES = ("server", "store", "api", "fairness", "tenants", "crowd", "cni", "ports", "presence", "datapath", "policy", "dns")
+NAMES = (
+    "server",
+    "store",
+    "api",
+    "fairness",
+    "tenants",
+    "crowd",
+    "cni",
+    "ports",
+    "presence",
+    "datapath",
+    "services",
+    "policy",
+    "dns",
+)
 
 
 def main() -> int:

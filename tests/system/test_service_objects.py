@@ -133,7 +133,7 @@ async def test_rules_that_somebody_deletes_come_back_within_five_seconds(site: S
         for broken in (
             "delete table inet service",
             f"delete element inet service vips4 {{ {ADDRESS} . tcp . 80 }}",
-            "flush chain inet service pick.1",
+            "flush chain inet service pick-1",
             "delete table inet polder",
         ):
             inside(site, "n1", "acme", broken)

@@ -5,6 +5,7 @@ One element costs microseconds here; libnftables (nft.py) is for whole tables.
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ class NftSet:
         return " . ".join(TYPE_NAMES.get(one.kind, str(one.kind)) for one in self.key)
 
     @property
+    def ranged(self) -> bool:
+        """Whether its keys are ranges."""
+        return bool(self.flags & _INTERVAL)
+
+    @property
     def kept(self) -> bool:
         """Whether its elements are given by items: not those of a rule's own set, or what packets put in."""
         return not self.flags & (_ANONYMOUS | _CONSTANT | _TIMEOUT | _DYNAMIC)
@@ -97,6 +103,20 @@ def del_element(of: NftSet, key: str) -> list[Message]:
 def commit(sock: NetlinkSocket, messages: list[Message]) -> list[NetlinkError | None]:
     """All of them or, where any fails, none."""
     return sock.transaction(_BEGIN, messages, _END)
+
+
+def value_of(sock: NetlinkSocket, of: NftSet, key: str) -> str | None:
+    """The value of one element, empty in a set; None where there is none. Not for sets of ranges. Raises NetlinkError."""
+    (element,) = _elements(of, key, "")
+    asked = _element_message(_GETELEMENT, 0, of, element, key)
+    try:
+        reply = sock.get(asked)
+    except NetlinkError as error:
+        if error.number == errno.ENOENT:
+            return None
+        raise
+    listed = attrs(reply.body, GENERIC.size).get(3, b"")
+    return next((_value_text(of, attrs(one)) for _, one in each_attr(listed)), None)
 
 
 def list_elements(sock: NetlinkSocket, of: NftSet) -> list[tuple[str, str]]:

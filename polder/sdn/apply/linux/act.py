@@ -18,7 +18,7 @@ from polder.sdn.apply.linux.entries import apply_entries, apply_sysctls
 from polder.sdn.apply.linux.failure import ItemFailure, failure
 from polder.sdn.apply.linux.flows import forget, is_flow
 from polder.sdn.apply.linux.links import Links
-from polder.sdn.apply.linux.policy import apply_policies
+from polder.sdn.apply.linux.policy import apply_policies, apply_services
 from polder.sdn.apply.linux.reaper import Reaper
 from polder.sdn.apply.linux.rules import apply_elements, apply_rulesets, remove_rulesets
 from polder.sdn.apply.linux.spaces import Spaces
@@ -123,11 +123,12 @@ class Change:
         single: list[NamedSet | Chain] = [*_of(self.add, NamedSet), *_of(self.add, Chain)]
         self.failures += apply_rulesets(spaces, _of(self.add, Ruleset), removed, added, single)
         fresh = {_table(one) for one in (*_of(self.add, Ruleset), *_of(self.remove, Ruleset))}
-        guards = (
-            [one for one in some if _guards(one) and _table(one) not in fresh]
-            for some in ([one for one in self.remove if not is_flow(one)], self.add)
-        )
-        self.failures += apply_policies(spaces, *guards)
+        for name, apply in ((POLICY_TABLE, apply_policies), (SERVICE_TABLE, apply_services)):
+            gone, come = (
+                [one for one in some if _guards(one) and one.table == name and _table(one) not in fresh]
+                for some in ([one for one in self.remove if not is_flow(one)], self.add)
+            )
+            self.failures += apply(spaces, gone, come)
         policies = (one for one in self.failures if getattr(one.item, "table", "") == POLICY_TABLE)
         unguarded = {one.item.slot[1]: one.reason for one in policies}
         links = Links(spaces, reaper)

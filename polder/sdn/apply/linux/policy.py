@@ -47,6 +47,16 @@ def apply_policies(spaces: Spaces, removed: Iterable[PolicyItem], added: Iterabl
     return failures
 
 
+def apply_services(spaces: Spaces, removed: Iterable[PolicyItem], added: Iterable[PolicyItem]) -> list[ItemFailure]:
+    """The same for what need not change together: chains before the elements that lead to them, and after those when they go.
+    So elements go by nfnetlink in any case, however many there are in the table.
+    """
+    gone, come = list(removed), list(added)
+    failures = apply_policies(spaces, (), [one for one in come if isinstance(one, Single)])
+    failures += apply_elements(spaces, _elements(gone), _elements(come))
+    return failures + apply_policies(spaces, [one for one in gone if isinstance(one, Single)], ())
+
+
 def _apply(spaces: Spaces, space: OpenSpace, table: _Table) -> list[ItemFailure]:
     single = [one for one in (*table.removed, *table.added) if isinstance(one, Single)]
     if not single:

@@ -21,6 +21,8 @@ from polder.system.net.nfvalues import ValueTextError, quoted
 
 _SET = re.compile(r"^\s*(?:set|map)\s+(\S+)\s*\{", re.MULTILINE)
 _CHUNK = 1000
+_FEW = 64
+"""Changes of elements for each of which the kernel is asked what stands: microseconds each."""
 Single = Chain | NamedSet
 """What stands in a table beside its text."""
 
@@ -184,9 +186,24 @@ class _Transaction:
         """Send in chunks; the failures."""
         for start in range(0, len(self._steps), _CHUNK // 2):
             steps = self._steps[start : start + _CHUNK // 2]
+            if len(steps) <= _FEW:
+                steps = [found for step in steps if (found := self._foreseen(step))]
             while steps:
                 steps = self._send(steps)
         return self._failures
+
+    def _foreseen(self, step: _Step) -> _Step | None:
+        """The step as it will hold: the kernel is asked first, since it waits for all processors when it undoes a transaction."""
+        try:
+            one = self._set_of(step.item)
+            if one.ranged or (step.add and not step.item.value):
+                return step
+            stands = nfsets.value_of(self._space.nft, one, step.item.key)
+        except PolderError:
+            return step  # the transaction says what is wrong
+        if not step.add:
+            return step if stands is not None else None
+        return self._replacing(step) if stands not in (None, step.item.value) else step
 
     def _plan(self, item: Element, *, add: bool) -> None:
         try:

@@ -13,7 +13,7 @@ Names of maps and sets end in the family, 4 or 6.
 
 from __future__ import annotations
 
-from polder.sdn.render.linux.items import Chain
+from polder.sdn.render.linux.items import Chain, Item
 
 SERVICE_TABLE = "service"
 AT = ("inet", SERVICE_TABLE)
@@ -22,8 +22,11 @@ CLUSTER, HAIRPIN, FLOWS = "cluster", "hairpin", "flows"
 FAMILIES = ("4", "6")
 OWN_MARK = 1 << 31
 """Set in backends' own marks, so that none is a slot's number."""
+COMMON = 32
+"""So many backends as most services have at most: their chains are there in any case, so that one more or less is elements."""
 REMEMBERED = 65536
 """Clients of one tenant on one node, and family, whose backends are remembered at one time."""
+NEWLINE = "\n"
 _IP = {"4": "ip", "6": "ip6"}
 _TYPE = {"4": "ipv4_addr", "6": "ipv6_addr"}
 
@@ -54,6 +57,11 @@ def _maps(family: str) -> str:
 """
 
 
+def _pick(count: int) -> str:
+    """Draws one of ``count`` slots for a new connection."""
+    return f"meta mark set {f'numgen random mod {count}' if count > 1 else '0'} goto send"
+
+
 TEXT = f"""\
 {_maps("4")}{_maps("6")} chain send {{
   dnat ip to {asked("4")} . meta mark map @{ENDS}4
@@ -79,16 +87,17 @@ TEXT = f"""\
   ct status dnat ip daddr . ip saddr @{HAIRPIN}4 masquerade
   ct status dnat ip6 daddr . ip6 saddr @{HAIRPIN}6 masquerade
  }}
-"""
+{"".join(f" chain pick-{count} {{ {_pick(count)}; }}{NEWLINE}" for count in range(1, COMMON + 1))}"""
 """The table without what comes and goes singly. Here everything of a tenant passes that its bridges forward too
 (bridge-nf-call-iptables is on), so that a reply always finds the connection that its question made; what finds none would leave
 untranslated, and is dropped."""
 
 
-def pick_chain(space: str, count: int) -> Chain:
-    """Draws one of ``count`` slots for a new connection."""
-    draw = f"numgen random mod {count}" if count > 1 else "0"
-    return Chain(space, *AT, f"pick.{count}", f"meta mark set {draw} goto send")
+def pick_chain(space: str, count: int) -> tuple[str, set[Item]]:
+    """The name of the chain that draws one of ``count`` slots; itself, where it is not one of the table's text."""
+    if count <= COMMON:
+        return f"pick-{count}", set()
+    return f"pick.{count}", {Chain(space, *AT, f"pick.{count}", _pick(count))}
 
 
 def slot_chain(space: str, family: str, count: int) -> Chain:

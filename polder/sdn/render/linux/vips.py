@@ -31,6 +31,10 @@ from polder.sdn.topology.vips import Backend, Vip, VipPort
 
 MOST_BACKENDS = 4096
 """Of one port of a service on one node; more are not used."""
+MOST_PLACES = 65536
+"""Backends of a service on one node, counted for each address and port at which they answer: they are in memory that no tenant
+pays for. Where it is more, each port has fewer.
+"""
 
 
 def render_vip(vip: Vip, router_address: str, zone: str, facts: NodeFacts) -> frozenset[Item]:
@@ -43,11 +47,13 @@ def render_vip(vip: Vip, router_address: str, zone: str, facts: NodeFacts) -> fr
     items: set[Item] = {Ruleset(space, *AT, TEXT)}
     for address in vip.cluster:
         items.add(Element(space, *AT, f"{CLUSTER}{family_of(address)}", address))
+    targets = len(vip.ports) * (len(vip.addresses) + 1)
+    most = max(1, min(MOST_BACKENDS, MOST_PLACES // max(1, targets)))
     for port in vip.ports:
         for address in vip.addresses:
-            items |= _Target(space, vip, address, port.protocol, port.port).items(port, vip.local, zone, facts)
+            items |= _Target(space, vip, address, port.protocol, port.port, most).items(port, vip.local, zone, facts)
         if port.node_port:
-            target = _Target(space, vip, router_address, port.protocol, port.node_port)
+            target = _Target(space, vip, router_address, port.protocol, port.node_port, most)
             items |= target.items(port, vip.local_outside, zone, facts)
     return frozenset(items)
 
@@ -61,7 +67,7 @@ def chosen(port: VipPort, family: str, zone: str, node: str, *, local: bool) -> 
         found = [b for b in ready if b.node == node] or [b for b in ending if b.node == node]
     else:
         found = _hinted(ready, zone, node) or ending
-    return found[:MOST_BACKENDS]
+    return found
 
 
 def _hinted(ready: list[Backend], zone: str, node: str) -> list[Backend]:
@@ -85,6 +91,7 @@ class _Target:
     address: str
     protocol: str
     port: int
+    most: int
 
     @property
     def key(self) -> str:
@@ -94,7 +101,7 @@ class _Target:
     def items(self, port: VipPort, local: bool, zone: str, facts: NodeFacts) -> set[Item]:
         """Nothing where nobody answers, which is refused; a drop where somebody does, but not on this node."""
         family = family_of(self.address)
-        backends = chosen(port, family, zone, facts.name, local=local)
+        backends = chosen(port, family, zone, facts.name, local=local)[: self.most]
         if not backends:
             elsewhere = any(family_of(b.address) == family for b in (*port.ready, *port.ending))
             return {self._element(VIPS, self.key, "drop")} if local and elsewhere else set()
@@ -107,8 +114,8 @@ class _Target:
         return items
 
     def _spread(self, backends: Sequence[Backend]) -> set[Item]:
-        chain = pick_chain(self.space, len(backends))
-        items: set[Item] = {chain, self._element(VIPS, self.key, f"goto {chain.name}")}
+        name, items = pick_chain(self.space, len(backends))
+        items.add(self._element(VIPS, self.key, f"goto {name}"))
         for slot, backend in enumerate(backends):
             items.add(self._element(ENDS, f"{self.key} . {slot}", f"{backend.address} . {backend.port}"))
         return items
