@@ -24,6 +24,7 @@ from polder.base.clock import micro_stamp, stamp
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _RANGES: Final = {Shape.INT32: 2**31, Shape.INT64: 2**63}
 _UNKNOWN_LIMIT: Final = 100
+_STRING: Final = Shape.STRING
 
 
 class _MismatchError(Exception):
@@ -37,7 +38,10 @@ class _Walk:
     unknown: list[str] = field(default_factory=list)
 
     def value(self, schema: Schema, value: Any, path: str, owner: str) -> Any:
-        match schema.shape:
+        shape = schema.shape
+        if shape is _STRING and type(value) is str:
+            return value  # most of what there is
+        match shape:
             case Shape.OBJECT:
                 return self.object(schema, value, path, owner)
             case Shape.LIST:
@@ -52,22 +56,22 @@ class _Walk:
                 return value if isinstance(value, bool) else self.value(schema.items, value, path, owner)
             case Shape.ANY:
                 return value
-        return _scalar(schema.shape, value, path, owner)
+        return _scalar(shape, value, path, owner)
 
     def object(self, schema: Schema, value: Any, path: str, owner: str) -> Raw:
         if not isinstance(value, dict):
             raise _mismatch(value, owner, path, schema.name)
         found: Raw = {}
-        name = schema.name.rpartition(".")[2]
+        fields, name = schema.fields, schema.name.rpartition(".")[2]
         for key, item in value.items():
             at = f"{path}.{key}" if path else key
-            prop = schema.fields.get(key)
+            prop = fields.get(key)
             if prop is None:
                 if len(self.unknown) < _UNKNOWN_LIMIT:
                     self.unknown.append(at)
             elif item is not None:
                 kept = self.value(prop.schema, item, at, name)
-                if not _is_vain(prop, kept):
+                if kept or not _is_vain(prop, kept):
                     found[key] = kept
         return found
 

@@ -138,11 +138,21 @@ def content(resource: str, at: Place) -> Raw | None:
 
 def built_in(birth: Birth, resource: str, at: Place, changes: Raw | None = None) -> bytes:
     """The stored form of a tenant's built-in object, with fields changed. Raises KeyError where there is none."""
+    return _unchanged(birth, resource, at) if changes is None else _built(birth, resource, at, changes)
+
+
+@lru_cache(maxsize=512)
+def _unchanged(birth: Birth, resource: str, at: Place) -> bytes:
+    """Those that are asked for with each pod, such as the priority classes, are made once."""
+    return _built(birth, resource, at, {})
+
+
+def _built(birth: Birth, resource: str, at: Place, changes: Raw) -> bytes:
     fixed = _fixed().get(resource, {}).get(at)
     raw = fixed if fixed is not None else _MADE[resource][at](birth)
     identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{birth.uid} {resource} {at[0]}/{at[1]}")
     meta = {**raw["metadata"], "uid": str(identity), "creationTimestamp": birth.created}
-    return encode({**raw, **(changes or {}), "metadata": meta})
+    return encode({**raw, **changes, "metadata": meta})
 
 
 def is_tombstone(value: bytes | None) -> bool:
