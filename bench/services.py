@@ -28,7 +28,10 @@ from polder.system.net.sysctl import write_sysctl
 from tests.system.lab import Host, Lab
 
 TITLE = "Services"
-NOTES = "The service that is asked has three backends, which are one pod. A connection is opened, gives a byte and is reset; both ends on one CPU."
+NOTES = (
+    "The service that is asked has three backends, which are one pod. A connection is opened, gives a byte and is reset; both ends "
+    "on one CPU."
+)
 SIZES = (10, 1_000, 10_000)
 ROUNDS, CONNECTIONS, CHANGES = 25, 400, 30
 FLAT = 1.1
