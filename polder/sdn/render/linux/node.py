@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import ip_network
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.guard import NODES, PROTECTED, guard_rules
@@ -28,12 +28,20 @@ def render_guard(facts: NodeFacts) -> frozenset[Item]:
     }
     if facts.egress6:
         items.add(Sysctl(NODE, "net/ipv6/conf/all/forwarding", "1"))
-        wire = str(ip_network(f"{facts.egress6}/{WIRE}", strict=False))
-        items.add(Element(NODE, "inet", table, set_for(PROTECTED, wire), wire))
-    for text in facts.protected:
-        address = text.removesuffix("/128" if ":" in text else "/32")
-        items.add(Element(NODE, "inet", table, set_for(PROTECTED, address), address))
+    items.update(Element(NODE, "inet", table, set_for(PROTECTED, one), one) for one in _protected(facts))
     return frozenset(items)
+
+
+def _protected(facts: NodeFacts) -> Iterator[str]:
+    """Apart from each other, as a set of intervals asks; a single address without its length. Ranges stay as they are."""
+    yield from (text for text in facts.protected if "-" in text)
+    texts = [text for text in facts.protected if "-" not in text]
+    texts += [f"{facts.egress6}/{WIRE}"] if facts.egress6 else []
+    known = [ip_network(text, strict=False) for text in texts]
+    for one in collapse_addresses(found for found in known if isinstance(found, IPv4Network)):
+        yield str(one).removesuffix("/32")
+    for other in collapse_addresses(found for found in known if isinstance(found, IPv6Network)):
+        yield str(other).removesuffix("/128")
 
 
 def render_node(node: NodeAddress, facts: NodeFacts) -> frozenset[Item]:
