@@ -29,8 +29,8 @@ from tests.system.lab import Host, Lab
 
 TITLE = "Services"
 NOTES = (
-    "The service that is asked has three backends, which are one pod. A connection is opened, gives a byte and is reset; both ends "
-    "on one CPU."
+    "The service that is asked has three backends, which are one pod. A connection is opened, gives a byte and is reset; both "
+    "ends on one CPU."
 )
 SIZES = (10, 1_000, 10_000)
 ROUNDS, CONNECTIONS, CHANGES = 25, 400, 30
