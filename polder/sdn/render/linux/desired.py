@@ -17,6 +17,7 @@ from polder.sdn.render.linux.network import render_network
 from polder.sdn.render.linux.node import render_guard, render_node
 from polder.sdn.render.linux.policy import drop_titles, render_group, render_policy, render_way
 from polder.sdn.render.linux.port import render_port
+from polder.sdn.render.linux.quiet import render_quiet
 from polder.sdn.render.linux.router import render_peers, render_router
 from polder.sdn.render.linux.selected import Selected
 from polder.sdn.render.linux.space import bridged_too
@@ -124,7 +125,9 @@ class Desired:
             return frozenset()
         space = self._spaces(key.tenant).get(port.network, "")
         policies = self._policies.of(key.tenant, key.name)
-        return render_way(port.addresses, space, policies) if space and policies else frozenset()
+        if not space or not policies:
+            return frozenset()
+        return render_way(port.addresses, space, policies) | render_quiet(port.link, space, policies)
 
     def droppers(self, tenant: str) -> dict[tuple[str, str], list[str]]:
         """By space and chain, which policy drops by each of its rules, as (direction, title) joined by a space."""
