@@ -230,4 +230,34 @@ CASES: dict[str, list[Raw]] = {
             egress=[{"action": "Pass", "to": [{"namespaces": Z}]}, {"action": "Accept", "to": [{"namespaces": {}}]}],
         ),
     ],
+    "many peers times many ports": [
+        policy(
+            "x",
+            "product",
+            policyTypes=["Ingress", "Egress"],
+            ingress=[
+                {
+                    "from": [
+                        {"podSelector": B},
+                        {"ipBlock": {"cidr": "10.0.2.0/24", "except": ["10.0.2.13/32"]}},
+                        *(
+                            {"namespaceSelector": Y, "podSelector": {"matchLabels": {"pod": f"p{n}"}}}
+                            for n in range(30)
+                        ),
+                        {"namespaceSelector": Y, "podSelector": A},
+                    ],
+                    "ports": [{"port": "web"}, {"port": "dns", "protocol": "UDP"}, {"port": 81, "protocol": "UDP"}],
+                }
+            ],
+            egress=[
+                {
+                    "to": [
+                        {"namespaceSelector": Z},
+                        *({"ipBlock": {"cidr": f"10.9.{n}.0/24", "except": [f"10.9.{n}.7/32"]}} for n in range(20)),
+                    ],
+                    "ports": [{"port": "web"}, {"port": 80, "protocol": "UDP"}, {"protocol": "SCTP"}],
+                }
+            ],
+        )
+    ],
 }

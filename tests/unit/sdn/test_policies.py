@@ -6,10 +6,13 @@ from itertools import product
 
 import pytest
 
+from polder.sdn.render.linux.items import Chain
+from polder.sdn.render.linux.policy import render_policy
+from polder.sdn.topology.policies import Policy
 from polder.sdn.topology.types import Port
 from polder.sdn.topology.walk import Packet, Walk
 from tests.unit.sdn.policy_cases import CASES
-from tests.unit.sdn.policy_world import PODS, Probe, World, allowed
+from tests.unit.sdn.policy_world import PODS, Probe, World, allowed, policy
 
 PROBES = [
     Probe(source, target, protocol, port, family)
@@ -41,3 +44,14 @@ def test_one_world_after_the_other_gives_what_a_new_one_gives() -> None:
         fresh = World()
         fresh.apply(CASES[name])
         assert sorted(map(repr, world.parts())) == sorted(map(repr, fresh.parts())), name
+
+
+def test_peers_times_ports_are_as_many_rules_as_their_sum() -> None:
+    peers = [{"podSelector": {"matchLabels": {"n": str(n)}}} for n in range(500)]
+    spec = {"ingress": [{"from": peers, "ports": [{"port": f"p{n}"} for n in range(500)]}]}
+    world = World()
+    world.apply([policy("x", "large", **spec)])
+    large = next(part for part in world.parts() if isinstance(part, Policy))
+    chains = [item for item in render_policy(large, ["acme"]) if isinstance(item, Chain)]
+    assert len(chains) == 2
+    assert sum(len(chain.text.splitlines()) for chain in chains) == 2000

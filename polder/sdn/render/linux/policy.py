@@ -19,9 +19,11 @@ from polder.sdn.render.linux.policy_rules import (
     TEXT,
     family_of,
     group_set,
+    is_long,
     ports_key,
     rule_lines,
     set_type,
+    split_lines,
     verdict_of,
 )
 from polder.sdn.topology.policies import (
@@ -50,9 +52,22 @@ def render_policy(policy: Policy, spaces: Iterable[str]) -> frozenset[Item]:
         if policy.tier != NETWORK:
             continue
         for direction in policy.isolates:
-            lines = [line for rule in policy.rules(direction) for line in rule_lines(rule, direction, "accept")]
-            items.add(Chain(space, *AT, policy_chain(policy, direction), "\n".join(lines)))
+            items.update(_policy_chains(policy, direction, space))
     return frozenset(items)
+
+
+def _policy_chains(policy: Policy, direction: str, space: str) -> Iterable[Chain]:
+    """The policy's chain, and one for the ports of each rule that has many peers and many ports."""
+    lines: list[str] = []
+    for number, rule in enumerate(policy.rules(direction)):
+        if not is_long(rule, direction):
+            lines += rule_lines(rule, direction, "accept")
+            continue
+        name = f"{policy_chain(policy, direction)}.{number}"
+        peers, ports = split_lines(rule, direction, "accept", name)
+        lines += peers
+        yield Chain(space, *AT, name, "\n".join(ports))
+    yield Chain(space, *AT, policy_chain(policy, direction), "\n".join(lines))
 
 
 def policy_chain(policy: Policy, direction: str) -> str:

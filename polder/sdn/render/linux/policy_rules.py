@@ -21,6 +21,8 @@ POLICY_TABLE = "policies"
 FAMILIES = ("4", "6")
 _IP = {"4": "ip", "6": "ip6"}
 _TYPE = {"4": "ipv4_addr", "6": "ipv6_addr"}
+PRODUCT = 64
+"""Rules of one policy rule, above which its ports get a chain of their own."""
 DROP = "counter drop"
 """How a rule drops: counted, and shown with the policy's name by ``polder policy``."""
 
@@ -82,14 +84,29 @@ def ports_key(ports: Ports, address: str) -> str:
 
 def rule_lines(rule: PolicyRule, direction: str, verdict: str) -> list[str]:
     """The nft rules of one policy rule: one for each family, peer and protocol that it names."""
-    whom = [("", "")] if rule.anyone else list(_peers(rule.peers, "saddr" if direction == INGRESS else "daddr"))
-    which = _ports(rule.ports)
+    whom, which = _whom(rule, direction), _ports(rule.ports)
     return [
         " ".join(part for part in (peer, port, verdict) if part)
         for family, peer in whom
         for only, port in which
         if not only or not family or only == family
     ]
+
+
+def is_long(rule: PolicyRule, direction: str) -> bool:
+    """Whether peers times ports would be too many; ``split_lines`` has their sum."""
+    whom, which = _whom(rule, direction), _ports(rule.ports)
+    return min(len(whom), len(which)) > 1 and len(whom) * len(which) > PRODUCT
+
+
+def split_lines(rule: PolicyRule, direction: str, verdict: str, chain: str) -> tuple[list[str], list[str]]:
+    """The same in two steps: the rules that lead from the peers to ``chain``, and those of ``chain``, about the ports."""
+    peers = [" ".join(part for part in (peer, f"jump {chain}") if part) for _, peer in _whom(rule, direction)]
+    return peers, [f"{port} {verdict}" for _, port in _ports(rule.ports)]
+
+
+def _whom(rule: PolicyRule, direction: str) -> list[tuple[str, str]]:
+    return [("", "")] if rule.anyone else list(_peers(rule.peers, "saddr" if direction == INGRESS else "daddr"))
 
 
 def verdict_of(action: str, beyond: str) -> str:
