@@ -53,12 +53,12 @@ class Place:
         await _post(self.admin, f"{path}/{name}/binding", binding)
         return await self.admin.get(Pod, Ref(ACME, "default", name))
 
-    async def network(self, name: str, cidr: str) -> Network:
+    async def network(self, name: str, *cidrs: str) -> Network:
         body = {
             "apiVersion": "polder.dev/v1alpha1",
             "kind": "Network",
             "metadata": {"name": name},
-            "spec": {"cidr": cidr},
+            "spec": {"cidrs": list(cidrs)},
         }
         await _post(self.admin, "/tenants/acme/apis/polder.dev/v1alpha1/namespaces/default/networks", body)
         return await self.admin.get(Network, Ref(ACME, "default", name))
@@ -154,6 +154,53 @@ async def test_a_static_address_that_is_taken_names_its_holder(place: Place) -> 
         PolderError, match=r"10\.5\.0\.99 is no address for a pod of Network acme:default/b, 10\.7\.0\.0/24"
     ):
         await place.ipam("n2").ensure_port(outside, await place.network("b", "10.7.0.0/24"))
+
+
+async def test_a_port_claims_an_address_of_each_family_and_releases_both(place: Place) -> None:
+    network = await place.network("a", "fd00:5::/64", "10.5.0.0/24")
+    pod = await place.pod("one", "n1")
+    ipam = place.ipam("n1")
+    port = await ipam.ensure_port(pod, network)
+    six, four = port.spec.addresses
+    assert (six[:7], four[:5]) == ("fd00:5:", "10.5."), "in the order of the network's prefixes"
+    assert port.spec.mac == "0a:58:" + ":".join(f"{int(b):02x}" for b in four.split("."))
+    await place.nodes["n1"].patch(Port, ref_of(port), {"spec": {"addresses": None, "mac": None}})
+    assert (await place.ipam("n1").ensure_port(pod, network)).spec == port.spec, "taken up after a crash"
+    assert await place.addresses() == {six, four}
+    await place.nodes["n1"].delete(Port, ref_of(port), uid=port.metadata.uid)
+    await ipam.release(await place.nodes["n1"].get(Port, ref_of(port)))
+    assert await place.addresses() == set()
+
+
+async def test_static_addresses_of_both_families_are_claimed_and_refused_together(place: Place) -> None:
+    network = await place.network("a", "10.5.0.0/24", "fd00:5::/64")
+    first = await place.pod("one", "n1", address="fd00:5::77,10.5.0.77", network="default/a")
+    port = await place.ipam("n1").ensure_port(first, network)
+    assert port.spec.addresses == ["10.5.0.77", "fd00:5::77"]
+    second = await place.pod("two", "n2", address="fd00:5::77", network="default/a")
+    with pytest.raises(
+        PolderError, match=f"fd00:5::77 of Network acme:default/a is used by Port default/{port.metadata.name}"
+    ):
+        await place.ipam("n2").ensure_port(second, network)
+    assert await place.addresses() == set(port.spec.addresses), "its IPv4 address is free again"
+    for address, why in (
+        ("fd00:5::1", "is reserved"),
+        ("fd00:5::1:0:0:5", "is reserved"),
+        ("fd00:6::5", "is not in 10.5.0.0/24"),
+    ):
+        with pytest.raises(ApiError, match=why):
+            await place.pod("three", "n2", address=address, network="default/a")
+
+
+async def test_a_network_of_ipv6_alone_is_shared_to_its_last_address(place: Place) -> None:
+    network = await place.network("a", "fd00:5::/125")
+    pods = [(await place.pod(f"p{n}", f"n{n % 2 + 1}"), f"n{n % 2 + 1}") for n in range(5)]
+    ipams = {name: place.ipam(name) for name in ("n1", "n2")}
+    ports = await asyncio.gather(*(ipams[node].ensure_port(pod, network) for pod, node in pods))
+    assert {a for port in ports for a in port.spec.addresses} == {f"fd00:5::{n}" for n in range(2, 7)}
+    assert len({port.spec.mac for port in ports}) == 5
+    with pytest.raises(RetryableError, match="is full"):
+        await ipams["n1"].ensure_port(await place.pod("late", "n1"), network)
 
 
 async def test_release_frees_what_is_its_own_and_nothing_else(place: Place) -> None:

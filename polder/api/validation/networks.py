@@ -257,7 +257,7 @@ def validate_pod_annotations(annotations: Raw) -> Iterator[FieldError]:
     if (text := annotations.get(ADDRESS_ANNOTATION)) is not None:
         at, asked = _ANNOTATIONS[ADDRESS_ANNOTATION], text.split(",")
         if any(cidr.any_address(one) is None for one in asked) or len({":" in one for one in asked}) < len(asked):
-            yield at.invalid(text, "must be an address without prefix length, or one of each family: 10.0.0.5,fd00::5")
+            yield at.invalid(text, "must be an address in canonical form, or one of each family: 10.0.0.5,fd00::5")
     if (text := annotations.get(MAC_ANNOTATION)) is not None:
         yield from _mac(text, _ANNOTATIONS[MAC_ANNOTATION])
     if (text := annotations.get(NETWORK_ANNOTATION)) is not None:
