@@ -12,18 +12,19 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from polder.dns.resolver import Resolver, Waiting
+from polder.dns.wire import UDP_SIZE
+from polder.system.net.datagrams import Batch
 
 log = logging.getLogger(__name__)
 
 LARGEST_QUERY = 1024
 """Bytes of a query; a name, its question and options known to be sent need half."""
-BATCH = 64
-"""Packets of one turn."""
-TURN = 0.0005
-"""Seconds of one turn; a slow answer may go beyond it."""
+BATCH, FEW = 64, 8
+"""Packets of one turn; and of one that follows a turn with so many that were not ready: half a millisecond either way."""
 CONNECTIONS = 32
 """TCP connections of one tenant at a time."""
 IDLE = 10.0
@@ -31,16 +32,27 @@ IDLE = 10.0
 DRAINED = 1024
 PAUSE = 0.5
 
-ResolverOf = Callable[[str], Resolver | None]
-"""Who answers a client at this address."""
+ResolverOf = Callable[[bytes], Resolver | None]
+"""Who answers a client at this address of 4 or 16 bytes."""
+
+
+@cache
+def _batch(family: socket.AddressFamily) -> Batch:
+    """Room for one turn, which all doors share: they have their turns one after the other."""
+    return Batch(family, BATCH, LARGEST_QUERY, UDP_SIZE)
 
 
 class Door:
     """Answers what comes to the two sockets, once ``open`` is called."""
 
-    def __init__(self, udp: socket.socket, tcp: socket.socket, resolver_of: ResolverOf) -> None:
+    def __init__(
+        self, udp: socket.socket, tcp: socket.socket, resolver_of: ResolverOf, only: Resolver | None = None
+    ) -> None:
         self._udp, self._tcp = udp, tcp
         self._resolver_of = resolver_of
+        self._only = only
+        self._batch = _batch(udp.family)
+        self._most = BATCH
         self._connections: dict[asyncio.Task[None], str] = {}
         self._counts: Counter[str] = Counter()
         self._pending: set[asyncio.Task[None]] = set()
@@ -61,31 +73,30 @@ class Door:
 
     def _datagrams(self) -> bool:
         """One turn; whether more may wait."""
-        begun = time.monotonic()
-        receive, send, resolver_of = self._udp.recvfrom, self._udp.sendto, self._resolver_of
-        for _ in range(BATCH):
-            try:
-                data, peer = receive(LARGEST_QUERY)
-            except OSError:
-                return False
-            resolver = resolver_of(peer[0])
+        batch, number, begun = self._batch, self._udp.fileno(), time.monotonic()
+        count = batch.receive(number, self._most)
+        view, lengths, size, reply, only = batch.view, batch.lengths, batch.size, batch.reply, self._only
+        slow = 0
+        for index in range(count):
+            resolver = only or self._resolver_of(batch.address(index))
             if resolver is None:
                 continue
-            ready = resolver.ready.held.get(data[2:])
+            at = index * size
+            ready = resolver.ready.held.get(view[at + 2 : at + lengths[index]].tobytes())
             if ready is not None and ready.until > begun:
-                try:
-                    send(data[:2] + ready.tail, peer)
-                except OSError:
-                    continue
+                reply(index, ready.tail, 2)
                 if ready.others is not None:
                     ready.tail = next(ready.others)
-                continue
-            self._slow(resolver, data, peer)
-            if time.monotonic() - begun > TURN:
-                return True
-        return True
+            else:
+                self._slow(resolver, index)
+                slow += 1
+        batch.send(number)
+        self._most = FEW if slow >= FEW else BATCH
+        return count > 0
 
-    def _slow(self, resolver: Resolver, data: bytes, peer: Any) -> None:
+    def _slow(self, resolver: Resolver, index: int) -> None:
+        at = index * self._batch.size
+        data = bytes(self._batch.view[at : at + self._batch.lengths[index]])
         try:
             answer = resolver.answer(data, time.monotonic())
         except Exception:
@@ -93,16 +104,14 @@ class Door:
             log.exception("tenant %s: a message of %d bytes could not be answered", resolver.tenant, len(data))
             return
         if isinstance(answer, Waiting):
-            task = asyncio.create_task(self._later(resolver, answer, peer))
+            task = asyncio.create_task(self._later(resolver, answer, self._batch.peer(index)))
             self._pending.add(task)
             task.add_done_callback(self._pending.discard)
         elif answer is not None:
-            self._send(answer, peer)
+            self._batch.reply(index, answer)
 
     async def _later(self, resolver: Resolver, waiting: Waiting, peer: Any) -> None:
-        self._send(await resolver.finish(waiting, time.monotonic), peer)
-
-    def _send(self, answer: bytes, peer: Any) -> None:
+        answer = await resolver.finish(waiting, time.monotonic)
         try:
             self._udp.sendto(answer, peer)
         except OSError as error:
@@ -122,7 +131,7 @@ class Door:
             loop.remove_reader(self._tcp.fileno())
             loop.call_later(PAUSE, self._accept_again)
             return
-        resolver = self._resolver_of(peer[0])
+        resolver = self._only or self._resolver_of(socket.inet_pton(sock.family, peer[0]))
         if resolver is None or self._counts[resolver.tenant] >= CONNECTIONS:
             sock.close()
             return

@@ -70,7 +70,7 @@ class Leave(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Sources(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Whose questions come from which address, for sockets that several tenants share."""
 
-    tenants: dict[str, str]
+    tenants: dict[bytes, str]
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -81,7 +81,7 @@ class Link:
         self._sockets_in = sockets_in
         self._facts: dict[Place, facts.AnyFact] = {}
         self._doors: dict[str, _Door] = {}
-        self._sources: dict[str, str] = {}
+        self._sources: dict[bytes, str] = {}
         self._changed: dict[Place | str, None] = {}
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -147,8 +147,9 @@ class Link:
 
     def share(self, sources: Mapping[str, str]) -> None:
         """Which tenant is at which address, for doors without a tenant."""
-        if self._sources != sources:
-            self._sources = dict(sources)
+        found = {packed(address): tenant for address, tenant in sources.items()}
+        if self._sources != found:
+            self._sources = found
             self._note("")
 
     def _note(self, what: Place | str) -> None:

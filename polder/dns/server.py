@@ -27,7 +27,7 @@ class Server:
         self._forwarder = forwarder
         self._resolvers: dict[str, Resolver] = {}
         self._doors: dict[str, tuple[facts.Listen, Door]] = {}
-        self._sources: dict[str, str] = {}
+        self._sources: dict[bytes, str] = {}
         self._seen: set[Place] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.synced = False
@@ -99,7 +99,7 @@ class Server:
             resolver = self._resolver(message.tenant)
             resolver.zone.address = message.address
             resolver.changed()
-            door = Door(sockets[0], sockets[1], lambda _: resolver)
+            door = Door(sockets[0], sockets[1], self._by_source, resolver)
         else:
             door = Door(sockets[0], sockets[1], self._by_source)
         self._doors[message.space] = message, door
@@ -109,7 +109,7 @@ class Server:
         if old is not None:
             await old[1].close()
 
-    def _by_source(self, address: str) -> Resolver | None:
+    def _by_source(self, address: bytes) -> Resolver | None:
         return self._resolvers.get(self._sources.get(address, ""))
 
     def _open_doors(self, tenant: str) -> None:

@@ -127,14 +127,14 @@ async def test_what_is_not_told_again_is_gone_and_leaves_nothing(made: Server) -
 async def test_a_shared_door_decides_by_who_asks(made: Server) -> None:
     sockets = pair()
     port = sockets[0].getsockname()[1]
-    sources = facts.Sources({"127.0.0.2": "acme", "127.0.0.3": "globex"})
+    sources = facts.Sources({ip("127.0.0.2"): "acme", ip("127.0.0.3"): "globex"})
     await tell(made, facts.Begin(), sources, *some_facts(), *globex())
     await made.take(facts.Listen(".", "", b""), sockets)
     await tell(made, facts.End())
     assert await ask(port, "127.0.0.2") == {f"{NAME} A 10.96.0.20"}
     assert await ask(port, "127.0.0.3") == {f"{NAME} A {GLOBEX}"}
     assert await ask(port, "127.0.0.4", seconds=0.2) is None, "nobody's"
-    await tell(made, facts.Sources({"127.0.0.2": "globex"}))
+    await tell(made, facts.Sources({ip("127.0.0.2"): "globex"}))
     assert await ask(port, "127.0.0.2") == {f"{NAME} A {GLOBEX}"}
     assert await ask(port, "127.0.0.3", seconds=0.2) is None
 
