@@ -17,7 +17,7 @@ ATTEMPT = 2.0
 """Seconds for one answer of one server."""
 LIMIT = 8
 """Addresses of one name that are tried."""
-_A, _IN, _RECURSE = 1, 1, 0x0100
+_A, _AAAA, _IN, _RECURSE = 1, 28, 1, 0x0100
 _HEAD = struct.Struct("!HHHHHH")
 _LABEL = re.compile(rb"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$")
 
@@ -26,7 +26,7 @@ Datagram = Callable[[str, str, str, int], Awaitable[socket.socket]]
 
 
 class Names:
-    """Finds the IPv4 addresses of a name. ``servers`` gives the DNS servers of the node as they are now."""
+    """Finds the addresses of a name, IPv4 first. ``servers`` gives the DNS servers of the node as they are now."""
 
     def __init__(self, servers: Callable[[], Sequence[str]], datagram: Datagram) -> None:
         self._servers = servers
@@ -34,14 +34,18 @@ class Names:
 
     async def lookup(self, space: str, source: str, name: str) -> list[str]:
         """Raises OSError where the name has no address or no server answers."""
-        query = question(name)
+        queries = [question(name, kind) for kind in (_A, _AAAA)]
         reachable = [s for s in self._servers() if not ipaddress.ip_address(s).is_loopback and ":" not in s]
         for server in reachable:
             try:
                 async with asyncio.timeout(ATTEMPT):
-                    return await self._ask(space, source, server, query)
+                    answers = await asyncio.gather(*(self._ask(space, source, server, query) for query in queries))
             except TimeoutError:
                 continue
+            found = list(dict.fromkeys(address for one in answers for address in one))
+            if not found:
+                raise OSError("lookup: no such host")
+            return found[:LIMIT]
         raise OSError("lookup: no DNS server answers from the tenant's network")
 
     async def _ask(self, space: str, source: str, server: str, query: bytes) -> list[str]:
@@ -56,23 +60,20 @@ class Names:
                     break
         finally:
             sock.close()
-        found = addresses(answer)
-        if not found:
-            raise OSError("lookup: no such host")
-        return found[:LIMIT]
+        return addresses(answer)
 
 
-def question(name: str) -> bytes:
-    """A query for A records, its number 0. Raises OSError for what is no name."""
+def question(name: str, kind: int = _A) -> bytes:
+    """A query for records of a kind, its number 0. Raises OSError for what is no name."""
     labels = name.encode("ascii", "replace").rstrip(b".").split(b".")
     if len(name) > 253 or not all(_LABEL.match(label) for label in labels):
         raise OSError("lookup: no such host")
     body = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-    return _HEAD.pack(0, _RECURSE, 1, 0, 0, 0) + body + struct.pack("!HH", _A, _IN)
+    return _HEAD.pack(0, _RECURSE, 1, 0, 0, 0) + body + struct.pack("!HH", kind, _IN)
 
 
 def addresses(answer: bytes) -> list[str]:
-    """The A records of an answer. Raises OSError for a malformed one."""
+    """The addresses in an answer. Raises OSError for a malformed one."""
     try:
         _, flags, questions, answers, _, _ = _HEAD.unpack_from(answer)
         if not flags & 0x8000 or questions != 1:
@@ -83,10 +84,10 @@ def addresses(answer: bytes) -> list[str]:
             at = _skip(answer, at)
             kind, family, _, size = struct.unpack_from("!HHIH", answer, at)
             at += 10
-            if kind == _A and family == _IN and size == 4:
-                found.append(str(ipaddress.IPv4Address(answer[at : at + 4])))
+            if (kind, family, size) in ((_A, _IN, 4), (_AAAA, _IN, 16)):
+                found.append(str(ipaddress.ip_address(answer[at : at + size])))
             at += size
-    except (struct.error, IndexError, ipaddress.AddressValueError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise OSError("lookup: the answer is malformed") from error
     return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 
 import pytest
 
@@ -10,7 +12,7 @@ from polder.api.meta import ref_of
 from polder.api.polder import Port
 from polder.apiserver.dial import DialError
 from polder.base.ids import TenantName
-from tests.system.lab import OUTSIDE6, UNDERLAY6
+from tests.system.lab import OUTSIDE, OUTSIDE6, UNDERLAY6
 from tests.system.site import Sandbox, Site
 from tests.system.test_dial import agent, greeting
 
@@ -112,6 +114,36 @@ async def test_the_servers_calls_reach_pods_of_ipv6_alone_on_every_node(site: Si
                 with pytest.raises((DialError, TimeoutError)):
                     async with asyncio.timeout(1.5):
                         await greeting(site, address, tenant=six)
+
+
+async def test_names_that_have_ipv6_addresses_alone_are_called(site: Site) -> None:
+    await added(site, "acme", "web", "n1")
+    outside, done = site.lab.outside, threading.Event()
+    server = outside.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((OUTSIDE, 53))
+    server.settimeout(0.1)
+
+    def answer() -> None:
+        while not done.is_set():
+            try:
+                query, peer = server.recvfrom(512)
+            except TimeoutError:
+                continue
+            wanted = query.endswith(b"\0\x1c\0\1")
+            record = b"\xc0\x0c\0\x1c\0\1\0\0\0\x09\0\x10" + socket.inet_pton(socket.AF_INET6, OUTSIDE6)
+            head = query[:2] + b"\x81\x80\0\1\0" + bytes([wanted]) + bytes(4)
+            server.sendto(head + query[12:] + (record if wanted else b""), peer)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        async with agent(site, "n1", (OUTSIDE,)):
+            with outside.tcp_server(address="::"):
+                assert await greeting(site, "six.test") == "outside"
+    finally:
+        done.set()
+        thread.join()
+        server.close()
 
 
 async def test_the_tenants_api_is_reached_at_an_ipv6_address(site: Site) -> None:
