@@ -23,9 +23,9 @@ from polder.client.client import Client, ClientSettings
 TITLE = "Fair shares between tenants"
 NOTES = """\
 The victim asks one request after the other (get, create, list of 100 objects, patch); the attacker, in a process of its own,
-keeps 64 under way all the time: lists of 1,000 objects of 2 kB, creates, gets. The attacker's process has what the others leave of
-the processors (SCHED_IDLE), as if it ran on a machine of its own. The ratio is that of the 99th percentiles, rounds of both
-kinds in turn; the client's own time is in both."""
+keeps 64 under way all the time: lists of 1,000 objects of 2 kB, creates, gets. The attacker's process has what the others
+leave of the processors (SCHED_IDLE), as if it ran on a machine of its own. The ratio is that of the 99th percentiles, rounds of
+both kinds in turn; the client's own time is in both."""
 
 GOAL = 3.0
 ROUNDS, SECONDS, CALLERS, STORED = 5, 4.0, 64, 1000

@@ -190,7 +190,10 @@ CLUSTER: Final[dict[str, tuple[Column, ...]]] = {
     ),
     "ipaddresses.networking.k8s.io": (NAME, Column("ParentRef", _parent), AGE),
     "clusternetworkpolicies.policy.networking.k8s.io": (
-        NAME, text("Tier", "spec.tier"), integer("Priority", "spec.priority"), AGE,
+        NAME,
+        text("Tier", "spec.tier"),
+        integer("Priority", "spec.priority"),
+        AGE,
     ),
     "networkpolicies.networking.k8s.io": (NAME, selector("Pod-Selector", "spec.podSelector"), AGE),
     "servicecidrs.networking.k8s.io": (NAME, joined("CIDRs", "spec.cidrs"), AGE),

@@ -19,7 +19,15 @@ _POD: Final = frozenset(
     {"containers", "initContainers", "volumes", "nodeName", "nodeSelector", "tolerations", "restartPolicy"}
     | {"terminationGracePeriodSeconds", "activeDeadlineSeconds", "serviceAccountName", "serviceAccount"}
     | {"automountServiceAccountToken", "hostNetwork", "hostPID", "hostIPC", "hostname", "subdomain", "hostAliases"}
-    | {"dnsPolicy", "dnsConfig", "enableServiceLinks", "schedulerName", "securityContext", "shareProcessNamespace", "priority"}
+    | {
+        "dnsPolicy",
+        "dnsConfig",
+        "enableServiceLinks",
+        "schedulerName",
+        "securityContext",
+        "shareProcessNamespace",
+        "priority",
+    }
     | {"preemptionPolicy", "priorityClassName", "affinity"}
 )
 _POD_SECURITY: Final = frozenset(

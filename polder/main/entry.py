@@ -203,7 +203,9 @@ def _load(module: str) -> Command:
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; the exit code is 0, 1 for a failure that was explained, 130 when interrupted."""
     given = sys.argv[1:] if argv is None else argv
-    args = parser().parse_args(["→" if word == "->" else word for word in given])  # argparse takes the other for an option
+    args = parser().parse_args(
+        ["→" if word == "->" else word for word in given]
+    )  # argparse takes the other for an option
     args.state = args.state.absolute()
     try:
         return _load(args.module)(args)

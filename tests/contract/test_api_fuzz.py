@@ -184,7 +184,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "networks": {"spec": {"cidr": "10.77.0.0/24", "gateway": "10.77.0.1", "mtu": 1400}},
     "segments": {"spec": {"vni": 7, "tenant": "t", "network": "n/n", "networkUid": "u"}},
-    "addresspools": {"spec": {"addresses": ["192.0.2.0/28", "192.0.2.40-192.0.2.50"], "tenants": ["*"], "perTenant": 1}},
+    "addresspools": {
+        "spec": {"addresses": ["192.0.2.0/28", "192.0.2.40-192.0.2.50"], "tenants": ["*"], "perTenant": 1}
+    },
     "ports": {
         "spec": {"network": "kube-system/default", "node": "n", "addresses": ["10.1.0.7"], "mac": "0a:58:0a:01:00:07"}
     },

@@ -71,7 +71,12 @@ async def test_all_of_it_holds_where_rules_see_bridged_frames(lab: Lab) -> None:
             for name in ("iptables", "ip6tables"):
                 run_inside(netns, lambda name=name: write_sysctl(f"net/bridge/bridge-nf-call-{name}", "1"))
     client = pods["acme.client"]
-    for name, address in (("web", "fd00:1::10"), ("far", "fd00:1::12"), ("near", "fd00:2::11"), ("other", "fd00:2::10")):
+    for name, address in (
+        ("web", "fd00:1::10"),
+        ("far", "fd00:1::12"),
+        ("near", "fd00:2::11"),
+        ("other", "fd00:2::10"),
+    ):
         with pods[f"acme.{name}"].tcp_server(address="::") as seen:
             assert client.tcp(address) == f"acme.{name}", address
             assert seen == ["fd00:1::11"]

@@ -186,10 +186,8 @@ def network_conflicts(
             if cidr.overlap(prefix, service):
                 found.append(at.invalid(str(prefix), f"must not overlap the tenant's service addresses {service}"))
         for name, theirs in rivals.items():
-            for other in theirs:
-                if cidr.overlap(prefix, other):
-                    why = f"must not overlap {other} of network {name} of the same router"
-                    found.append(at.invalid(str(prefix), why))
+            why = f"must not overlap {{}} of network {name} of the same router"
+            found.extend(at.invalid(str(prefix), why.format(other)) for other in theirs if cidr.overlap(prefix, other))
     return found
 
 
