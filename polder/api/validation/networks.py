@@ -182,9 +182,8 @@ def network_conflicts(
         if cidr.is_transit(prefix) and not platform:
             taken = cidr.TRANSIT if prefix.version == 4 else cidr.TRANSIT6
             found.append(at.invalid(str(prefix), f"must not overlap {taken}, which Polder's routers use"))
-        for service in services if router else ():
-            if cidr.overlap(prefix, service):
-                found.append(at.invalid(str(prefix), f"must not overlap the tenant's service addresses {service}"))
+        meant = [service for service in services if router and cidr.overlap(prefix, service)]
+        found.extend(at.invalid(str(prefix), f"must not overlap the tenant's service addresses {one}") for one in meant)
         for name, theirs in rivals.items():
             why = f"must not overlap {{}} of network {name} of the same router"
             found.extend(at.invalid(str(prefix), why.format(other)) for other in theirs if cidr.overlap(prefix, other))
