@@ -50,7 +50,7 @@ def address(text: str) -> ipaddress.IPv4Address | None:
 def prefix(text: str) -> Prefix | None:
     """The prefix of either family; None when the text is none in its canonical form."""
     try:
-        found = ipaddress.ip_network(text)
+        found = ipaddress.ip_network(text if "%" not in text else "")
     except ValueError:
         return None
     return found if str(found) == text else None
@@ -59,7 +59,7 @@ def prefix(text: str) -> Prefix | None:
 def any_address(text: str) -> Address | None:
     """The address of either family; None when the text is none in its canonical form."""
     try:
-        found = ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text if "%" not in text else "")
     except ValueError:
         return None
     return found if str(found) == text else None

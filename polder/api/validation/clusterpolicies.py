@@ -124,7 +124,7 @@ def _port(port: Raw, at: Field) -> Iterator[FieldError]:
 
 def _is_network(text: str) -> bool:
     try:
-        ip_network(text)
+        ip_network(text if "%" not in text else "")
     except ValueError:
         return False
     return True

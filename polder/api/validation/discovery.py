@@ -47,7 +47,7 @@ def _endpoint(endpoint: Raw, family: str, at: Field) -> Iterator[FieldError]:
 
 def _address(text: str, family: str) -> str:
     try:
-        found = ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text if "%" not in text else "")
     except ValueError:
         return f"must be a valid {family} address"
     if f"IPv{found.version}" != family:

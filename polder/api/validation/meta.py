@@ -37,7 +37,7 @@ def path_segment(text: str) -> list[str]:
 def ip_address(text: str) -> list[str]:
     """An IP address in canonical form."""
     try:
-        found = ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text if "%" not in text else "")
     except ValueError:
         return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
     return [] if str(found) == text else [f'must be in canonical form ("{found}")']

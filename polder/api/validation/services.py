@@ -154,7 +154,7 @@ def _families(spec: Raw) -> Iterator[FieldError]:
 
 def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(text)
+        return ipaddress.ip_address(text if "%" not in text else "")
     except ValueError:
         return None
 
@@ -182,7 +182,7 @@ def _balancer(spec: Raw) -> Iterator[FieldError]:
         yield at.forbidden(_ONLY_BALANCERS)
     for number, text in enumerate(ranges):
         try:
-            ipaddress.ip_network(text.strip())
+            ipaddress.ip_network(text.strip() if "%" not in text else "")
         except ValueError:
             yield at[number].invalid(text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
     if "allocateLoadBalancerNodePorts" in spec and not is_balancer:

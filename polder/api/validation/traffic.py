@@ -33,7 +33,7 @@ _MOST_MATCHES: Final = 10_000
 
 def _network(text: str) -> Network | None:
     try:
-        return ipaddress.ip_network(text, strict=False)
+        return ipaddress.ip_network(text if "%" not in text else "", strict=False)
     except ValueError:
         return None
 

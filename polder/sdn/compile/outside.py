@@ -24,7 +24,11 @@ MOST = 16
 
 
 def canonical(text: str) -> str:
-    """An address as maps have it; empty for what is none."""
+    """An address as maps have it; empty for what is none. Python takes any text for the zone of an IPv6 address (``fd00::1%…``);
+    rules would be read with it.
+    """
+    if "%" in text:
+        return ""
     try:
         return str(ip_address(text))
     except ValueError:

@@ -230,7 +230,8 @@ def _cluster_ports(protocol: ClusterPolicyProtocol, known: _Selectors) -> Iterab
 
 def _block(text: str, where: str) -> str:
     try:
-        return str(ip_network(text, strict=False))
+        # Python takes any text for the zone of an IPv6 address, and rules would be read with it
+        return str(ip_network(text if "%" not in text else "", strict=False))
     except ValueError as error:
         raise CompileError(f"{where} {text!r} is no block of addresses") from error
 

@@ -30,6 +30,7 @@ from polder.sdn.topology.vips import Backend, Vip, VipPort, arranged
 OWNER_LABEL = "kubernetes.io/service-name"
 """The label of a slice that names its Service."""
 PROTOCOLS = {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}
+MAX_PORT = 65535
 DEFAULT_AFFINITY = 10800
 """Seconds, as the API's default."""
 MOST_PORTS = 1000
@@ -118,8 +119,9 @@ def _endpoints(port: ServicePort, slices: list[Content]) -> Iterator[tuple[Endpo
     """Every endpoint with the number of its port that goes by the service port's name."""
     for endpoints, ports in slices:
         for one in ports:
-            if (one.name or "") == port.name and (one.protocol or "TCP") == port.protocol and one.port:
-                yield from ((endpoint, one.port) for endpoint in endpoints)
+            number = one.port or 0
+            if (one.name or "") == port.name and (one.protocol or "TCP") == port.protocol and 0 < number <= MAX_PORT:
+                yield from ((endpoint, number) for endpoint in endpoints)
 
 
 def _backend(endpoint: Endpoint, address: str, port: int) -> Backend:

@@ -23,12 +23,12 @@ MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 @lru_cache(4096)
 def parse_prefix(text: str) -> Prefix | None:
-    """A network of either family in canonical text; None if it is none (host bits set, other spelling)."""
+    """A network of either family in canonical text; None if it is none (host bits set, other spelling, a zone)."""
     try:
         network = ip_network(text)
     except ValueError:
         return None
-    return network if str(network) == text else None
+    return network if str(network) == text and "%" not in text else None
 
 
 def parse_cidr(text: str) -> IPv4Network | None:
@@ -44,12 +44,14 @@ def parse_address(text: str) -> IPv4Address | None:
 
 
 def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
-    """An address of either family in canonical text; None if it is none."""
+    """An address of either family in canonical text; None if it is none. One with a zone (``fd00::1%…``) is none: Python takes
+    any text for a zone, and rules would be read with it.
+    """
     try:
         address = ip_address(text)
     except ValueError:
         return None
-    return address if str(address) == text else None
+    return address if str(address) == text and "%" not in text else None
 
 
 def network_violations(network: Network) -> Iterator[str]:

@@ -112,6 +112,7 @@ def test_a_slice_cannot_send_clients_to_the_router_itself_or_to_nobody() -> None
     cluster = Cluster()
     web = service(cluster.make, "acme", "web", "10.96.0.20")
     evil = ("127.0.0.1", "169.254.1.1", "100.64.0.1", "224.0.0.1", "0.0.0.0", "::1", "fe80::1", "::ffff:127.0.0.1", "x",
+            "fd00::9%x", "fd00::9%x } ; flush ruleset",
             "fd70:6f6c:6465:7200::1")  # fmt: skip
     cluster.put(web, part_of(cluster.make, web, *(endpoint(address) for address in evil), endpoint("203.0.113.5")))
     assert backends(cluster.vip(web).ports[0]) == ["203.0.113.5:8080"]
