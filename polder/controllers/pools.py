@@ -43,7 +43,7 @@ def wish_of(service: Service) -> Wish:
     found, wrong = [], ""
     for part in filter(None, (part.strip() for part in text.split(","))):
         try:
-            found.append(str(ipaddress.ip_address(part)))
+            found.append(str(ipaddress.ip_address(part if "%" not in part else "")))
         except ValueError:
             wrong = f"{part} is no IP address"
     if len({":" in address for address in found}) < len(found):

@@ -43,6 +43,10 @@ VERDICT_DATA = 0xFFFFFF00
 """NFTA_SET_DATA_TYPE of a verdict map."""
 
 
+_STEERS = frozenset("\n\r;#{}%\\$()'`")
+"""What ends or begins something in nft's language, or is the zone of an address (RFC 4007), in which any text may stand."""
+
+
 class ValueTextError(ValueError):
     """A key or value does not fit the type of its set."""
 
@@ -100,7 +104,11 @@ def canonical(value: str) -> str:
 
 
 def quoted(value: str) -> str:
-    """A key or value as nft reads it whatever an interface is called."""
+    """A key or value as nft reads it whatever an interface is called. Raises ValueTextError for what nft could take for more than
+    that: texts for it are run by root.
+    """
+    if _STEERS.intersection(value):
+        raise ValueTextError(f"{value!r} is no key or value")
     return _SEPARATOR.join(f'"{part}"' if _is_name(part) else part for part in canonical(value).split(_SEPARATOR))
 
 

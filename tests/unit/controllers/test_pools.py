@@ -80,3 +80,9 @@ def test_a_free_address_wakes_a_few_of_each_tenant() -> None:
     assert is_wanting(service()) and not is_wanting(service(status=assigned))
     woken = a_few_of_each([*(service(tenant="many") for _ in range(1000)), service(tenant="one")])
     assert len(woken) == WOKEN + 1 and woken[-1].tenant == "one"
+
+
+def test_an_address_with_a_zone_is_none() -> None:
+    """Python takes it for another one than the same without, and any text may be the zone."""
+    wish = wish_of(service({"polder.dev/load-balancer-ips": "2001:db8::7%any text"}))
+    assert (wish.addresses, wish.wrong) == ((), "2001:db8::7%any text is no IP address")

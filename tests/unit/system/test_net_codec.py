@@ -142,3 +142,11 @@ def test_names_are_quoted_for_nft_and_nothing_else_is() -> None:
     key = "polder+0001 . 0a:58:0a:00:00:05 . 10.0.0.5 . tcp . 443 . 10.0.0.0/8 . 1-5 . 10.0.0.1-10.0.0.9"
     words = nfvalues.quoted(key).split(" . ")
     assert words == ['"polder+0001"', *key.replace("tcp", '"tcp"').split(" . ")[1:]]
+
+
+@pytest.mark.parametrize(
+    "text", ["fd00::1%x", "10.0.0.1; flush ruleset", "a\nb", "a . tcp . 1 } ; add", "$x", "10.0.0.1 # x"]
+)
+def test_what_nft_could_take_for_more_than_a_value_is_refused(text: str) -> None:
+    with pytest.raises(ValueTextError, match="no key or value"):
+        nfvalues.quoted(text)
