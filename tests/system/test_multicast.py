@@ -97,9 +97,7 @@ async def test_members_on_one_and_two_nodes_hear_it_once_and_nobody_else_does(la
         reached = {name: said for name, said in found.items() if said and name != "acme.talker"}
         assert set(reached) == {"acme.near", "acme.far"}, group
         assert all([data for data, _ in said] == [mark] for said in reached.values()), "once"
-        assert [data for data, _ in found["acme.talker"]] == [mark], (
-            "its own, once"
-        )
+        assert [data for data, _ in found["acme.talker"]] == [mark], "its own, once"
 
 
 async def test_a_node_without_a_port_of_the_network_gets_nothing(lab: Lab) -> None:
