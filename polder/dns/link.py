@@ -45,12 +45,13 @@ class DoorsError(RetryableError):
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
     """``folder`` holds the process's socket, pidfile and log. ``upstreams`` are ``ADDRESS`` or ``ADDRESS#PORT``; ``enter`` is put
-    before the command (for tests: to run it in another network namespace).
+    before the command (for tests: to run it in another network namespace). A process of another ``release`` is replaced.
     """
 
     folder: Path
     upstreams: Sequence[str] = ()
     enter: Sequence[str] = ()
+    release: str = ""
 
     @property
     def socket(self) -> Path:
@@ -233,6 +234,10 @@ class Link:
 
     async def _connect(self) -> Channel:
         running = find(self._settings)
+        if running is not None and self._settings.release not in ["", *process.arguments(running)]:
+            log.info("the resolver's process is of another release; it is replaced")
+            await stop(self._settings)
+            running = None
         if running is None:
             running = await asyncio.to_thread(self._start)
         end = time.monotonic() + READY_SECONDS
@@ -256,6 +261,7 @@ class Link:
         settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings.socket.unlink(missing_ok=True)
         command = [*settings.enter, sys.executable, "-m", "polder.main.dns", "--socket", str(settings.socket)]
+        command += ["--release", settings.release] if settings.release else []
         started = process.start_detached(Command(command, settings.folder / "log", {"PATH": os.defpath}))
         process.write_pidfile(settings.pidfile, started)
         return started

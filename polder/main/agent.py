@@ -95,7 +95,8 @@ def dns_settings(config: AgentConfig) -> LinkSettings:
             raise PermanentError(
                 f"configuration: dnsUpstreams has {text!r}, which is no ADDRESS or ADDRESS#PORT"
             ) from error
-    return LinkSettings(Path(config.state) / "dns", tuple(config.dns_upstreams or name_servers()))
+    upstreams = tuple(config.dns_upstreams or name_servers())
+    return LinkSettings(Path(config.state) / "dns", upstreams, release=f"v{version('polder')}")
 
 
 def agent_settings(config: AgentConfig) -> AgentSettings:

@@ -14,6 +14,7 @@ def main() -> None:
     """Runs until a signal."""
     parser = argparse.ArgumentParser(prog="python -m polder.main.dns")
     parser.add_argument("--socket", type=Path, required=True, help="where the agent speaks to it")
+    parser.add_argument("--release", default="", help="by which the agent knows it")
     set_up("text")
     listener = bind(parser.parse_args().socket)
     run(lambda: serve(listener))

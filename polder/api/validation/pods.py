@@ -12,6 +12,7 @@ from polder.api.sysctls import validate_sysctls
 from polder.api.validation.containers import validate_containers, validate_ids
 from polder.api.validation.meta import validate_annotations, validate_labels
 from polder.api.validation.networks import fixed_pod_annotations, validate_pod_annotations
+from polder.api.validation.pod_dns import validate_dns_config
 from polder.api.validation.scheduling import validate_affinity, validate_spread
 from polder.api.validation.volumes import validate_volumes
 
@@ -79,6 +80,7 @@ def _choices(spec: Raw, at: Field) -> Iterator[FieldError]:
     elif spec.get("dnsPolicy") == "None" and not spec["dnsConfig"].get("nameservers"):
         why = "must provide at least one DNS nameserver when `dnsPolicy` is None"
         yield (at / "dnsConfig" / "nameservers").required(why)
+    yield from validate_dns_config(spec.get("dnsConfig") or {}, at / "dnsConfig")
     policy = spec.get("preemptionPolicy")
     if policy is not None and policy not in ("Never", "PreemptLowerPriority"):
         yield (at / "preemptionPolicy").not_supported(policy, ("Never", "PreemptLowerPriority"))
