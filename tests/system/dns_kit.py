@@ -24,6 +24,7 @@ from polder.api.polder import Port
 from polder.dns import link
 from polder.dns.feed import Views, feed
 from polder.dns.link import Link, LinkSettings
+from polder.system.net.sockets import resolver_sockets
 from tests.system.lab import OUTSIDE, Host
 from tests.system.site import NodeUnderTest, Sandbox, Site, until
 
@@ -109,13 +110,20 @@ class Resolving:
 
 
 @asynccontextmanager
-async def resolving(node: NodeUnderTest) -> AsyncIterator[Resolving]:
+async def resolving(node: NodeUnderTest, release: str = "", shared: str = "") -> AsyncIterator[Resolving]:
     """As the agent composes it; the process runs in the node's own namespace. It outlives this, as it outlives agents."""
-    settings = LinkSettings(node.folder / "dns", (OUTSIDE,), ("nsenter", f"--net={node.machine.host.path}"))
+    host = node.machine.host
+    settings = LinkSettings(node.folder / "dns", (OUTSIDE,), ("nsenter", f"--net={host.path}"), release)
     made = Link(settings, node.machine.kernel.resolver_sockets_in)
     seen = node.live.informer
     views = Views(seen(Service), seen(EndpointSlice), seen(Namespace), seen(Port))
-    task = asyncio.gather(node.live.keep_resolvers(made.set, made.share), feed(views, made))
+
+    async def own_sockets(_: str, address: str, port: int) -> tuple[socket.socket, socket.socket]:
+        return await asyncio.to_thread(resolver_sockets, host.netns, address, port)
+
+    task = asyncio.gather(
+        node.live.keep_resolvers(made.set, made.share), feed(views, made), made.open_shared(shared, own_sockets)
+    )
     try:
         yield Resolving(settings, made, task)  # type: ignore[arg-type]
     finally:
@@ -148,14 +156,21 @@ async def create_slice(site: Site, tenant: str, service: str, endpoints: list[tu
 
 
 async def ask(
-    sandbox: Sandbox, name: str, kind: str = "A", *, stream: bool = False, seconds: float = 2.0, **options: Any
+    sandbox: Sandbox,
+    name: str,
+    kind: str = "A",
+    *,
+    stream: bool = False,
+    seconds: float = 2.0,
+    at: str = RESOLVER,
+    **options: Any,
 ) -> dns.message.Message:
     """From inside a pod; sent once. Raises dns.exception.Timeout."""
     query = dns.message.make_query(name, kind, **options)
 
     def body() -> dns.message.Message:
         ways = dns.query.tcp if stream else dns.query.udp
-        return ways(query, RESOLVER, timeout=seconds)
+        return ways(query, at, timeout=seconds)
 
     return await asyncio.to_thread(sandbox.host.run, body)
 
@@ -164,12 +179,12 @@ def shown(message: dns.message.Message) -> set[str]:
     return {f"{rrset.name} {item}" for rrset in message.answer for item in rrset}
 
 
-async def first(sandbox: Sandbox, name: str) -> dns.message.Message:
+async def first(sandbox: Sandbox, name: str, at: str = RESOLVER) -> dns.message.Message:
     """The first answer after resolvers were started, asked for as clients do."""
 
     async def answer() -> dns.message.Message | None:
         try:
-            return await ask(sandbox, name, seconds=0.5)
+            return await ask(sandbox, name, seconds=0.5, at=at)
         except dns.exception.Timeout:
             return None
 

@@ -7,8 +7,10 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
+import dns.exception
 import dns.flags
 import dns.message
 import dns.rcode
@@ -151,6 +153,26 @@ async def test_process_and_agent_come_and_go(site: Site, pods: dict[str, Sandbox
         for _ in range(20):
             assert shown(await ask(pod, name)) == {f"{name} 10.96.0.20"}
         assert link.find(again.settings) == second, "the process is the same"
+    async with resolving(site.nodes["n1"], release="v9") as newer:
+        await until(newer.link.told.is_set, what="an agent of another release has told all")
+        assert shown(await first(pod, name)) == {f"{name} 10.96.0.20"}
+        third = link.find(newer.settings)
+        assert third is not None and third != second, "the process is of the agent's release"
+
+
+async def test_one_address_for_all_tenants_decides_by_who_asks(site: Site, pods: dict[str, Sandbox]) -> None:
+    node, name = site.nodes["n1"], f"web.default.{SVC}"
+    at = node.machine.facts.underlay
+    with pytest.raises(dns.exception.Timeout):
+        await ask(pods["acme n1"], name, at=at, seconds=0.3)
+    await node.stop()
+    node.machine.facts = replace(node.machine.facts, shared_dns=at)
+    await node.start()
+    async with resolving(node, shared=at):
+        assert shown(await first(pods["acme n1"], name, at)) == {f"{name} 10.96.0.20"}
+        assert shown(await first(pods["globex n1"], name, at)) == {f"{name} 10.96.0.21"}
+        assert shown(await ask(pods["globex n1"], name, at=at, stream=True)) == {f"{name} 10.96.0.21"}
+        assert shown(await ask(pods["globex n1"], name)) == {f"{name} 10.96.0.21"}, "its own router answers too"
 
 
 def status_of(pid: int) -> str:
