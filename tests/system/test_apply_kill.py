@@ -15,9 +15,11 @@ from polder.sdn.apply.linux.kernel import Kernel, KernelSettings
 from polder.sdn.render.linux.items import (
     Addr,
     Bridge,
+    Chain,
     Element,
     Fdb,
     Item,
+    NamedSet,
     Neigh,
     PortLink,
     Route,
@@ -27,6 +29,7 @@ from polder.sdn.render.linux.items import (
     Transit,
     Vxlan,
 )
+from polder.sdn.render.linux.policy_rules import POLICY_TABLE, TEXT
 from polder.sdn.render.linux.text import dump
 from polder.system.net import dumps
 from polder.system.net.netns import list_netns, remove_netns
@@ -53,8 +56,21 @@ def port(link: str, sandbox: str, last: int) -> set[Item]:
     }
 
 
-def router() -> set[Item]:
+def policies() -> set[Item]:
+    """One port's way through the policy that isolates it."""
+    at = ("acme", "inet", POLICY_TABLE)
     return {
+        Ruleset(*at, TEXT),
+        NamedSet(*at, "g.friends4", "ipv4_addr"),
+        Chain(*at, "p.ingress.friends", "ip saddr @g.friends4 tcp dport { 80, 8000-8010 } accept"),
+        Chain(*at, "c.ingress.some", "jump p.ingress.friends\ncounter drop"),
+        Element(*at, "g.friends4", "10.0.0.3"),
+        Element(*at, "ingress4", "10.0.0.2", "goto c.ingress.some"),
+    }
+
+
+def router() -> set[Item]:
+    return policies() | {
         Space("acme", "router acme"),
         Sysctl("acme", "net/ipv4/ip_forward", "1"),
         Ruleset("acme", "bridge", "polder", RULES),

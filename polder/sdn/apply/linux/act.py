@@ -121,8 +121,9 @@ class Change:
         self.failures += apply_sysctls(spaces, [one for one in settings if not _LINK_SETTING.match(one.path)])
         removed, added = _of(self.remove, Element), _of(self.add, Element)
         single: list[NamedSet | Chain] = [*_of(self.add, NamedSet), *_of(self.add, Chain)]
-        self.failures += apply_rulesets(spaces, _of(self.add, Ruleset), removed, added, single)
-        fresh = {_table(one) for one in (*_of(self.add, Ruleset), *_of(self.remove, Ruleset))}
+        failures, fresh = apply_rulesets(spaces, _of(self.add, Ruleset), removed, added, single)
+        self.failures += failures
+        fresh |= {_table(one) for one in _of(self.remove, Ruleset)}
         for name, apply in ((POLICY_TABLE, apply_policies), (SERVICE_TABLE, apply_services)):
             gone, come = (
                 [one for one in some if _guards(one) and one.table == name and _table(one) not in fresh]

@@ -53,6 +53,7 @@ class Observation:
     found: set[Item] = field(default_factory=set)
     _node_links: dict[int, Link] = field(default_factory=dict)
     _ours: set[int] = field(default_factory=set)
+    _texts: dict[tuple[str, str, str, str], str] = field(default_factory=dict)
 
     def run(self) -> frozenset[Item]:
         """All that is there."""
@@ -131,11 +132,14 @@ class Observation:
             text = texts.get(at, EDITED)
             whole = table.sealed == table.actual and table.comment == comment_of(prefix, text)
             self.found.add(Ruleset(space.name, *at, text if whole else EDITED))
+            space.sets.pop(at, None)
+            chains = nft.list_chains(space.nft, *at)
+            if not whole and (chains or any(nft.is_single(name) for name in space.table_sets(*at))):
+                continue  # with the table all that is in it by itself comes anew, in one transaction
             self._elements(space, *at)
-            self._chains(space, *at)
+            self._chains((space.name, *at), chains)
 
     def _elements(self, space: OpenSpace, family: str, table: str) -> None:
-        space.sets.pop((family, table), None)
         for one in space.table_sets(family, table).values():
             if nft.is_single(one.name):
                 self.found.add(NamedSet(space.name, family, table, one.name, one.type))
@@ -143,17 +147,15 @@ class Observation:
                 listed = nfsets.list_elements(space.nft, one)
                 self.found |= {Element(space.name, family, table, one.name, key, value) for key, value in listed}
 
-    def _chains(self, space: OpenSpace, family: str, table: str) -> None:
+    def _chains(self, at: tuple[str, str, str], chains: dict[str, list[str]]) -> None:
         """Chains by themselves: each rule carries the digest of its text."""
-        texts = {
-            one.name: one.text
-            for one in self.expected
-            if isinstance(one, Chain) and (one.space, one.family, one.table) == (space.name, family, table)
-        }
-        for name, comments in nft.list_chains(space.nft, family, table).items():
-            text = texts.get(name, EDITED)
+        if not self._texts:
+            known = (one for one in self.expected if isinstance(one, Chain))
+            self._texts = {(one.space, one.family, one.table, one.name): one.text for one in known}
+        for name, comments in chains.items():
+            text = self._texts.get((*at, name), EDITED)
             whole = comments == [nft.digest_of(rule) for rule in text.splitlines()]
-            self.found.add(Chain(space.name, family, table, name, text if whole else EDITED))
+            self.found.add(Chain(*at, name, text if whole else EDITED))
 
     def _sysctls(self) -> None:
         wanted: dict[str, list[Sysctl]] = defaultdict(list)

@@ -38,21 +38,25 @@ def apply_rulesets(
     removed: Iterable[Element],
     added: Iterable[Element],
     single: Iterable[Single],
-) -> list[ItemFailure]:
+) -> tuple[list[ItemFailure], set[tuple[str, str, str]]]:
     """Load each table that is not there as wanted, with the elements that stay and those that come. A table with chains and
-    sets of its own beside its text (``single``) keeps no others: they come with it.
+    sets of its own beside its text (``single``) keeps no others: they come with it. The failures, and the tables of which
+    nothing else has to be done.
     """
     failures: list[ItemFailure] = []
+    done: set[tuple[str, str, str]] = set()
     for item in items:
         at = (item.space, item.family, item.table)
         going = {(one.set, one.key) for one in removed if (one.space, one.family, one.table) == at}
         coming = [(one.set, one.key, one.value) for one in added if (one.space, one.family, one.table) == at]
         members = [one for one in single if (one.space, one.family, one.table) == at]
         try:
-            _load(spaces, item, going, coming, members)
+            if _load(spaces, item, going, coming, members):
+                done.add(at)
         except (PolderError, ValueError) as exc:
             failures.append(failure(item, exc))
-    return failures
+            done.add(at)
+    return failures, done
 
 
 def remove_rulesets(spaces: Spaces, items: Iterable[Ruleset]) -> list[ItemFailure]:
@@ -71,12 +75,13 @@ def remove_rulesets(spaces: Spaces, items: Iterable[Ruleset]) -> list[ItemFailur
 
 def _load(
     spaces: Spaces, item: Ruleset, going: set[tuple[str, str]], coming: list[tuple[str, str, str]], single: list[Single]
-) -> None:
+) -> bool:
+    """Whether it had to be loaded."""
     space = spaces.get(item.space)
     comment = comment_of(spaces.settings.prefix, item.text)
     there = {(one.family, one.name): one for one in nft.list_tables(space.nft)}.get((item.family, item.table))
-    if there and there.comment == comment and there.sealed == there.actual and not single:
-        return
+    if there and there.comment == comment and there.sealed == there.actual:
+        return False
     space.sets.pop((item.family, item.table), None)
     wanted = {(name, key): value for name, key, value in coming}
     if there and not single:
@@ -88,6 +93,7 @@ def _load(
     parts += element_commands((item.family, item.table), wanted, _defined(item, single))
     spaces.run_in(space, lambda: nft.run_nft("\n".join(parts) + "\n"))
     nft.seal_table(space.nft, item.family, item.table)
+    return True
 
 
 def _listed(space: OpenSpace, item: Ruleset, going: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
