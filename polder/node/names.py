@@ -26,7 +26,7 @@ Datagram = Callable[[str, str, str, int], Awaitable[socket.socket]]
 
 
 class Names:
-    """Finds the addresses of a name, IPv4 first. ``servers`` gives the DNS servers of the node as they are now."""
+    """Finds the addresses of a name: IPv4, and where it has none, IPv6. ``servers`` gives the DNS servers of the node as they are now."""
 
     def __init__(self, servers: Callable[[], Sequence[str]], datagram: Datagram) -> None:
         self._servers = servers
@@ -39,13 +39,12 @@ class Names:
         for server in reachable:
             try:
                 async with asyncio.timeout(ATTEMPT):
-                    answers = await asyncio.gather(*(self._ask(space, source, server, query) for query in queries))
+                    for query in queries:
+                        if found := await self._ask(space, source, server, query):
+                            return found[:LIMIT]
             except TimeoutError:
                 continue
-            found = list(dict.fromkeys(address for one in answers for address in one))
-            if not found:
-                raise OSError("lookup: no such host")
-            return found[:LIMIT]
+            raise OSError("lookup: no such host")
         raise OSError("lookup: no DNS server answers from the tenant's network")
 
     async def _ask(self, space: str, source: str, server: str, query: bytes) -> list[str]:
