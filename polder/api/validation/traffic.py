@@ -27,8 +27,8 @@ _BAD_AT_END: Final = ("/..", "/.")
 _CIDR_RULE: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 _CLASS_ANNOTATION: Final = "kubernetes.io/ingress.class"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_MOST_MATCHES: Final = 10_000
-"""Of one policy and direction. Upstream has no bound but the size of an object, which has room for many millions."""
+_MOST_MATCHES: Final = 1000
+"""Of one policy. Upstream has no bound but the size of an object, which has room for tens of thousands."""
 
 
 def _network(text: str) -> Network | None:
@@ -100,19 +100,17 @@ def _policy_types(policy: Raw) -> Iterator[FieldError]:
 
 
 def _policy_size(policy: Raw) -> Iterator[FieldError]:
-    """Each selector, and each block with exceptions, meets each port's name in a rule of its own on every node of the tenant.
-    Numbers of ports and whole blocks are matched by sets and do not count.
+    """Each selector and each port's name is a group that every node of the tenant keeps, and looks at with each change of a pod; a
+    block with exceptions is a rule. Numbers of ports and whole blocks are matched by sets and do not count.
     """
-    spec = policy.get("spec") or {}
-    for direction, side in (("ingress", "from"), ("egress", "to")):
-        size = 0
-        for rule in spec.get(direction) or ():
-            peers = [p for p in rule.get(side) or () if not p.get("ipBlock") or (p["ipBlock"].get("except"))]
-            named = {(p.get("protocol"), p["port"]) for p in rule.get("ports") or () if isinstance(p.get("port"), str)}
-            size += (len(peers) + 1) * (len(named) + 1)
-        if size > _MOST_MATCHES:
-            why = f"must have at most {_MOST_MATCHES} matches of a peer and a port's name, all rules together"
-            yield (_SPEC / direction).invalid(size, why)
+    spec, size = policy.get("spec") or {}, 0
+    for rule in (*(spec.get("ingress") or ()), *(spec.get("egress") or ())):
+        peers = [*(rule.get("from") or ()), *(rule.get("to") or ())]
+        size += sum(not peer.get("ipBlock") or bool(peer["ipBlock"].get("except")) for peer in peers)
+        size += len({(p.get("protocol"), p["port"]) for p in rule.get("ports") or () if isinstance(p.get("port"), str)})
+    if size > _MOST_MATCHES:
+        why = f"must have at most {_MOST_MATCHES} selectors, blocks with exceptions and names of ports, all rules together"
+        yield _SPEC.invalid(size, why)
 
 
 # --- ingresses --------------------------------------------------------------------------------------------------------

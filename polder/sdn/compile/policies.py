@@ -239,6 +239,7 @@ def _block(text: str, where: str) -> str:
 # -- fragments ---------------------------------------------------------------------------------------------------------
 
 Compiled = tuple[Policy, Uses] | None
+Used = dict[str, tuple[Selector, bool]]
 
 
 def _of_namespace(namespace: Namespace) -> Compiled:
@@ -251,35 +252,37 @@ def default_of(namespace: Namespace) -> str:
     return (namespace.metadata.annotations or {}).get(api.DEFAULT_POLICY_ANNOTATION, "")
 
 
-def _uses(of: Callable[[O], Compiled], obj: O) -> Uses | None:
-    """The selectors of what compiles."""
+def _uses(of: Callable[[O], Compiled], obj: O) -> Used:
+    """The selectors of what compiles by their groups, and whether rules name them."""
     try:
         found = of(obj)
     except CompileError:
-        return None
-    return found[1] if found is not None else None
+        return {}
+    if found is None:
+        return {}
+    subject, peers = found[1]
+    return {subject.id: (subject, False)} | {one.id: (one, True) for one in peers}
 
 
 def _groups(of: Callable[[O], Compiled]) -> Callable[[Ref, O], Iterable[Ref]]:
     """The groups that an object needs."""
 
     def refs(ref: Ref, obj: O) -> Iterable[Ref]:
-        uses = _uses(of, obj)
-        return {Ref(ref.tenant, "", one.id) for one in (uses.subject, *uses.peers)} if uses is not None else ()
+        return {Ref(ref.tenant, "", group) for group in _uses(of, obj)}
 
     return refs
 
 
-NETWORK_USERS: Index[NetworkPolicy, Uses | None] = Index(
+NETWORK_USERS: Index[NetworkPolicy, Used] = Index(
     "network policies by group", NetworkPolicy, _groups(compile_network_policy), partial(_uses, compile_network_policy)
 )
-CLUSTER_USERS: Index[ClusterNetworkPolicy, Uses | None] = Index(
+CLUSTER_USERS: Index[ClusterNetworkPolicy, Used] = Index(
     "cluster policies by group",
     ClusterNetworkPolicy,
     _groups(compile_cluster_policy),
     partial(_uses, compile_cluster_policy),
 )
-DEFAULT_USERS: Index[Namespace, Uses | None] = Index(
+DEFAULT_USERS: Index[Namespace, Used] = Index(
     "default policies by group", Namespace, _groups(_of_namespace), partial(_uses, _of_namespace)
 )
 
@@ -300,11 +303,10 @@ def _policy(ref: Ref, view: View) -> Policy | None:
 
 def _group(ref: Ref, view: View) -> Group | None:
     network, cluster, default = view.by(NETWORK_USERS, ref), view.by(CLUSTER_USERS, ref), view.by(DEFAULT_USERS, ref)
-    uses = [one for one in (*network.values(), *cluster.values(), *default.values()) if one is not None]
-    peer = any(one.id == ref.name for use in uses for one in use.peers)
-    selector = next((one for use in uses for one in (use.subject, *use.peers) if one.id == ref.name), None)
-    if selector is None:
+    uses = [one[ref.name] for one in (*network.values(), *cluster.values(), *default.values()) if ref.name in one]
+    if not uses:
         return None
+    selector, peer = uses[0][0], any(named for _, named in uses)
     found = members(selector, ref.tenant, view)
     if selects(selector, ref.tenant, api.SYSTEM_NAMESPACE, DNS_LABELS, view):
         found += _resolver(ref, view)
