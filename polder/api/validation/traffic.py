@@ -100,7 +100,7 @@ def _policy_types(policy: Raw) -> Iterator[FieldError]:
 
 
 def _policy_size(policy: Raw) -> Iterator[FieldError]:
-    """Each selector and each port's name is a group that every node of the tenant keeps, and looks at with each change of a pod; a
+    """Each selector and each port's name is a group that every node of the tenant keeps, and looks at with each pod's change; a
     block with exceptions is a rule. Numbers of ports and whole blocks are matched by sets and do not count.
     """
     spec, size = policy.get("spec") or {}, 0
