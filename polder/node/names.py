@@ -26,7 +26,7 @@ Datagram = Callable[[str, str, str, int], Awaitable[socket.socket]]
 
 
 class Names:
-    """Finds the addresses of a name: IPv4, and where it has none, IPv6. ``servers`` gives the DNS servers of the node as they are now."""
+    """Finds the addresses of a name: IPv4, and where it has none, IPv6. ``servers`` gives the node's DNS servers."""
 
     def __init__(self, servers: Callable[[], Sequence[str]], datagram: Datagram) -> None:
         self._servers = servers
