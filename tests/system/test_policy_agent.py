@@ -49,9 +49,9 @@ def rules(site: Site, node: str, tenant: str = "acme") -> str:
     """The table of policies as it stands, without its counts; empty without one."""
     netns = site.lab.space(node, tenant)
     with netns:
-        text = run_inside(netns, lambda: run_nft("list ruleset"))
-    text = re.sub(r"packets \d+ bytes \d+", "", text)
-    return text[text.index("table inet policies") :] if "table inet policies" in text else ""
+        there = "table inet policies" in run_inside(netns, lambda: run_nft("list tables"))
+        text = run_inside(netns, lambda: run_nft("list table inet policies")) if there else ""
+    return re.sub(r"packets \d+ bytes \d+", "", text)
 
 
 @contextmanager
