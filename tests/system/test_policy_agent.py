@@ -139,6 +139,7 @@ async def test_a_restart_changes_nothing_and_isolation_stands_without_the_agent(
         await until(lambda: "goto" in rules(site, "n1"), what="the label counts")
         print(f"a pod's label counted after {time.monotonic() - started:.3f} s")
         assert not await asyncio.to_thread(client.host.tcp, address)
+        await asyncio.sleep(0.5)  # the change is whole: other tables have their part in it
         before, node = rules(site, "n1"), site.nodes["n1"]
         transactions = _generation(site)
         await node.stop()
