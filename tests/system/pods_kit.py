@@ -214,7 +214,7 @@ def _context(base: Path, cri: CriClient, cluster: MemoryCluster) -> Context:
         images=Images(cri),
         prepare=prepare,
         places=places,
-        resolver=Resolver(),
+        resolver=Resolver(lambda tenant: "10.96.0.10"),
         machine=machine,
         clock=clock,
         cgroups=Cgroups(),

@@ -206,7 +206,7 @@ async def test_environment_files_and_identity(node: NodeKit) -> None:
     pod = node.cluster.apply(make_pod("env", "", volumes=volumes, container=container))
     running = await node.cluster.until(pod, phase("Running"))
     assert running is not None
-    await says(node, pod, 10)
+    await says(node, pod, 11)
     assert log_of(node, pod).splitlines()[:8] == [
         "env-value-$(NONE)-$(POD) hush 10.96.0.1:443",
         running.status.pod_ip,
@@ -217,7 +217,9 @@ async def test_environment_files_and_identity(node: NodeKit) -> None:
         "1",
         "env value",
     ]
-    assert "search default.svc.cluster.local" in log_of(node, pod)
+    assert "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10" in log_of(
+        node, pod
+    )
     tmpfs = [m.target.name for m in observe_mounts() if m.kind == "tmpfs" and pod.metadata.uid in str(m.target)]
     assert sorted(tmpfs) == ["sec", "tok"], "secrets and tokens never reach the disk"
     await remove(node, pod)

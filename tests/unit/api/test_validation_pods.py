@@ -190,7 +190,6 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
         ({"topologySpreadConstraints": [{"maxSkew": 1}]}, {}, "spec.topologySpreadConstraints"),
         ({"readinessGates": [{"conditionType": "x"}]}, {}, "spec.readinessGates"),
         ({"imagePullSecrets": [{"name": "x"}]}, {}, "spec.imagePullSecrets"),
-        ({"dnsConfig": {"nameservers": ["1.1.1.1"]}}, {}, "spec.dnsConfig"),
         ({"volumes": [{"name": "v", "nfs": {"server": "a", "path": "/"}}]}, {}, "spec.volumes[0].nfs"),
         ({"initContainers": [{"name": "i", "image": "x", "restartPolicy": "Always"}]}, {},
          "spec.initContainers[0].restartPolicy"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -60,11 +61,11 @@ async def handler(tmp_path: Path) -> AsyncIterator[Recorder]:
 async def call(folder: Path, command: str, stdin: bytes = CONFIG, plugin: str = PLUGIN) -> tuple[int, dict]:
     environment = {"CNI_COMMAND": command, "CNI_CONTAINERID": "c1", "CNI_NETNS": "/x", "CNI_IFNAME": "eth0",
                    "HOME": "/secret", "CNI_ARGS": "K8S_POD_UID=u"}  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        str(folder / plugin), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
+    # In a thread: the stub may end without having read, and uvloop's pipe then fails the writer.
+    done = await asyncio.to_thread(
+        subprocess.run, [str(folder / plugin)], input=stdin, stdout=subprocess.PIPE, env=environment, check=False
     )
-    output, _ = await process.communicate(stdin)
-    return process.returncode or 0, json.loads(output) if output.strip() else {}
+    return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}
 
 
 @pytest.fixture(params=["c", "python"])
