@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
@@ -10,6 +9,7 @@ import orjson
 from polder.apiserver.custom import DEFINITIONS
 from polder.store.protocol import Key, Put
 from tests.contract.controlled import until
+from tests.turns import counted_turns
 
 COUNT = 100
 
@@ -34,17 +34,6 @@ async def test_looking_for_free_names_is_done_in_slices(running: Any, admin: Any
         return sum(key.tenant == "acme" for key in cleanup._seen or ()) == COUNT
 
     await until(seen)
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.create_task(others())
-    try:
+    async with counted_turns() as turns:
         assert await cleanup._rename_one("acme") is None
-        assert turns >= COUNT * 60_000 / 65_536 / 2
-    finally:
-        counting.cancel()
+        assert turns.taken >= COUNT * 60_000 / 65_536 / 2

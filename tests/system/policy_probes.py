@@ -12,6 +12,7 @@ from types import TracebackType
 
 from polder.sdn.topology.addressing import link_name, mac_of_port
 from polder.sdn.topology.types import Port
+from tests.system.frames import crc32c
 from tests.system.lab import Host, Lab
 from tests.unit.sdn.policy_world import PODS, Pod, Probe
 
@@ -160,14 +161,4 @@ def _sctp(port: int, mark: bytes) -> bytes:
     chunk = struct.pack("!BBH", 1, 0, 4 + len(body)) + body
     source = 20000 + int(mark[:6]) % 20000
     head = struct.pack("!HHI", source, port, 0)
-    return head + struct.pack("<I", _crc32c(head + b"\0" * 4 + chunk)) + chunk
-
-
-def _crc32c(data: bytes) -> int:
-    """RFC 9260, appendix A."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
+    return head + struct.pack("<I", crc32c(head + b"\0" * 4 + chunk)) + chunk

@@ -16,6 +16,7 @@ from polder.apiserver.objects import encode
 from polder.apiserver.rbac import Policies, Rbac
 from polder.store.memory import MemoryStore
 from polder.store.protocol import Delete, Key, Page, Prefix, Put
+from tests.turns import counted_turns
 
 LIST = Attributes("list", "", "pods")
 JANE = identity_keys("jane", ("devs", "system:authenticated"))
@@ -150,15 +151,6 @@ async def test_it_is_bounded(store: SlowStore, policies: Policies, monkeypatch: 
 
 async def test_others_get_their_turn_while_many_bindings_are_read(store: SlowStore, policies: Policies) -> None:
     await store.commit([binding("acme", "ns", f"b{n}", f"r{n}") for n in range(3000)])
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    beside = asyncio.create_task(others())
-    assert not await may(policies)
-    beside.cancel()
-    assert turns > 3000 / module._SLICE
+    async with counted_turns() as turns:
+        assert not await may(policies)
+    assert turns.taken > 3000 / module._SLICE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import tracemalloc
 from typing import Any
@@ -22,6 +21,7 @@ from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
 from polder.store.memory import MemoryStore
 from polder.store.protocol import ConflictError, Key, Put
+from tests.turns import counted_turns
 
 SERVICES = kind_of(Service)
 T = TenantName("t")
@@ -99,23 +99,14 @@ async def test_a_range_in_which_nothing_free_is_hit_is_not_written_out(monkeypat
     await held(hook, range(256, 3256), "10.96.0.0/12")
     await hook.store.commit([Put(address_key(T, name), b"{}") for name in ("2001:db8::1", "10.0.0.1")])
     monkeypatch.setattr("random.randrange", lambda *_: 300)
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    running = asyncio.create_task(others())
     tracemalloc.start()
     try:
-        await hook.admit(mine)
+        async with counted_turns() as turns:
+            await hook.admit(mine)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
-        running.cancel()
-    assert turns >= 6
+    assert turns.taken >= 6
     assert mine.obj is not None and mine.obj["spec"]["clusterIP"] == str(ipaddress.IPv4Network("10.96.0.0/12")[3256])
 
 
