@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from polder.api.core import Taint
-from polder.api.podspec import Toleration
+from polder.api.nodeaffinity import tolerates
 from polder.base.ids import ROOT
 from polder.scheduler.cluster import Cluster, NodeFacts, Usage
 from polder.scheduler.demand import Amounts, Demand
@@ -92,18 +92,6 @@ def first_untolerated(demand: Demand, node: NodeFacts) -> Taint | None:
         if taint.effect in ("NoSchedule", "NoExecute") and not tolerates(demand.tolerations, taint):
             return taint
     return None
-
-
-def tolerates(tolerations: tuple[Toleration, ...], taint: Taint) -> bool:
-    """Whether one of them bears the taint (core/v1 ToleratesTaint)."""
-    for toleration in tolerations:
-        if toleration.effect and toleration.effect != taint.effect:
-            continue
-        if toleration.key and toleration.key != taint.key:
-            continue
-        if toleration.operator == "Exists" or (toleration.key and toleration.value == taint.value):
-            return True
-    return False
 
 
 def _tolerates_unready(demand: Demand) -> bool:

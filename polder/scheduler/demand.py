@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from polder.api.meta import ref_of
+from polder.api.nodeaffinity import NodeAffinity
 from polder.api.podfacts import ContainerDemand, ScheduledPod, ScheduledSpec
 from polder.api.podspec import Toleration
 from polder.api.quantity import milli, whole
 from polder.base.errors import PermanentError
 from polder.base.ref import Ref
-from polder.scheduler.affinity import NodeAffinity, node_affinity
+from polder.scheduler.affinity import node_affinity
 
 Amounts = Mapping[str, int]
 """Per resource name: cpu in thousandths, everything else in whole units, rounded up."""

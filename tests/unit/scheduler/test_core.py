@@ -1,8 +1,9 @@
 from polder.api.core import Taint
+from polder.api.nodeaffinity import tolerates
 from polder.api.podspec import Container, ContainerPort, Toleration
 from polder.base.ids import TenantName
 from polder.scheduler.cluster import overlay_of
-from polder.scheduler.core import decide, tolerates
+from polder.scheduler.core import decide
 from tests.unit.scheduler.make import cluster, container, demand, node
 
 
