@@ -46,6 +46,7 @@ _BEGIN = Message(0x10, 0, GENERIC.pack(0, 0, SUBSYSTEM), "nftables transaction")
 _END = Message(0x11, 0, GENERIC.pack(0, 0, SUBSYSTEM), "nftables transaction")
 _ANONYMOUS, _CONSTANT, _INTERVAL, _MAP, _TIMEOUT, _DYNAMIC, _CONCAT = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20, 0x80
 _INTERVAL_END = 1
+_DUMP_TRIES = 8
 VERDICTS = {"drop": 0, "accept": 1, "continue": -1, "break": -2, "jump": -3, "goto": -4, "return": -5}
 _VERDICT_NAMES = {number: name for name, number in VERDICTS.items()}
 
@@ -121,14 +122,26 @@ def value_of(sock: NetlinkSocket, of: NftSet, key: str) -> str | None:
 
 def list_elements(sock: NetlinkSocket, of: NftSet) -> list[tuple[str, str]]:
     """(key, value) of every element in canonical text; the value is empty in a set."""
+    raw = _dump(sock, of)
+    for _ in range(_DUMP_TRIES):
+        if len({(_raw_key(one), _raw_key(one, 10), one.get(3)) for one in raw}) == len(raw):
+            break
+        raw = _dump(sock, of)
+    if of.flags & _INTERVAL and not of.flags & _CONCAT:
+        return _joined_intervals(of, raw)
+    return [(_key_text(of, element), _value_text(of, element)) for element in raw]
+
+
+def _dump(sock: NetlinkSocket, of: NftSet) -> list[dict[int, bytes]]:
+    """Elements as one dump gives them. A hash table that the kernel is still growing gives some twice and as many not at
+    all, and says nothing of it: its parts are read by position, and positions change.
+    """
     body = GENERIC.pack(FAMILIES[of.family], 0, 0) + text(1, of.table) + text(2, of.name)
     raw: list[dict[int, bytes]] = []
     for reply in sock.dump(Message(_GETELEMENT, 0, body, f"elements of {of.table} {of.name}")):
         listed = attrs(reply.body, GENERIC.size).get(3, b"")
         raw += [attrs(element) for _, element in each_attr(listed)]
-    if of.flags & _INTERVAL and not of.flags & _CONCAT:
-        return _joined_intervals(of, raw)
-    return [(_key_text(of, element), _value_text(of, element)) for element in raw]
+    return raw
 
 
 def _parse_set(body: bytes) -> NftSet:
