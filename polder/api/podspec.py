@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from polder.api.meta import Struct
+from polder.api.podvolumes import FieldRef, ResourceFieldRef, Volume
 
 
 class KeyRef(Struct, frozen=True, kw_only=True):
@@ -20,19 +21,13 @@ class KeyRef(Struct, frozen=True, kw_only=True):
     optional: bool = False
 
 
-class FieldRef(Struct, frozen=True, kw_only=True):
-    """A field of the pod, by JSON path."""
+class FileKeyRef(Struct, frozen=True, kw_only=True):
+    """A variable of a file in a volume of the pod."""
 
-    field_path: str
-    api_version: str = "v1"
-
-
-class ResourceFieldRef(Struct, frozen=True, kw_only=True):
-    """A resource of a container."""
-
-    resource: str
-    container_name: str = ""
-    divisor: str = "0"
+    volume_name: str = ""
+    path: str = ""
+    key: str = ""
+    optional: bool = False
 
 
 class EnvVarSource(Struct, frozen=True, kw_only=True):
@@ -42,6 +37,7 @@ class EnvVarSource(Struct, frozen=True, kw_only=True):
     resource_field_ref: ResourceFieldRef | None = None
     config_map_key_ref: KeyRef | None = None
     secret_key_ref: KeyRef | None = None
+    file_key_ref: FileKeyRef | None = None
 
 
 class EnvVar(Struct, frozen=True, kw_only=True):
@@ -90,6 +86,9 @@ class VolumeMount(Struct, frozen=True, kw_only=True):
     mount_path: str
     read_only: bool = False
     sub_path: str = ""
+    sub_path_expr: str = ""
+    mount_propagation: str = ""
+    recursive_read_only: str = ""
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -97,6 +96,13 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 
     add: list[str] | None = None
     drop: list[str] | None = None
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """A seccomp or AppArmor profile: RuntimeDefault, Unconfined or Localhost with the profile's name."""
+
+    type: str = ""
+    localhost_profile: str = ""
 
 
 class SecurityContext(Struct, frozen=True, kw_only=True):
@@ -110,6 +116,9 @@ class SecurityContext(Struct, frozen=True, kw_only=True):
     allow_privilege_escalation: bool | None = None
     capabilities: Capabilities | None = None
     se_linux_options: dict[str, str] | None = None
+    proc_mount: str = ""
+    seccomp_profile: Profile | None = None
+    app_armor_profile: Profile | None = None
 
 
 class PodSecurityContext(Struct, frozen=True, kw_only=True):
@@ -122,6 +131,10 @@ class PodSecurityContext(Struct, frozen=True, kw_only=True):
     supplemental_groups: list[int] | None = None
     sysctls: list[dict[str, str]] | None = None
     se_linux_options: dict[str, str] | None = None
+    supplemental_groups_policy: str = ""
+    fs_group_change_policy: str = ""
+    seccomp_profile: Profile | None = None
+    app_armor_profile: Profile | None = None
 
 
 class Container(Struct, frozen=True, kw_only=True):
@@ -149,106 +162,6 @@ class Container(Struct, frozen=True, kw_only=True):
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
-
-
-class KeyToPath(Struct, frozen=True, kw_only=True):
-    """A key shown at a path."""
-
-    key: str
-    path: str
-    mode: int | None = None
-
-
-class EmptyDir(Struct, frozen=True, kw_only=True):
-    """A scratch directory of the pod."""
-
-    medium: str = ""
-    size_limit: str | int | None = None
-
-
-class HostPath(Struct, frozen=True, kw_only=True):
-    """A path of the node (platform only)."""
-
-    path: str
-    type: str = ""
-
-
-class ConfigMapVolume(Struct, frozen=True, kw_only=True):
-    """A ConfigMap as files."""
-
-    name: str = ""
-    items: list[KeyToPath] | None = None
-    default_mode: int | None = None
-    optional: bool = False
-
-
-class SecretVolume(Struct, frozen=True, kw_only=True):
-    """A Secret as files."""
-
-    secret_name: str = ""
-    items: list[KeyToPath] | None = None
-    default_mode: int | None = None
-    optional: bool = False
-
-
-class SecretProjection(Struct, frozen=True, kw_only=True):
-    """A Secret inside a projected volume."""
-
-    name: str = ""
-    items: list[KeyToPath] | None = None
-    optional: bool = False
-
-
-class TokenProjection(Struct, frozen=True, kw_only=True):
-    """A service-account token inside a projected volume."""
-
-    path: str
-    audience: str = ""
-    expiration_seconds: int = 3600
-
-
-class DownwardItem(Struct, frozen=True, kw_only=True):
-    """A field of the pod as a file."""
-
-    path: str
-    field_ref: FieldRef | None = None
-    resource_field_ref: ResourceFieldRef | None = None
-    mode: int | None = None
-
-
-class DownwardVolume(Struct, frozen=True, kw_only=True):
-    """Fields of the pod as files."""
-
-    items: list[DownwardItem] | None = None
-    default_mode: int | None = None
-
-
-class ProjectedSource(Struct, frozen=True, kw_only=True):
-    """One source of a projected volume."""
-
-    secret: SecretProjection | None = None
-    config_map: ConfigMapVolume | None = None
-    service_account_token: TokenProjection | None = None
-    downward_api: DownwardVolume | None = msgspec.field(default=None, name="downwardAPI")
-
-
-class ProjectedVolume(Struct, frozen=True, kw_only=True):
-    """Several sources in one directory."""
-
-    sources: list[ProjectedSource] | None = None
-    default_mode: int | None = None
-
-
-class Volume(Struct, frozen=True, kw_only=True):
-    """One volume of a pod; the kinds that Polder mounts. Others are refused on admission."""
-
-    name: str
-    empty_dir: EmptyDir | None = None
-    host_path: HostPath | None = None
-    config_map: ConfigMapVolume | None = None
-    secret: SecretVolume | None = None
-    projected: ProjectedVolume | None = None
-    downward_api: DownwardVolume | None = msgspec.field(default=None, name="downwardAPI")
 
 
 class Toleration(Struct, frozen=True, kw_only=True):
@@ -296,6 +209,9 @@ class PodSpec(Struct, frozen=True, kw_only=True):
     host_ipc: bool = msgspec.field(default=False, name="hostIPC")
     hostname: str = ""
     subdomain: str = ""
+    set_hostname_as_fqdn: bool | None = msgspec.field(default=None, name="setHostnameAsFQDN")
+    hostname_override: str | None = None
+    host_users: bool | None = None
     dns_policy: str = "ClusterFirst"
     dns_config: PodDnsConfig | None = None
     enable_service_links: bool | None = None

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from polder.api.core import Pod
 from polder.api.meta import ObjectMeta, Raw
-from polder.api.podspec import Container, EmptyDir, EnvVar, PodSpec, Volume, VolumeMount
+from polder.api.podspec import Container, EnvVar, PodSpec, VolumeMount
+from polder.api.podvolumes import EmptyDir, Volume
 from polder.api.polder import ADDRESS_ANNOTATION, Tenant, TenantSpec
 from polder.base.ids import TenantName
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from polder.api.core import Pod
 from polder.api.meta import TENANT_ANNOTATION
-from polder.api.podspec import Container, FieldRef, ResourceFieldRef
+from polder.api.podspec import Container
+from polder.api.podvolumes import FieldRef, ResourceFieldRef
 from polder.api.quantity import parse
 from polder.base.errors import PermanentError
 from polder.node.pods import resources

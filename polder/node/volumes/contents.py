@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Iterable, Mapping, Sequence
 
 from polder.api.core import ConfigMap, Pod, Secret
-from polder.api.podspec import DownwardVolume, KeyToPath
+from polder.api.podvolumes import DownwardVolume, KeyToPath
 from polder.base.errors import PermanentError, RetryableError
 from polder.node.pods import fields
 from polder.node.pods.environment import decode_secret

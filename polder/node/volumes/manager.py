@@ -15,7 +15,7 @@ from pathlib import Path
 
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
-from polder.api.podspec import EmptyDir, HostPath, ProjectedSource, Volume
+from polder.api.podvolumes import EmptyDir, HostPath, ProjectedSource, Volume
 from polder.api.quantity import whole
 from polder.base.errors import PermanentError
 from polder.base.ref import Ref

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polder.api.core import Pod
-from polder.api.podspec import TokenProjection
+from polder.api.podvolumes import TokenProjection
 from polder.base.clock import Clock
 from polder.node.pods.ports import Cluster
 

@@ -13,7 +13,7 @@ import pytest
 
 from polder.api.core import ConfigMap, Pod, Secret
 from polder.api.meta import ObjectMeta
-from polder.api.podspec import DownwardVolume, KeyToPath, TokenProjection
+from polder.api.podvolumes import DownwardVolume, KeyToPath, TokenProjection
 from polder.base.errors import PermanentError, RetryableError
 from polder.node.pods.fields import Surroundings
 from polder.node.pods.ports import Cluster
