@@ -25,8 +25,8 @@ from polder.client.informer import Informer
 from polder.controllers import deployments_pure as pure
 from polder.controllers.deployments_pure import Rollout
 from polder.controllers.disruption import controller_of
+from polder.controllers.podcontrol import is_ending
 from polder.controllers.reading import find
-from polder.controllers.replicas import TERMINATING
 
 DEPLOYMENTS = kind_of(Deployment)
 ENDED = ("Succeeded", "Failed")
@@ -141,7 +141,7 @@ class DeploymentController:
         except ApiError as error:
             if error.is_already_exists:
                 return await self._collided(rollout, name, error)
-            if any(c.get("reason") == TERMINATING for c in error.details.get("causes") or ()):
+            if is_ending(error):
                 return rollout
             await self._refused(rollout, f'Failed to create new replica set "{name}": {error}')
             raise
