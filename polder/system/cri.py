@@ -11,21 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from polder._generated import api_pb2 as pb
+from polder.system.cri_messages import container_message, sandbox_message
 from polder.system.cri_types import (
-    BindMount,
     ContainerConfig,
     ContainerInfo,
     ContainerState,
     ExecResult,
     ImageInfo,
-    Resources,
     RuntimeFailureError,
     RuntimeStatus,
     SandboxConfig,
     SandboxInfo,
     SandboxMetadata,
     SandboxNetwork,
-    Security,
 )
 from polder.system.rpc import Channel, RpcError
 
@@ -101,7 +99,7 @@ class CriClient:
 
     async def run_sandbox(self, config: SandboxConfig) -> str:
         """Makes and starts a sandbox, network included; answers its id."""
-        request = pb.RunPodSandboxRequest(config=_sandbox_message(config))
+        request = pb.RunPodSandboxRequest(config=sandbox_message(config))
         return str((await self._call(RUNTIME, "RunPodSandbox", request, SLOW)).pod_sandbox_id)
 
     async def sandbox_network(self, sandbox: str) -> SandboxNetwork:
@@ -177,7 +175,7 @@ class CriClient:
     async def create_container(self, sandbox: str, config: ContainerConfig, within: SandboxConfig) -> str:
         """Makes a container in a sandbox; answers its id."""
         request = pb.CreateContainerRequest(
-            pod_sandbox_id=sandbox, config=_container_message(config), sandbox_config=_sandbox_message(within)
+            pod_sandbox_id=sandbox, config=container_message(config), sandbox_config=sandbox_message(within)
         )
         return str((await self._call(RUNTIME, "CreateContainer", request, SLOW)).container_id)
 
@@ -266,99 +264,3 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 def _image(item: Any) -> ImageInfo:
     user = item.uid.value if item.HasField("uid") else None
     return ImageInfo(item.id, tuple(item.repo_tags), tuple(item.repo_digests), item.size, user, item.username)
-
-
-def _seccomp(security: Security) -> Any:
-    kind = pb.SecurityProfile.RuntimeDefault
-    if security.privileged or not security.runtime_seccomp:
-        kind = pb.SecurityProfile.Unconfined
-    return pb.SecurityProfile(profile_type=kind)
-
-
-def _namespaces(security: Security) -> Any:
-    pid = pb.POD if security.shared_pid else pb.CONTAINER
-    return pb.NamespaceOption(
-        network=pb.NODE if security.host_network else pb.POD,
-        pid=pb.NODE if security.host_pid else pid,
-        ipc=pb.NODE if security.host_ipc else pb.POD,
-    )
-
-
-def _number(value: int | None) -> Any:
-    return None if value is None else pb.Int64Value(value=value)
-
-
-def _sandbox_message(config: SandboxConfig) -> Any:
-    security, meta = config.security, config.metadata
-    return pb.PodSandboxConfig(
-        metadata=pb.PodSandboxMetadata(name=meta.name, uid=meta.uid, namespace=meta.namespace, attempt=meta.attempt),
-        hostname=config.hostname,
-        log_directory=config.log_directory,
-        dns_config=pb.DNSConfig(servers=config.dns.servers, searches=config.dns.searches, options=config.dns.options),
-        labels=config.labels,
-        annotations=config.annotations,
-        linux=pb.LinuxPodSandboxConfig(
-            cgroup_parent=config.cgroup_parent,
-            sysctls=config.sysctls,
-            security_context=pb.LinuxSandboxSecurityContext(
-                namespace_options=_namespaces(security),
-                run_as_user=_number(security.user),
-                run_as_group=_number(security.group),
-                supplemental_groups=security.supplemental_groups,
-                privileged=security.privileged,
-                seccomp=_seccomp(security),
-            ),
-        ),
-    )
-
-
-def _container_security(security: Security) -> Any:
-    added, dropped = security.capabilities
-    return pb.LinuxContainerSecurityContext(
-        namespace_options=_namespaces(security),
-        capabilities=pb.Capability(add_capabilities=added, drop_capabilities=dropped),
-        privileged=security.privileged,
-        run_as_user=_number(security.user),
-        run_as_group=_number(security.group),
-        supplemental_groups=security.supplemental_groups,
-        readonly_rootfs=security.read_only_root,
-        no_new_privs=security.no_new_privileges,
-        masked_paths=() if security.privileged else security.masked_paths,
-        readonly_paths=() if security.privileged else security.read_only_paths,
-        seccomp=_seccomp(security),
-    )
-
-
-def _resources(limits: Resources) -> Any:
-    return pb.LinuxContainerResources(
-        cpu_period=limits.cpu_period,
-        cpu_quota=limits.cpu_quota,
-        cpu_shares=limits.cpu_shares,
-        memory_limit_in_bytes=limits.memory,
-        oom_score_adj=limits.oom_score_adj,
-    )
-
-
-def _mount(mount: BindMount) -> Any:
-    return pb.Mount(container_path=mount.container_path, host_path=mount.host_path, readonly=mount.read_only)
-
-
-def _container_message(config: ContainerConfig) -> Any:
-    return pb.ContainerConfig(
-        metadata=pb.ContainerMetadata(name=config.name, attempt=config.attempt),
-        image=pb.ImageSpec(image=config.image, user_specified_image=config.user_image),
-        command=config.command,
-        args=config.args,
-        working_dir=config.working_dir,
-        envs=[pb.KeyValue(key=key, value=value.encode()) for key, value in config.env],
-        mounts=[_mount(mount) for mount in config.mounts],
-        labels=config.labels,
-        annotations=config.annotations,
-        log_path=config.log_path,
-        stdin=config.stdin,
-        stdin_once=config.stdin_once,
-        tty=config.tty,
-        linux=pb.LinuxContainerConfig(
-            resources=_resources(config.resources), security_context=_container_security(config.security)
-        ),
-    )

@@ -28,8 +28,18 @@ class ContainerState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SecurityProfile:
+    """A seccomp or AppArmor profile: RuntimeDefault, Unconfined, or Localhost with a path or the profile's name."""
+
+    type: str = "RuntimeDefault"
+    localhost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Security:
-    """Linux security settings of a sandbox or container. ``capabilities`` are (added, dropped)."""
+    """Linux security settings of a sandbox or container. ``capabilities`` are (added, dropped). ``app_armor``: None where the
+    host has none. ``strict_groups``: those that the image adds to the user are left out.
+    """
 
     privileged: bool = False
     user: int | None = None
@@ -44,7 +54,9 @@ class Security:
     shared_pid: bool = False
     masked_paths: Sequence[str] = ()
     read_only_paths: Sequence[str] = ()
-    runtime_seccomp: bool = True
+    seccomp: SecurityProfile = SecurityProfile()
+    app_armor: SecurityProfile | None = None
+    strict_groups: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +106,12 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class BindMount:
-    """A path of the host shown in a container."""
+    """A path of the host shown in a container. ``propagation``: HostToContainer, Bidirectional or none."""
 
     container_path: str
     host_path: str
     read_only: bool = False
+    propagation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
