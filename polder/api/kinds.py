@@ -10,6 +10,7 @@ from typing import Final
 
 from polder.api import (
     addresses,
+    batch,
     certificates,
     clusterroles,
     core,
@@ -141,8 +142,8 @@ _WORK: Final = (
     _review("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews"),
     _kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories=ALL, sub=STATUS),
     _kind("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories=ALL, sub=STATUS),
-    _kind("batch/v1", "CronJob", "cronjobs", "cj", categories=ALL, sub=STATUS),
-    _kind("batch/v1", "Job", "jobs", categories=ALL, sub=STATUS),
+    _kind("batch/v1", "CronJob", "cronjobs", "cj", categories=ALL, sub=STATUS, type=batch.CronJob),
+    _kind("batch/v1", "Job", "jobs", categories=ALL, sub=STATUS, type=batch.Job),
     _wide("certificates.k8s.io/v1", "CertificateSigningRequest", "certificatesigningrequests", "csr",
           sub=("approval", "status"), type=certificates.CertificateSigningRequest),
 )  # fmt: skip
@@ -245,6 +246,7 @@ POLDER_WRITTEN = frozenset(
 BY_TYPE: dict[type[Object], Kind] = {k.type: k for k in BUILT_IN if k.type is not None}
 # What caches keep of a pod is asked for as a pod.
 BY_TYPE.update(dict.fromkeys((ControlledPod, ScheduledPod), BY_TYPE[core.Pod]))
+BY_TYPE.update({batch.KnownJob: BY_TYPE[batch.Job], batch.KnownCronJob: BY_TYPE[batch.CronJob]})
 BY_PATH: Final = {(k.group, k.version, k.plural): k for k in BUILT_IN}
 STORED_FORM: Final[dict[str, Kind]] = {k.resource: k for k in reversed(BUILT_IN) if k.stored}
 """By the store's resource: the kind, group and version in which its rows are written."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from polder.api.addresses import AddressPool, ExternalAddress, ServiceCIDR
+from polder.api.batch import KnownCronJob, KnownJob
 from polder.api.certificates import CertificateSigningRequest
 from polder.api.clusterroles import ClusterRole
 from polder.api.core import ConfigMap, Namespace, Node, Secret, Service, ServiceAccount
@@ -92,6 +93,8 @@ class Caches:
         self.sets = Informer(client, ReplicaSet)
         self.controllers = Informer(client, ReplicationController)
         self.deployments = Informer(client, Deployment)
+        self.jobs = Informer(client, KnownJob)
+        self.cron_jobs = Informer(client, KnownCronJob)
         self.budgets = Informer(client, PodDisruptionBudget)
         self.roles = Informer(client, ClusterRole)
         self.requests = Informer(client, CertificateSigningRequest)
@@ -105,6 +108,8 @@ class Caches:
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
         for sets in (self.sets, self.controllers, self.deployments):
             sets.add_index("namespace", lambda found: [namespace_of(found)])
+        self.jobs.add_index("namespace", lambda job: [namespace_of(job)])
+        self.jobs.add_index("owner", lambda job: [o.uid for o in job.metadata.owner_references or () if o.controller])
         self.budgets.add_index("namespace", lambda budget: [namespace_of(budget)])
         self.roles.add_index("tenant", lambda role: [ref_of(role).tenant])
         self.account_tokens.add_index("account", lambda secret: [account_ref(secret)])

@@ -14,6 +14,7 @@ from polder.controllers.runners import Runners
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.wiring import Wiring
 from polder.controllers.wiring_addresses import AddressWiring
+from polder.controllers.wiring_batch import BatchWiring
 from polder.controllers.wiring_policy import PolicyWiring
 from polder.controllers.wiring_services import ServiceWiring
 from polder.controllers.wiring_workloads import WorkloadWiring
@@ -38,6 +39,8 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         ServiceWiring(caches, runners).attach()
         AddressWiring(caches, runners).attach()
         WorkloadWiring(caches, runners).attach()
+        batch = BatchWiring(caches, runners, settings.clock)
+        batch.attach()
         policy = PolicyWiring(caches, runners)
         policy.attach()
         for recorder in runners.recorders:
@@ -48,4 +51,5 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         group.create_task(EventExpiry(client, settings.clock, settings).run())
         group.create_task(_every(settings.sweep_period, wiring.sweep))
         group.create_task(_every(settings.sweep_period, policy.show))
+        group.create_task(_every(settings.clock_period, batch.check_clock))
         group.create_task(_every(settings.quota_period, policy.resync))

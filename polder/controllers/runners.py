@@ -16,6 +16,7 @@ from polder.controllers.balancers import BalancerController, Ledger
 from polder.controllers.bootstrap_tokens import BootstrapTokenController
 from polder.controllers.caches import Caches
 from polder.controllers.certificates import CertificateController, Signer
+from polder.controllers.cronjobs import CronJobController
 from polder.controllers.deployments import DeploymentController
 from polder.controllers.disruption import DisruptionController
 from polder.controllers.endpoints import EndpointsController
@@ -57,6 +58,7 @@ class Runners:
         self._add_policies(client, settings, caches)
         self._add_addresses(client, settings, caches)
         self._add_workloads(client, settings, caches)
+        self._add_batch(client, settings, caches)
         signing = CertificateController(client, settings.clock, signer)
         self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 2)
         self.collector = GarbageCollector(client, settings.clock, self._collect, settings.garbage_recheck)
@@ -114,6 +116,14 @@ class Runners:
         self.controllers: Runner[Ref] = Runner("replication controllers", controllers.reconcile, 4)
         rolling = DeploymentController(client, caches.pods, clock, said[2])
         self.deployments: Runner[Ref] = Runner("deployments", rolling.reconcile, 8)
+
+    def _add_batch(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
+        """What runs to an end."""
+        clock = settings.clock
+        said = [Recorder(client, f"{name}-controller", clock) for name in ("cronjob",)]
+        self.recorders += said
+        planning = CronJobController(client, caches.jobs, clock, said[0])
+        self.cron_jobs: Runner[Ref] = Runner("cron jobs", planning.reconcile, 4)
 
     def _add_policies(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Quotas, budgets, roles and tokens."""

@@ -23,6 +23,8 @@ class ControllerSettings:
     """How long an Address may stand without its Port, or a Port without its pod, before the sweeper acts."""
     sweep_period: float = 30.0
     """How often orphans are looked for."""
+    clock_period: float = 10.0
+    """How often it is looked whether the wall clock was put right."""
     event_lifetime: float = 3600.0
     """How long an Event is kept."""
     event_period: float = 300.0
