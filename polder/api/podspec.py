@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from polder.api.lifecycle import Lifecycle, Probe, RestartRule
 from polder.api.meta import Struct
 from polder.api.podvolumes import FieldRef, ResourceFieldRef, Volume
 
@@ -152,16 +153,23 @@ class Container(Struct, frozen=True, kw_only=True):
     resources: Resources | None = None
     volume_mounts: list[VolumeMount] | None = None
     security_context: SecurityContext | None = None
-    liveness_probe: dict[str, Any] | None = None
-    readiness_probe: dict[str, Any] | None = None
-    startup_probe: dict[str, Any] | None = None
-    lifecycle: dict[str, Any] | None = None
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     termination_message_path: str = "/dev/termination-log"
     termination_message_policy: str = "File"
     restart_policy: str = ""
+    restart_policy_rules: list[RestartRule] | None = None
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
+
+
+class EphemeralContainer(Container, frozen=True, kw_only=True):
+    """A container added to a pod that runs, to look into it (KEP-277)."""
+
+    target_container_name: str = ""
 
 
 class Toleration(Struct, frozen=True, kw_only=True):
@@ -189,11 +197,24 @@ class PodDnsConfig(Struct, frozen=True, kw_only=True):
     options: list[PodDnsOption] | None = None
 
 
+class ReadinessGate(Struct, frozen=True, kw_only=True):
+    """A condition, written by somebody else, that a pod must have to be ready (KEP-580)."""
+
+    condition_type: str
+
+
+class SecretName(Struct, frozen=True, kw_only=True):
+    """A Secret of the same namespace."""
+
+    name: str = ""
+
+
 class PodSpec(Struct, frozen=True, kw_only=True):
     """What a pod runs."""
 
     containers: list[Container] = []
     init_containers: list[Container] | None = None
+    ephemeral_containers: list[EphemeralContainer] | None = None
     volumes: list[Volume] | None = None
     node_name: str = ""
     node_selector: dict[str, str] | None = None
@@ -202,6 +223,8 @@ class PodSpec(Struct, frozen=True, kw_only=True):
     restart_policy: str = "Always"
     termination_grace_period_seconds: int = 30
     active_deadline_seconds: int | None = None
+    readiness_gates: list[ReadinessGate] | None = None
+    image_pull_secrets: list[SecretName] | None = None
     service_account_name: str = ""
     automount_service_account_token: bool | None = None
     host_network: bool = False

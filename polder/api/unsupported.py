@@ -28,7 +28,7 @@ _POD: Final = frozenset(
         "shareProcessNamespace",
         "priority",
     }
-    | {"preemptionPolicy", "priorityClassName", "affinity"}
+    | {"preemptionPolicy", "priorityClassName", "affinity", "readinessGates"}
 )
 _POD_SECURITY: Final = frozenset(
     {"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "sysctls", "seLinuxOptions"}
@@ -36,7 +36,7 @@ _POD_SECURITY: Final = frozenset(
 _CONTAINER: Final = frozenset(
     {"name", "image", "command", "args", "workingDir", "ports", "env", "envFrom", "resources", "volumeMounts"}
     | {"imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty", "terminationMessagePath"}
-    | {"terminationMessagePolicy"}
+    | {"terminationMessagePolicy", "livenessProbe", "readinessProbe", "startupProbe"}
 )
 _CONTAINER_SECURITY: Final = frozenset(
     {"privileged", "runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation"}

@@ -25,6 +25,8 @@ from polder.node.pods.context import Context, Machine
 from polder.node.pods.manager import PodManager
 from polder.node.pods.ports import Prepare
 from polder.node.pods.resolv import Resolver
+from polder.node.probes.attempt import Means
+from polder.node.probes.reach import Reach
 from polder.node.status import NodeReporter, NodeSettings
 from polder.node.stream import Handler
 from polder.node.supervisor import Supervisor, SupervisorSettings
@@ -110,6 +112,8 @@ class Agent:
             clock=clock,
             cgroups=Cgroups(),
             starts=asyncio.Semaphore(SANDBOXES_AT_ONCE),
+            means=Means(self.cri, Reach()),
+            since=clock.now().timestamp(),
         )
         self._pods = pods
         node = NodeSettings(
@@ -133,6 +137,7 @@ class Agent:
                 group.create_task(LogRotation(self._settings.places.logs, self.cri).run())
                 group.create_task(self._run_pods())
         finally:
+            self._context.means.reach.close()
             await self.cri.close()
 
     async def _run_pods(self) -> None:

@@ -17,6 +17,7 @@ from polder.system.cri_types import (
     ContainerInfo,
     ContainerState,
     ExecResult,
+    ExecTimeoutError,
     ImageInfo,
     RuntimeFailureError,
     RuntimeStatus,
@@ -35,6 +36,8 @@ SLOW = 120.0
 """Seconds for calls that make or remove something."""
 PULL = 900.0
 """Seconds for the pull of an image."""
+EXEC_OUTPUT = 1 << 20
+"""Bytes that a command run by ``exec_sync`` may print."""
 
 
 RECONNECT = (
@@ -50,10 +53,13 @@ class CriClient:
 
     def __init__(self, socket: Path) -> None:
         self._channel = Channel(f"unix://{socket}", [("grpc.max_receive_message_length", 16 << 20), *RECONNECT])
+        # What commands in containers print is a tenant's: over a connection that takes little at a time.
+        self._execs = Channel(f"unix://{socket}", [("grpc.max_receive_message_length", EXEC_OUTPUT), *RECONNECT])
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """Ends the connections."""
         await self._channel.close()
+        await self._execs.close()
 
     async def _call(self, service: str, method: str, request: Any, timeout: float) -> Any:
         try:
@@ -65,6 +71,10 @@ class CriClient:
                 missing=error.code == "NOT_FOUND",
                 away=error.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"},
             ) from error
+
+    async def ask(self, method: str, request: Any) -> Any:
+        """A quick call of the RuntimeService that has no place here (see ``cri_streaming``)."""
+        return await self._call(RUNTIME, method, request, QUICK)
 
     async def version(self) -> tuple[str, str]:
         """Name and version of the runtime."""
@@ -193,9 +203,20 @@ class CriClient:
         await self._gone_is_fine("RemoveContainer", pb.RemoveContainerRequest(container_id=container))
 
     async def exec_sync(self, container: str, argv: list[str], timeout: int) -> ExecResult:
-        """Runs a command in a container to its end; one that takes over ``timeout`` seconds is a RuntimeFailureError."""
+        """Runs a command in a container to its end. Raises ExecTimeoutError for one that takes over ``timeout`` seconds, and
+        RuntimeFailureError, also for one that prints more than ``EXEC_OUTPUT`` bytes.
+        """
         request = pb.ExecSyncRequest(container_id=container, cmd=argv, timeout=timeout)
-        done = await self._call(RUNTIME, "ExecSync", request, timeout + QUICK)
+        try:
+            done = await self._execs.call(
+                f"/runtime.v1.{RUNTIME}/ExecSync", request, pb.ExecSyncResponse, timeout + QUICK
+            )
+        except RpcError as error:
+            if error.code == "DEADLINE_EXCEEDED":
+                raise ExecTimeoutError(f"ExecSync: {error}") from error
+            raise RuntimeFailureError(
+                f"ExecSync: {error}", missing=error.code == "NOT_FOUND", away=error.code == "UNAVAILABLE"
+            ) from error
         return ExecResult(done.exit_code, done.stdout, done.stderr)
 
     async def reopen_log(self, container: str) -> None:

@@ -18,6 +18,10 @@ class RuntimeFailureError(PolderError):
         self.away = away
 
 
+class ExecTimeoutError(RuntimeFailureError):
+    """A command in a container took longer than it was given, and was killed."""
+
+
 class ContainerState(Enum):
     """CRI ContainerState."""
 

@@ -26,6 +26,8 @@ from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
 from polder.node.pods.manager import Change, PodManager
 from polder.node.pods.resolv import Resolver
+from polder.node.probes.attempt import Means
+from polder.node.probes.reach import Reach
 from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.node.volumes.manager import Volumes
 from polder.node.volumes.tokens import Tokens
@@ -219,6 +221,8 @@ def _context(base: Path, cri: CriClient, cluster: MemoryCluster) -> Context:
         clock=clock,
         cgroups=Cgroups(),
         starts=asyncio.Semaphore(8),
+        means=Means(cri, Reach()),
+        since=clock.now().timestamp(),
     )
 
 

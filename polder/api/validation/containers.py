@@ -9,6 +9,7 @@ from typing import Any, Final
 from polder.api import names, quantity
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
+from polder.api.validation.handlers import validate_handlers, validate_plain_init, validate_restarts
 
 _PULL: Final = ("Always", "IfNotPresent", "Never")
 _PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
@@ -41,6 +42,11 @@ def validate_containers(spec: Raw, at: Field) -> Iterator[FieldError]:
                 yield (where / "name").duplicate(name)
             seen.add(name)
             yield from validate_container(container, where, volumes)
+            yield from validate_restarts(container, where)
+            if group == "containers" or container.get("restartPolicy") == "Always":
+                yield from validate_handlers(container, spec, where)
+            else:
+                yield from validate_plain_init(container, where)
 
 
 def validate_container(container: Raw, at: Field, volumes: set[Any]) -> Iterator[FieldError]:

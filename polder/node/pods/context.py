@@ -12,6 +12,7 @@ from polder.node.pods.configs import Places
 from polder.node.pods.fields import Surroundings
 from polder.node.pods.ports import Cluster, Prepare, Recorder
 from polder.node.pods.resolv import Resolver
+from polder.node.probes.attempt import Means
 from polder.node.volumes.manager import Volumes
 from polder.system.cgroups import Cgroups
 from polder.system.cri import CriClient
@@ -33,7 +34,9 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The parts. ``starts`` bounds how many sandboxes are made at once on the node."""
+    """The parts. ``starts`` bounds how many sandboxes are made at once on the node; ``since`` is when the agent started, in
+    seconds since the epoch.
+    """
 
     cri: CriClient
     cluster: Cluster
@@ -47,3 +50,5 @@ class Context:
     clock: Clock
     cgroups: Cgroups
     starts: asyncio.Semaphore
+    means: Means
+    since: float

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from polder.api.core import Pod
 from polder.node.pods.configs import GRACE_ANNOTATION
@@ -27,22 +28,28 @@ def grace_of(pod: Pod | None, view: View) -> int:
 
 
 async def stop_containers(
-    ctx: Context, pod: Pod | None, view: View, grace: Callable[[], int], shorter: asyncio.Event
+    ctx: Context,
+    pod: Pod | None,
+    view: View,
+    grace: Callable[[], int],
+    meanwhile: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    """Ends all containers of a pod, init containers too; a grace that gets shorter meanwhile counts from then on."""
+    """Ends all containers of a pod, init containers too; a grace that gets shorter meanwhile counts from then on. ``meanwhile``
+    returns when something changed.
+    """
     running = view.running()
     for info in running:
         if pod is not None:
             ctx.recorder.event(pod, NORMAL, "Killing", f"Stopping container {info.name}")
     seconds = grace()
     stops = {asyncio.create_task(ctx.cri.stop_container(info.id, seconds)) for info in running}
-    waiting = set(stops)
+    waiting, wake = set(stops), asyncio.create_task(meanwhile())
     try:
         while waiting:
-            shorter.clear()
-            wake = asyncio.create_task(shorter.wait())
             done, _ = await asyncio.wait({*waiting, wake}, return_when=asyncio.FIRST_COMPLETED)
-            wake.cancel()
+            if wake in done:
+                wake.result()
+                wake = asyncio.create_task(meanwhile())
             waiting -= done
             if waiting and grace() < seconds:
                 seconds = grace()
@@ -50,7 +57,7 @@ async def stop_containers(
                 stops |= more
                 waiting |= more
     finally:
-        for task in waiting:
+        for task in (*waiting, wake):
             task.cancel()
     for task in stops:
         task.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 from polder.node.pods.configs import MESSAGE_ANNOTATION, POLICY_ANNOTATION
@@ -22,6 +23,7 @@ class Observer:
         self._uid = uid
         self._ended: dict[str, ContainerInfo] = {}
         self._addresses: tuple[str, tuple[str, ...]] = ("", ())
+        self._space: tuple[str, Path | None] = ("", None)
         self.messages: dict[str, str] = {}
         """The last words of containers that ended, by id."""
 
@@ -37,6 +39,15 @@ class Observer:
         if view.sandbox is None or not view.sandbox.ready:
             return view
         return View(view.sandboxes, view.containers, await self._network(view.sandbox.id))
+
+    async def space(self, sandbox: str) -> Path | None:
+        """The file of a sandbox's network namespace; None where it shares the node's."""
+        if self._space[0] != sandbox:
+            spec = json.loads(await self._cri.sandbox_details(sandbox)).get("runtimeSpec") or {}
+            spaces = (spec.get("linux") or {}).get("namespaces") or []
+            found = [one.get("path", "") for one in spaces if one.get("type") == "network"]
+            self._space = (sandbox, Path(found[0]) if found and found[0] else None)
+        return self._space[1]
 
     async def _network(self, sandbox: str) -> tuple[str, ...]:
         if self._addresses[0] != sandbox or not self._addresses[1]:

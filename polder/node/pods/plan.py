@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from polder.api.core import Pod
 from polder.api.podspec import Container
 from polder.node.pods.configs import IMAGE_ANNOTATION
 from polder.node.pods.view import View
+from polder.node.probes.verdict import Probed
 from polder.system.cri_types import ContainerInfo, ContainerState
 
 Wait = Callable[[Container, ContainerInfo], float]
 """Seconds that a container which ended must still wait before it starts again."""
+
+
+NOTHING: Mapping[str, Probed] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A running container to be stopped, so that it starts again: why, and the seconds that it has, if not the pod's."""
+
+    info: ContainerInfo
+    why: str
+    grace: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +37,7 @@ class Plan:
     """
 
     finished: bool = False
-    stop_containers: tuple[str, ...] = ()
+    stop_containers: tuple[Stop, ...] = ()
     stop_sandboxes: tuple[str, ...] = ()
     remove_sandboxes: tuple[str, ...] = ()
     remove_containers: tuple[str, ...] = ()
@@ -54,8 +68,8 @@ def is_finished(pod: Pod, view: View) -> bool:
     )
 
 
-def make_plan(pod: Pod, view: View, wait: Wait) -> Plan:
-    """What is to be done now for a pod that should run."""
+def make_plan(pod: Pod, view: View, wait: Wait, probed: Mapping[str, Probed] = NOTHING) -> Plan:
+    """What is to be done now for a pod that should run. ``probed``: what probes say, by container id."""
     finished = is_finished(pod, view)
     current = view.sandbox
     dead = view.sandboxes[1:] if current is not None and (current.ready or finished) else view.sandboxes
@@ -74,7 +88,7 @@ def make_plan(pod: Pod, view: View, wait: Wait) -> Plan:
         )
     start, delayed, wake = _to_start(pod, view, current.id, wait)
     return Plan(
-        stop_containers=_to_stop(pod, view),
+        stop_containers=_to_stop(pod, view, probed),
         stop_sandboxes=tuple(s.id for s in dead if s.ready),
         # An older sandbox stays while it holds the only record of a container's restarts.
         remove_sandboxes=tuple(s.id for s in dead if not _only_record(pod, view, s.id)),
@@ -118,17 +132,22 @@ def _to_start(
     return tuple(start), tuple(delayed), wake
 
 
-def _to_stop(pod: Pod, view: View) -> tuple[str, ...]:
-    """Containers that the runtime lost sight of, and those whose image was changed: stopped, they count as ended and
-    start again under the pod's policy.
+def _to_stop(pod: Pod, view: View, probed: Mapping[str, Probed]) -> tuple[Stop, ...]:
+    """Containers that the runtime lost sight of, that failed a probe, or whose image was changed: stopped, they count as ended
+    and start again under the pod's policy.
     """
     images = {c.name: c.image for c in pod.spec.containers}
     found = []
     for info in view.running():
         made_from = info.annotations.get(IMAGE_ANNOTATION)
         changed = made_from is not None and info.name in images and made_from != images[info.name]
-        if changed or info.state == ContainerState.UNKNOWN:
-            found.append(info.id)
+        said = probed.get(info.id)
+        if said is not None and said.failed:
+            found.append(Stop(info, f"{said.failed}, will be restarted", said.grace))
+        elif changed:
+            found.append(Stop(info, f"Container {info.name} definition changed, will be restarted"))
+        elif info.state == ContainerState.UNKNOWN:
+            found.append(Stop(info, f"Container {info.name} is in an unknown state, will be restarted"))
     return tuple(found)
 
 

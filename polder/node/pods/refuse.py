@@ -81,9 +81,6 @@ def _unsupported(pod: Pod) -> str:
             )
     for where, container in _every(pod):
         for held, name in (
-            (container.liveness_probe, "livenessProbe"),
-            (container.readiness_probe, "readinessProbe"),
-            (container.startup_probe, "startupProbe"),
             (container.lifecycle, "lifecycle"),
         ):
             if held:

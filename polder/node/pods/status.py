@@ -23,6 +23,7 @@ from polder.api.podspec import Container
 from polder.base.clock import stamp
 from polder.node.pods import plan, resources
 from polder.node.pods.view import View
+from polder.node.probes.verdict import Probed
 from polder.system.cri_types import ContainerInfo
 from polder.system.cri_types import ContainerState as Running
 
@@ -50,6 +51,7 @@ class Facts:
     waiting: Mapping[str, ContainerStateWaiting] = field(default_factory=dict)
     messages: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict | None = None
+    probed: Mapping[str, Probed] = field(default_factory=dict)
 
 
 def at(nanoseconds: int) -> str | None:
@@ -89,18 +91,25 @@ def _container(container: Container, facts: Facts, *, init: bool, idle: str) -> 
     if waiting is not None and state.terminated is not None and facts.verdict is None:
         state, last = ContainerState(waiting=waiting), state
     running = state.running is not None
+    says = facts.probed.get(info.id) or _unprobed(container)
     done = init and state.terminated is not None and info.exit_code == 0
     return ContainerStatus(
         name=container.name,
         state=state,
         last_state=last,
-        ready=done if init else running,
-        started=running,
+        ready=done if init else running and says.ready,
+        started=running and says.started,
         restart_count=info.attempt,
         image=info.image or container.image,
         image_id=info.image_ref,
         container_id=f"containerd://{info.id}",
     )
+
+
+def _unprobed(container: Container) -> Probed:
+    """Of a container before its first probe."""
+    started = container.startup_probe is None
+    return Probed(started, started and container.readiness_probe is None)
 
 
 def _phase(pod: Pod, facts: Facts, initialized: bool, statuses: Sequence[ContainerStatus]) -> str:
@@ -125,7 +134,8 @@ def build_status(pod: Pod, facts: Facts) -> PodStatus:
     statuses = [_container(c, facts, init=False, idle=idle) for c in pod.spec.containers]
     phase = _phase(pod, facts, initialized, statuses)
     never = facts.verdict is not None and not any(s.container_id for s in (*init_statuses, *statuses))
-    addresses = facts.view.addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
+    addresses = (facts.host_ip,) if pod.spec.host_network else facts.view.addresses
+    addresses = addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
     return PodStatus(
         observed_generation=pod.metadata.generation,
         phase=phase,
@@ -153,14 +163,15 @@ def _conditions(
         not_ready = ("PodCompleted", "")
     elif phase == FAILED:
         not_ready = ("PodFailed", "")
-    ready = not unready and phase == RUNNING
+    whole = not unready and phase == RUNNING
+    lacking = _gates(pod) if whole else ""
     incomplete = ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(late)}]")
     sandboxed = facts.view.sandbox is not None and facts.view.sandbox.ready
     wanted = [
         _condition("PodReadyToStartContainers", sandboxed),
         _condition("Initialized", initialized, incomplete if phase != SUCCEEDED else ("PodCompleted", "")),
-        _condition("Ready", ready, not_ready),
-        _condition("ContainersReady", ready, not_ready),
+        _condition("Ready", whole and not lacking, ("ReadinessGatesNotReady", lacking) if lacking else not_ready),
+        _condition("ContainersReady", whole, not_ready),
         _condition("PodScheduled", True),
     ]
     old = {c.type: c for c in pod.status.conditions or []}
@@ -168,6 +179,19 @@ def _conditions(
     kept = [c for c in pod.status.conditions or [] if c.type not in names]
     seen = pod.metadata.generation
     return [*kept, *(_since(c, old.get(c.type), facts.now, seen) for c in wanted)]
+
+
+def _gates(pod: Pod) -> str:
+    """What readiness gates (KEP-580) still wait for; empty if for nothing."""
+    held = {c.type: c.status for c in pod.status.conditions or []}
+    lacking = []
+    for gate in pod.spec.readiness_gates or []:
+        name = gate.condition_type
+        if name not in held:
+            lacking.append(f'corresponding condition of pod readiness gate "{name}" does not exist.')
+        elif held[name] != "True":
+            lacking.append(f'the status of pod readiness gate "{name}" is not "True", but {held[name]}')
+    return ", ".join(lacking)
 
 
 def _condition(name: str, good: bool, why: tuple[str, str] = ("", "")) -> PodCondition:

@@ -19,12 +19,16 @@ from polder.node.pods import ending, plan, starting
 from polder.node.pods.backoff import Backoff
 from polder.node.pods.context import Context
 from polder.node.pods.observe import Observer
-from polder.node.pods.ports import WARNING
+from polder.node.pods.ports import NORMAL, WARNING
 from polder.node.pods.refuse import refusal
 from polder.node.pods.reporter import Reporter
+from polder.node.pods.resolv import dns_config
 from polder.node.pods.starting import Sandbox, Start, StartError
 from polder.node.pods.status import TERMINAL, Facts, Verdict, build_status
 from polder.node.pods.view import View
+from polder.node.probes.attempt import Target
+from polder.node.probes.prober import Prober, Running
+from polder.node.probes.reach import Place
 from polder.system.cri_types import ContainerInfo, RuntimeFailureError
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ class PodWorker:
         self._observer = Observer(ctx.cri, uid)
         self._reporter = Reporter(ctx.cluster)
         self._restarts = Backoff()
+        self._prober = Prober(ctx.means, ctx.recorder, ctx.clock, self._wake.set, ctx.since)
         self._waiting: dict[str, ContainerStateWaiting] = {}
         self._verdict: Verdict | None = None
         self._failures = 0
@@ -84,6 +89,7 @@ class PodWorker:
                     return
                 await wait_set(self._wake, delay)
         finally:
+            await self._prober.close()
             await self._reporter.close()
 
     async def _turn(self) -> float | None:
@@ -113,10 +119,11 @@ class PodWorker:
         pod = self._pod
         assert pod is not None
         view = await self._observer.observe()
+        await self._probe(pod, view)
         await self._judge(pod)
         if self._verdict is not None or pod.status.phase in TERMINAL:
             return await self._rest(pod, view)
-        todo = plan.make_plan(pod, view, self._wait)
+        todo = plan.make_plan(pod, view, self._wait, self._prober.says())
         await self._clear_away(pod, todo)
         if todo.stop_containers:
             return 0.0
@@ -136,6 +143,7 @@ class PodWorker:
             delay = await self._start(pod, sandbox, todo.start, volumes)
         finally:
             view = await self._observer.observe()
+            await self._probe(pod, view)
             self._report(pod, view)
         if delay is None and len(view.running()) < len(todo.start):
             return 0.0  # something ended already, or could not start: that is the next turn's
@@ -172,13 +180,34 @@ class PodWorker:
     async def _rest(self, pod: Pod, view: View) -> float:
         """A pod that ended for good: nothing runs; its containers stay as records until it is deleted."""
         grace = pod.spec.termination_grace_period_seconds
-        await ending.stop_containers(self._ctx, pod, view, lambda: max(1, grace), self._wake)
+        await ending.stop_containers(self._ctx, pod, view, lambda: max(1, grace), self._meanwhile)
         for sandbox in view.sandboxes:
             if sandbox.ready:
                 await self._ctx.cri.stop_sandbox(sandbox.id)
         if self._verdict is not None:
             self._report(pod, await self._observer.observe())
         return RESYNC
+
+    async def _probe(self, pod: Pod, view: View, *, ending: bool = False) -> None:
+        """Has exactly those containers probed that run."""
+        specs = {c.name: c for c in pod.spec.containers}
+        sandbox = view.sandbox
+        if sandbox is None or not sandbox.ready:
+            self._prober.follow(pod, {}, ending=ending)
+            return
+        space = None if pod.spec.host_network else await self._observer.space(sandbox.id)
+        address = self._ctx.machine.host_ip if space is None else "".join(view.addresses[:1])
+        place = Place(space, dns_config(pod, self._ctx.resolver).servers)
+        shown = {s.container_id: s for s in pod.status.container_statuses or []}
+        running = {}
+        for info in view.running():
+            if info.name in specs and info.sandbox == sandbox.id:
+                was = shown.get(f"containerd://{info.id}")
+                target = Target(info.id, specs[info.name], address, place)
+                running[info.id] = Running(
+                    target, info.started / 1e9, bool(was and was.started), bool(was and was.ready)
+                )
+        self._prober.follow(pod, running, ending=ending)
 
     # --- restarts ---
 
@@ -202,8 +231,10 @@ class PodWorker:
     # --- steps ---
 
     async def _clear_away(self, pod: Pod, todo: plan.Plan) -> None:
-        for container in todo.stop_containers:
-            await self._ctx.cri.stop_container(container, max(1, pod.spec.termination_grace_period_seconds))
+        for stop in todo.stop_containers:
+            self._ctx.recorder.event(pod, NORMAL, "Killing", stop.why)
+            grace = pod.spec.termination_grace_period_seconds if stop.grace is None else stop.grace
+            await self._ctx.cri.stop_container(stop.info.id, max(1, grace))
         for sandbox in todo.stop_sandboxes:
             await self._ctx.cri.stop_sandbox(sandbox)
         for container in todo.remove_containers:
@@ -276,7 +307,7 @@ class PodWorker:
 
     async def _end(self) -> None:
         ctx, view = self._ctx, await self._observer.observe()
-        await ending.stop_containers(ctx, self._pod, view, lambda: ending.grace_of(self._pod, view), self._wake)
+        await ending.stop_containers(ctx, self._pod, view, lambda: ending.grace_of(self._pod, view), self._meanwhile)
         view = await self._observer.observe()
         if self._pod is not None and view.containers:
             self._report(self._pod, view)
@@ -285,6 +316,15 @@ class PodWorker:
         if self._pod is not None and not self._gone:
             await self._reporter.flush()
             await ctx.cluster.forget(self._pod)
+
+    async def _meanwhile(self) -> None:
+        """Waits until something happened to a pod whose containers are ending, and shows what came of it."""
+        await self._wake.wait()
+        self._wake.clear()
+        if self._pod is not None:
+            view = await self._observer.observe()
+            await self._probe(self._pod, view, ending=True)
+            self._report(self._pod, view)
 
     def _report(self, pod: Pod, view: View) -> None:
         if self._gone:
@@ -297,6 +337,7 @@ class PodWorker:
             self._waiting,
             self._observer.messages,
             self._verdict,
+            self._prober.says(),
         )
         self._status = build_status(base, facts)
         self._reporter.report(base, self._status)

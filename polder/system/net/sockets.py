@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 from polder.system.net.codec import family_of
-from polder.system.net.netns import Netns, run_inside
+from polder.system.net.netns import Netns, inside, open_netns, own_netns, run_inside
 
 _BIND_ADDRESS_NO_PORT = 24
 _FREEBIND = 15
@@ -80,3 +81,17 @@ def unconnected_socket(space: Netns, address: str, source: str = "", *, datagram
         return sock
 
     return run_inside(space, make)
+
+
+def socket_at(path: Path | None, address: str, datagram: bool) -> socket.socket:
+    """A non-blocking TCP (or UDP) socket for the family of ``address``, made in the namespace at ``path``; None: in the caller's.
+    The calling thread enters the namespace and leaves it again: not for a thread that does anything else. OSError, NetnsError.
+    """
+    kind = socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM
+    if path is None:
+        sock = socket.socket(family_of(address), kind)
+    else:
+        with open_netns(path) as space, own_netns() as home, inside(space, home):
+            sock = socket.socket(family_of(address), kind)
+    sock.setblocking(False)
+    return sock

@@ -13,6 +13,11 @@ from polder.node.pods.manager import PodManager
 from tests.unit.node.podkit import pod
 
 
+def parts(runtime):
+    """As much of a context as a worker that finds nothing uses."""
+    return SimpleNamespace(cri=runtime, cluster=None, means=None, recorder=None, clock=None, since=0.0)
+
+
 class Source:
     """An informer's cache, filled by hand."""
 
@@ -53,7 +58,7 @@ class Runtime:
 async def test_a_pod_that_goes_while_its_worker_is_to_start_again_is_ended(monkeypatch, changed):
     monkeypatch.setattr(module, "BLIND_POLL", 0.05)
     source, runtime = Source(), Runtime()
-    manager = PodManager(SimpleNamespace(cri=runtime, cluster=None), source)
+    manager = PodManager(parts(runtime), source)
     runtime.broken, added, again = True, [], asyncio.Event()
 
     def add(uid, known):
@@ -78,7 +83,7 @@ async def test_a_pod_that_goes_while_its_worker_is_to_start_again_is_ended(monke
 @pytest.mark.parametrize("ticks", range(8))
 async def test_the_end_is_not_lost_in_a_change_of_the_runtime(ticks):
     runtime = Runtime()
-    manager = PodManager(SimpleNamespace(cri=runtime, cluster=None), Source())
+    manager = PodManager(parts(runtime), Source())
     task = asyncio.ensure_future(manager._watch_runtime())
     await asyncio.sleep(0.02)
     manager._look.set()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polder.api.podspec import Container
-from polder.node.pods.plan import Plan, is_finished, make_plan
+from polder.node.pods.plan import Plan, Stop, is_finished, make_plan
+from polder.node.probes.verdict import Probed
 from polder.system.cri_types import ContainerInfo, ContainerState
 from tests.unit.node.podkit import container, pod, sandbox, view
 
@@ -109,7 +110,14 @@ def test_dead_containers_beyond_two_of_a_name_are_removed() -> None:
 def test_containers_that_the_runtime_lost_are_stopped() -> None:
     lost = container("a", state=ContainerState.UNKNOWN)
     plan = make_plan(pod(), view(lost, container("b")), no_wait)
-    assert (plan.stop_containers, names(plan)) == (("a0",), [])
+    assert ([stop.info for stop in plan.stop_containers], names(plan)) == ([lost], [])
+
+
+def test_a_container_that_failed_a_probe_is_stopped_within_the_probes_grace() -> None:
+    said = {"b0": Probed(True, False, "Container b failed liveness probe", 3), "a0": Probed(ready=False)}
+    bad = container("b")
+    plan = make_plan(pod(), view(container("a"), bad), no_wait, said)
+    assert plan.stop_containers == (Stop(bad, "Container b failed liveness probe, will be restarted", 3),)
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([None, 0, 1]), st.integers(0, 5))))

@@ -11,6 +11,7 @@ from polder.api.core import ContainerStateWaiting, Pod, PodCondition, PodStatus
 from polder.node.pods.cluster import status_patch
 from polder.node.pods.status import Facts, Verdict, build_status
 from polder.node.pods.view import View
+from polder.node.probes.verdict import Probed
 from tests.unit.node.podkit import container, pod, view
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -69,6 +70,43 @@ def test_not_ready_names_the_containers() -> None:
         "ContainersNotReady",
         "containers with unready status: [b]",
     )
+
+
+PROBED = {"containers": [{"name": "a", "readinessProbe": {"tcpSocket": {"port": 1}}}, {"name": "b"}]}
+
+
+def test_a_container_is_ready_when_its_probes_say_so() -> None:
+    now = view(container("a"), container("b"))
+    first = status_of(pod(PROBED), now)
+    assert [(c.started, c.ready) for c in first.container_statuses or []] == [(True, False), (True, True)]
+    assert conditions(first)["Ready"] == conditions(first)["ContainersReady"] == "False"
+    assert conditions(status_of(pod(PROBED), now, probed={"a0": Probed()}))["Ready"] == "True"
+    starting = status_of(pod(PROBED), now, probed={"a0": Probed(started=False, ready=False)})
+    assert [(c.started, c.ready) for c in starting.container_statuses or []][0] == (False, False)
+
+
+def test_readiness_gates_wait_for_conditions_of_others() -> None:
+    gated = pod({"readinessGates": [{"conditionType": "x/a"}, {"conditionType": "x/b"}]})
+    others = [PodCondition(type="x/b", status="False")]
+    gated = msgspec.structs.replace(gated, status=PodStatus(conditions=others))
+    status = status_of(gated, view(container("a"), container("b")))
+    ready = next(c for c in status.conditions or [] if c.type == "Ready")
+    assert (ready.status, ready.reason) == ("False", "ReadinessGatesNotReady")
+    assert ready.message == (
+        'corresponding condition of pod readiness gate "x/a" does not exist., '
+        'the status of pod readiness gate "x/b" is not "True", but False'
+    )
+    assert conditions(status)["ContainersReady"] == "True"
+    done = [PodCondition(type="x/a", status="True"), PodCondition(type="x/b", status="True")]
+    gated = msgspec.structs.replace(gated, status=PodStatus(conditions=done))
+    assert conditions(status_of(gated, view(container("a"), container("b"))))["Ready"] == "True"
+
+
+def test_a_pod_on_the_nodes_network_has_the_nodes_address() -> None:
+    status = status_of(
+        pod({"hostNetwork": True}), View(*(getattr(view(container("a")), f) for f in ("sandboxes", "containers")))
+    )
+    assert (status.pod_ip, status.host_ip) == ("192.0.2.1", "192.0.2.1")
 
 
 def test_a_crash_loop_waits_and_keeps_the_last_state() -> None:
