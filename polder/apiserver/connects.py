@@ -28,6 +28,12 @@ def options_kind(resource: Resource, subresource: str) -> Kind:
     return Kind("", "v1", name, name.lower(), name.lower())
 
 
+def command_kind(subresource: str) -> Kind:
+    """The kind of the options of a pod's ``exec`` or ``attach``."""
+    name = f"Pod{subresource.capitalize()}Options"
+    return Kind("", "v1", name, name.lower(), name.lower())
+
+
 def options(kind: Kind, subresource: str, query: Mapping[str, Any]) -> Raw:
     """What a request asks for, from its query (a multi-dict), as an object of ``kind``."""
     found: Raw = {"kind": kind.kind, "apiVersion": kind.api_version}

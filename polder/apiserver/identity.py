@@ -25,12 +25,12 @@ from polder.apiserver.entry import Contexts, Entry, ServeSocket
 from polder.apiserver.hooks import Handler, Layers, Parts
 from polder.apiserver.impersonation import Impersonation
 from polder.apiserver.internal_tokens import ACCOUNT_TOKEN_PATH, AccountTokens
-from polder.apiserver.logs import Logs
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.outcalls import Outcalls
 from polder.apiserver.projection_guard import PlatformObjects
 from polder.apiserver.proxytrust import ProxyTrust, proxy_trust
 from polder.apiserver.rbac_guard import Escalation
+from polder.apiserver.reaching import Reaching
 from polder.apiserver.reviews import AccessReviews
 from polder.apiserver.share import Share
 from polder.apiserver.signing_key_steps import KEYS_PATH, KeySteps
@@ -69,7 +69,6 @@ class IdentityLayer:
         self._rules = NodeRules(store, self.share)
         self._entry = Entry(Contexts(pki, clock), self.tenants, self.share, self._serve_socket)
         self.streams = NodeStreams({"api": self._enter})
-        self._logs = Logs(store, self.streams)
         self._dialer = Dialer(self.streams, self.share.present)
         self.outcalls = Outcalls(store, self._dialer.connect)
         self.authentication = Authentication(
@@ -80,6 +79,7 @@ class IdentityLayer:
         handlers = CredentialHandlers(chain, self.tokens, requests, self._rules, clock)
         self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
         authorizer = self._authorization.authorizer
+        reaching = Reaching(store, self.streams, authorizer)
         self._certificates = AgentCertificates(store, pki, self._is_connected, self.streams.drop, clock)
         self.parts = Parts(
             chain,
@@ -89,7 +89,7 @@ class IdentityLayer:
             self.share,
             self.outcalls,
             (self._rules, Escalation(authorizer, self._authorization.rbac), PlatformObjects(store)),
-            {**handlers.resources(), **AccessReviews(authorizer).handlers(), ("pods", "log"): self._logs.serve},
+            {**handlers.resources(), **AccessReviews(authorizer).handlers(), **reaching.handlers()},
             {**handlers.paths(), **self._paths()},
             Impersonation(authorizer),
             Layers(self._authorization.policies.wrote, settings.root_service_cidr),

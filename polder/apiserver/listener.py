@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 from polder.api.errors import bad_request, internal
 from polder.apiserver.answers import error_answer
 from polder.apiserver.gate import Doors, Place, Room, Waiter, source_of
+from polder.apiserver.raw import RawConnection
 from polder.apiserver.settings import ServerSettings
 from polder.apiserver.types import Connection
 from polder.base.ids import TenantName
@@ -49,7 +50,7 @@ def make_tls_context(settings: ServerSettings) -> ssl.SSLContext:
 class ServerConnection(RequestHandler):
     """One connection: knows its pin, its certificate and when it was lost."""
 
-    __slots__ = ("_first_request", "_lost_callbacks", "_place", "_started", "certificate", "pin")
+    __slots__ = ("_first_request", "_lost_callbacks", "_place", "_raw", "_started", "certificate", "pin")
 
     def __init__(
         self, manager: web.Server, pin: TenantName | None, place: Place, first_request: float, **options: Any
@@ -61,6 +62,7 @@ class ServerConnection(RequestHandler):
         self.certificate: bytes | None = None
         self._lost_callbacks: set[Callable[[], None]] = set()
         self._started: asyncio.TimerHandle | None = None
+        self._raw: RawConnection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the verified certificate from the handshake, and gives the peer a time to ask something."""
@@ -90,7 +92,24 @@ class ServerConnection(RequestHandler):
         self._place.leave()
         for callback in tuple(self._lost_callbacks):
             callback()
+        if self._raw is not None:
+            self._raw.lost()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """HTTP, until the connection was taken over."""
+        if self._raw is not None:
+            self._raw.feed(data)
+        else:
+            super().data_received(data)
+
+    def take_over(self) -> RawConnection:
+        """From now on everything that comes is the taker's. Raises ConnectionError where the peer has gone."""
+        if self.transport is None or self._raw is not None:
+            raise ConnectionResetError("the peer has gone")
+        first, self._message_tail = self._message_tail, b""
+        self._raw = RawConnection(self.transport, self._drain_helper, first)
+        return self._raw
 
     def handle_error(
         self,

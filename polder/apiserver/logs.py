@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -22,6 +22,7 @@ from polder.api.kinds import Kind, kind_of
 from polder.api.meta import Raw
 from polder.apiserver.hooks import Call
 from polder.apiserver.listener import on_lost
+from polder.apiserver.podplace import choose_container
 from polder.apiserver.requestinfo import is_true
 from polder.apiserver.stream import NodeStreams, NotConnectedError
 from polder.client.carry import ByteStream
@@ -98,26 +99,6 @@ def _time(query: Mapping[str, str], errors: list[FieldError]) -> str:
     if not known:
         errors.append(Field("sinceTime").invalid(text, "must be a time as in RFC 3339"))
     return text
-
-
-def choose_container(pod: Raw, asked: str) -> str:
-    """The container meant. Raises ApiError 400."""
-    name, spec = pod["metadata"]["name"], pod.get("spec") or {}
-    plain, init = _names(spec.get("containers")), _names(spec.get("initContainers"))
-    if asked:
-        if asked not in {*plain, *init}:
-            raise bad_request(f"container {asked} is not valid for pod {name}")
-        return asked
-    if len(plain) == 1 and not init:
-        return plain[0]
-    choice = f"choose one of: [{' '.join(plain)}]"
-    if init:
-        choice += f" or one of the init containers: [{' '.join(init)}]"
-    raise bad_request(f"a container name must be specified for pod {name}, {choice}")
-
-
-def _names(containers: Iterable[Raw] | None) -> list[str]:
-    return [c["name"] for c in containers or ()]
 
 
 def check_state(pod: Raw, options: LogOptions) -> None:

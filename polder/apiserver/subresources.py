@@ -43,6 +43,17 @@ from polder.store.protocol import ConflictError, Key
 
 _Change = Callable[[Raw], Raw]
 BINDING: Final = built_in("v1", "bindings")
+_UPGRADED: Final = frozenset({"GET", "POST"})
+_PROXIED: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+CONNECTED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
+    ("pods", "exec"): _UPGRADED,
+    ("pods", "attach"): _UPGRADED,
+    ("pods", "portforward"): _UPGRADED,
+    ("pods", "proxy"): _PROXIED,
+    ("services", "proxy"): _PROXIED,
+    ("nodes", "proxy"): _PROXIED,
+}
+"""What makes a connection into what runs, and with which methods: admission is asked about CONNECT."""
 REFUSED: Final[Mapping[str, str]] = {
     "exec": "running commands in a container",
     "attach": "attaching to a container",
@@ -77,6 +88,10 @@ class Subresources:
     async def serve(self, call: Call, resource: Resource) -> web.StreamResponse:
         """One request for a subresource other than status. Raises ApiError."""
         where = (resource.kind.resource, call.info.subresource)
+        if where in CONNECTED:
+            if call.request.method not in CONNECTED[where]:
+                raise method_not_allowed(resource.kind, f"{call.info.verb} of {call.info.subresource}")
+            await connects.admit(self.writer.chain, call, resource)
         handler = self.given.get(where)
         if handler is not None:
             return await handler(call)
@@ -92,8 +107,6 @@ class Subresources:
             return await self.scales.serve(call, resource)
         if (part := PARTS.get(where)) is not None:
             return await self._part(call, resource, part)
-        if where[1] in REFUSED:
-            await connects.admit(self.writer.chain, call, resource)
         raise refuse(resource, call.info.subresource)
 
     async def _bind(self, call: Call, resource: Resource) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from polder.base.ids import NodeName, TenantName
 from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
+from polder.node.forward import Forwards
 from polder.node.images import Images, ensure_own_images
 from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
@@ -27,6 +28,7 @@ from polder.node.pods.ports import Prepare
 from polder.node.pods.resolv import Resolver
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
+from polder.node.remote import RemoteCommands
 from polder.node.status import NodeReporter, NodeSettings
 from polder.node.stream import Handler
 from polder.node.supervisor import Supervisor, SupervisorSettings
@@ -121,11 +123,19 @@ class Agent:
         )
         self._reporter = NodeReporter(node, client, self.supervisor, self.cri, clock)
         self.logs = LogReader(settings.places.logs, self.cri.list_containers, clock)
+        self._commands = RemoteCommands(self.cri)
+        self._forwards = Forwards(self.cri)
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """What this part serves of the streams that the server opens."""
-        return {"logs": self.logs.serve}
+        commands = self._commands.serve
+        return {
+            "logs": self.logs.serve,
+            "exec": commands,
+            "attach": commands,
+            "forward": self._forwards.serve,
+        }
 
     async def run(self) -> None:
         """Until cancelled. Containers and containerd live on, and the next agent finds them again."""

@@ -89,6 +89,11 @@ class CriClient:
         ready = [name in by_type and by_type[name].status for name in ("RuntimeReady", "NetworkReady")]
         return RuntimeStatus(ready[0], ready[1], bad[0] if bad else "")
 
+    async def strict_groups(self) -> bool:
+        """Whether the runtime can leave out the groups that an image adds to a user; older ones do not say so, and cannot."""
+        found = await self._call(RUNTIME, "Status", pb.StatusRequest(), QUICK)
+        return bool(found.features.supplemental_groups_policy)
+
     async def list_sandboxes(self, uid: str = "") -> list[SandboxInfo]:
         """All sandboxes, or those of one pod."""
         request = pb.ListPodSandboxRequest()

@@ -1,0 +1,54 @@
+"""How many long-lived streams there may be: of a tenant, of a node, and of a tenant on a node.
+
+A stream costs memory here and on the node for as long as it lives, and a node's connection has room for so many in all; what
+one tenant has open must leave the others theirs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from polder.api.errors import ApiError
+from polder.base.ids import TenantName
+
+
+@dataclass(frozen=True, slots=True)
+class ShareSettings:
+    """Streams of one tenant in all, of one node in all, and of one tenant on one node."""
+
+    tenant: int = 512
+    node: int = 768
+    both: int = 256
+
+
+@dataclass(slots=True)
+class StreamShares:
+    """Counts; who has no stream costs nothing."""
+
+    settings: ShareSettings = ShareSettings()
+    _open: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @contextmanager
+    def one(self, tenant: TenantName, node: str) -> Iterator[None]:
+        """Held while a stream is open. Raises ApiError 429."""
+        bounds = (
+            ((tenant, ""), self.settings.tenant, "of this tenant"),
+            ((tenant, node), self.settings.both, "of this tenant on this node"),
+            (("", node), self.settings.node, "on this node"),
+        )
+        for key, limit, what in bounds:
+            if self._open[key] >= limit:
+                message = f"too many requests: {limit} streams {what} are open, which is the limit; try again later"
+                raise ApiError(429, "TooManyRequests", message, {"retryAfterSeconds": 1})
+        for key, _, _ in bounds:
+            self._open[key] += 1
+        try:
+            yield
+        finally:
+            for key, _, _ in bounds:
+                self._open[key] -= 1
+                if not self._open[key]:
+                    del self._open[key]

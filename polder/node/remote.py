@@ -1,0 +1,201 @@
+"""Commands in containers (exec) and connections to their own processes (attach), as the server asks for them.
+
+The runtime does both, over its streaming server on this machine's loopback (ADR 20). Which container is meant follows from
+the pod's UID, which the server took from its own store: it stands for one pod of one tenant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Final
+
+import msgspec
+import orjson
+
+from polder.api.meta import Raw
+from polder.base.errors import PolderError
+from polder.client.carry import ByteStream
+from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
+from polder.client.spdy import SpdySession, SpdyStream
+from polder.node.spdydial import UpgradeError, spdy_connection
+from polder.system.cri import CriClient
+from polder.system.cri_streaming import Streams, Waiting, prepare_attach, prepare_exec
+from polder.system.cri_types import ContainerState, RuntimeFailureError
+
+log = logging.getLogger(__name__)
+
+TENANT_LIMIT: Final = 256
+"""Commands and attachments of one tenant at a time on this node."""
+REQUEST_LIMIT: Final = 30.0
+"""Seconds that the server has to say what it wants; and then that the user's side stands (less than a token's minute):"""
+START_LIMIT: Final = 50.0
+STATUS_LIMIT: Final = 64 * 1024
+
+
+class CommandRequest(msgspec.Struct, frozen=True):
+    """What is to be connected."""
+
+    container: str
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+    command: tuple[str, ...] = ()
+
+
+class RemoteCommands:
+    """Serves the server's streams of the kinds ``exec`` and ``attach``."""
+
+    def __init__(self, cri: CriClient) -> None:
+        self._cri = cri
+        self._open: Counter[str] = Counter()
+
+    async def serve(self, header: Raw, stream: ByteStream) -> None:
+        """One command to its end; a refusal is answered."""
+        tenant, uid, kind = (str(header.get(name, "")) for name in ("tenant", "uid", "kind"))
+        if self._open[tenant] >= TENANT_LIMIT:
+            await stream.reset("too many commands of this tenant run on this node")
+            return
+        self._open[tenant] += 1
+        try:
+            await self._serve(kind, uid, Channels(stream))
+        finally:
+            self._open[tenant] -= 1
+            if not self._open[tenant]:
+                del self._open[tenant]
+
+    async def _serve(self, kind: str, uid: str, channels: Channels) -> None:
+        try:
+            request = await _expected(channels, REQUEST, REQUEST_LIMIT)
+            asked = msgspec.json.decode(request, type=CommandRequest)
+            where = await self._prepare(kind, uid, asked)
+        except (RuntimeFailureError, msgspec.DecodeError, TimeoutError) as error:
+            await channels.send(OPENED, str(error).encode())
+            return
+        await channels.send(OPENED, b"")
+        try:
+            await _expected(channels, START, START_LIMIT)
+        except TimeoutError:
+            return  # the user's side did not come about, and nothing has begun
+        await channels.send(STATUS, await _status(where, asked, channels))
+
+    async def _prepare(self, kind: str, uid: str, asked: CommandRequest) -> Waiting:
+        """Raises RuntimeFailureError, in a kubelet's words."""
+        found = [
+            c
+            for c in await self._cri.list_containers(uid)
+            if c.name == asked.container and c.state == ContainerState.RUNNING and uid
+        ]
+        if not found:
+            raise RuntimeFailureError(f'container not found ("{asked.container}")', missing=True)
+        container = max(found, key=lambda c: c.attempt).id
+        streams = Streams(asked.stdin, asked.stdout, asked.stderr, asked.tty)
+        if kind == "exec":
+            return await prepare_exec(self._cri, container, asked.command, streams)
+        return await prepare_attach(self._cri, container, streams)
+
+
+async def _expected(channels: Channels, channel: int, limit: float) -> bytes:
+    """A message that must come next. Raises TimeoutError, ConnectionError."""
+    async with asyncio.timeout(limit):
+        message = await channels.receive()
+    if message is None or message[0] != channel:
+        raise ConnectionResetError("the server asked for nothing")
+    return message[1]
+
+
+async def _status(where: Waiting, asked: CommandRequest, channels: Channels) -> bytes:
+    """Runs it, and returns how it ended as metav1.Status. Raises ConnectionError where the server has gone."""
+    try:
+        async with spdy_connection(where) as session:
+            return await _carry(session, asked, channels)
+    except (UpgradeError, TimeoutError) as error:
+        return _failure(str(error) or "the container runtime does not answer")
+    except ConnectionError:
+        raise
+    except (OSError, PolderError) as error:
+        return _failure(str(error))
+
+
+def _failure(why: str) -> bytes:
+    """500 as upstream words it."""
+    message = f"error executing command in container: {why}"
+    return orjson.dumps(
+        {
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 500,
+            "reason": "InternalError", "message": f"Internal error occurred: {message}",
+            "details": {"causes": [{"message": message}]},
+        }
+    )  # fmt: skip
+
+
+async def _carry(session: SpdySession, asked: CommandRequest, channels: Channels) -> bytes:
+    """Both ways, until the runtime has said how it ended. Raises ConnectionError."""
+    error = await session.open({"streamtype": "error"})
+    inputs: dict[int, SpdyStream] = {}
+    outputs: dict[int, SpdyStream] = {}
+    if asked.stdin:
+        inputs[STDIN] = await session.open({"streamtype": "stdin"})
+    if asked.stdout:
+        outputs[STDOUT] = await session.open({"streamtype": "stdout"})
+    if asked.stderr:
+        outputs[STDERR] = await session.open({"streamtype": "stderr"})
+    if asked.tty:
+        inputs[RESIZE] = await session.open({"streamtype": "resize"})
+    await error.end()
+    upwards = asyncio.ensure_future(_upwards(channels, inputs))
+    downwards = asyncio.ensure_future(_downwards(error, outputs, channels))
+    try:
+        await asyncio.wait({upwards, downwards}, return_when=asyncio.FIRST_COMPLETED)
+        if not downwards.done():
+            upwards.result()
+            raise ConnectionResetError("the server has gone")
+        return downwards.result()
+    finally:
+        for task in (upwards, downwards):
+            task.cancel()
+        await asyncio.gather(upwards, downwards, return_exceptions=True)
+
+
+async def _upwards(channels: Channels, inputs: dict[int, SpdyStream]) -> None:
+    """Input, until the server has gone. Raises ConnectionError."""
+    while (message := await channels.receive()) is not None:
+        channel, data = message
+        stream = inputs.get(STDIN if channel == HALT else channel)
+        if stream is None:
+            continue
+        try:
+            await (stream.end() if channel == HALT else stream.write(data))
+        except ConnectionError:
+            inputs.pop(STDIN if channel == HALT else channel, None)  # the command reads no more; its end is on its way
+
+
+async def _downwards(error: SpdyStream, outputs: dict[int, SpdyStream], channels: Channels) -> bytes:
+    """Output to its end, then the status. Raises ConnectionError where the server has gone."""
+    async with asyncio.TaskGroup() as group:
+        for channel, stream in outputs.items():
+            group.create_task(_output(stream, channel, channels))
+        said = group.create_task(_whole(error))
+    return said.result() or _failure("the container runtime ended the connection without saying how the command ended")
+
+
+async def _output(stream: SpdyStream, channel: int, channels: Channels) -> None:
+    while data := await _more(stream):
+        await channels.send(channel, data)
+
+
+async def _whole(stream: SpdyStream) -> bytes:
+    found = b""
+    while (data := await _more(stream)) and len(found) <= STATUS_LIMIT:
+        found += data
+    return found
+
+
+async def _more(stream: SpdyStream) -> bytes:
+    """What comes next; a reset is an end too: the runtime resets what it has done with."""
+    try:
+        return await stream.read()
+    except ConnectionError:
+        return b""
