@@ -20,6 +20,7 @@ from polder.api import (
     netpolicies,
     polder,
     policy,
+    sets,
     workloads,
 )
 from polder.api.meta import Object
@@ -128,11 +129,11 @@ _CORE: Final = (
 
 _WORK: Final = (
     _wide("apiregistration.k8s.io/v1", "APIService", "apiservices", categories=EXTENSIONS, sub=STATUS),
-    _kind("apps/v1", "ControllerRevision", "controllerrevisions"),
-    _kind("apps/v1", "DaemonSet", "daemonsets", "ds", categories=ALL, sub=STATUS),
+    _kind("apps/v1", "ControllerRevision", "controllerrevisions", type=sets.ControllerRevision),
+    _kind("apps/v1", "DaemonSet", "daemonsets", "ds", categories=ALL, sub=STATUS, type=sets.DaemonSet),
     _kind("apps/v1", "Deployment", "deployments", "deploy", categories=ALL, sub=SCALED, type=workloads.Deployment),
     _kind("apps/v1", "ReplicaSet", "replicasets", "rs", categories=ALL, sub=SCALED, type=workloads.ReplicaSet),
-    _kind("apps/v1", "StatefulSet", "statefulsets", "sts", categories=ALL, sub=SCALED),
+    _kind("apps/v1", "StatefulSet", "statefulsets", "sts", categories=ALL, sub=SCALED, type=sets.StatefulSet),
     _kind("events.k8s.io/v1", "Event", "events", "ev", stored_as="events"),
     _review("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews"),
     _review("authentication.k8s.io/v1", "TokenReview", "tokenreviews"),
@@ -247,6 +248,7 @@ BY_TYPE: dict[type[Object], Kind] = {k.type: k for k in BUILT_IN if k.type is no
 # What caches keep of a pod is asked for as a pod.
 BY_TYPE.update(dict.fromkeys((ControlledPod, ScheduledPod), BY_TYPE[core.Pod]))
 BY_TYPE.update({batch.KnownJob: BY_TYPE[batch.Job], batch.KnownCronJob: BY_TYPE[batch.CronJob]})
+BY_TYPE.update({sets.KnownStatefulSet: BY_TYPE[sets.StatefulSet], sets.KnownDaemonSet: BY_TYPE[sets.DaemonSet]})
 BY_PATH: Final = {(k.group, k.version, k.plural): k for k in BUILT_IN}
 STORED_FORM: Final[dict[str, Kind]] = {k.resource: k for k in reversed(BUILT_IN) if k.stored}
 """By the store's resource: the kind, group and version in which its rows are written."""

@@ -12,6 +12,7 @@ import msgspec
 
 from polder.api.core import PodIP
 from polder.api.meta import Object, Struct
+from polder.api.nodeaffinity import Requirement
 from polder.api.podspec import ContainerPort, Resources, Toleration
 
 
@@ -37,6 +38,24 @@ class Restarts(Struct, frozen=True, kw_only=True):
     restart_count: int = 0
 
 
+class _TargetTerm(Struct, frozen=True, kw_only=True):
+    match_fields: list[Requirement] | None = None
+
+
+class _TargetTerms(Struct, frozen=True, kw_only=True):
+    node_selector_terms: list[_TargetTerm] = []
+
+
+class _TargetNodes(Struct, frozen=True, kw_only=True):
+    required: _TargetTerms | None = msgspec.field(default=None, name="requiredDuringSchedulingIgnoredDuringExecution")
+
+
+class TargetAffinity(Struct, frozen=True, kw_only=True):
+    """Of an affinity, the node that is meant by its name: a daemon's pod is made for one."""
+
+    node_affinity: _TargetNodes | None = None
+
+
 class ControlledSpec(Struct, frozen=True, kw_only=True):
     """Where a pod is, and what endpoints show of it."""
 
@@ -45,6 +64,7 @@ class ControlledSpec(Struct, frozen=True, kw_only=True):
     node_name: str = ""
     hostname: str = ""
     subdomain: str = ""
+    affinity: TargetAffinity | None = None
 
 
 class ControlledStatus(Struct, frozen=True, kw_only=True):

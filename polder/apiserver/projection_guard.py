@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from polder.api.errors import forbidden
 from polder.api.meta import Raw
+from polder.api.nodeview import NODE_LABELS
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.builtin import PRIORITY_CLASSES, content
 from polder.apiserver.projection import NODES, SHARED, is_hidden
-from polder.apiserver.projection_nodes import LABELS
 from polder.base.ids import ROOT
 from polder.store.protocol import Key, Store
 
@@ -52,7 +52,7 @@ class PlatformObjects:
 def _fixed(node: Raw) -> Raw:
     """What of a node is not the tenant's to change."""
     meta, spec = node["metadata"], node.get("spec") or {}
-    labels = {name: (meta.get("labels") or {}).get(name) for name in LABELS}
+    labels = {name: (meta.get("labels") or {}).get(name) for name in NODE_LABELS}
     kept = {name: value for name, value in meta.items() if name not in _OVERLAID}
     rest = {name: value for name, value in spec.items() if name not in {"taints", "unschedulable"}}
     return {"meta": _said(kept), "labels": labels, "spec": _said(rest), "status": _said(node.get("status"))}

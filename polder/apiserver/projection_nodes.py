@@ -11,10 +11,10 @@ from typing import Final
 import orjson
 
 from polder.api.meta import Raw
+from polder.api.nodeview import NODE_LABELS
 from polder.api.quantity import QuantityError, milli, whole
 from polder.apiserver.objects import encode
 
-LABELS: Final = ("kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch")
 NODE_INFO: Final = ("architecture", "kubeletVersion", "operatingSystem")
 GIB, MIB = 1 << 30, 1 << 20
 _OVERLAY: Final = b'{"polder":"overlay",'
@@ -31,7 +31,7 @@ def project_node(value: bytes) -> bytes:
         "name": meta["name"],
         "uid": meta["uid"],
         "creationTimestamp": meta.get("creationTimestamp"),
-        "labels": {name: labels[name] for name in LABELS if name in labels},
+        "labels": {name: labels[name] for name in NODE_LABELS if name in labels},
     }
     info = status.get("nodeInfo") or {}
     projected: Raw = {

@@ -18,12 +18,13 @@ from polder.api.meta import Object, ref_of
 from polder.api.podfacts import ControlledPod
 from polder.api.polder import Address, Network, Port, Router, Segment, Tenant
 from polder.api.policy import PodDisruptionBudget, ResourceQuota
+from polder.api.sets import KnownDaemonSet, KnownStatefulSet
 from polder.api.workloads import Deployment, ReplicaSet, ReplicationController
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
-from polder.client.informer import Informer
-from polder.controllers import account_tokens, balancers, bootstrap_tokens
+from polder.client.informer import Handler, Informer
+from polder.controllers import account_tokens, balancers, bootstrap_tokens, daemons_pure
 from polder.controllers.endpoints_pure import SERVICE_NAME
 from polder.controllers.members import elsewhere
 from polder.controllers.namespace_content import CERTIFICATE
@@ -71,7 +72,7 @@ class Caches:
 
     def __init__(self, client: Client) -> None:
         self.tenants = Informer(client, Tenant, ROOT)
-        self.nodes = Informer(client, Node, ROOT)
+        self.nodes = Informer(client, Node)
         self.leases = Informer(client, Lease, ROOT)
         self.segments = Informer(client, Segment, ROOT)
         self.namespaces = Informer(client, Namespace)
@@ -93,6 +94,8 @@ class Caches:
         self.sets = Informer(client, ReplicaSet)
         self.controllers = Informer(client, ReplicationController)
         self.deployments = Informer(client, Deployment)
+        self.stateful = Informer(client, KnownStatefulSet)
+        self.daemons = Informer(client, KnownDaemonSet)
         self.jobs = Informer(client, KnownJob)
         self.cron_jobs = Informer(client, KnownCronJob)
         self.budgets = Informer(client, PodDisruptionBudget)
@@ -106,10 +109,13 @@ class Caches:
     def _add_indexes(self) -> None:
         self.tenants.add_index("member", lambda tenant: {member.tenant for _, member in elsewhere(tenant)})
         self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
-        for sets in (self.sets, self.controllers, self.deployments):
+        for sets in (self.sets, self.controllers, self.deployments, self.stateful, self.daemons):
             sets.add_index("namespace", lambda found: [namespace_of(found)])
         self.jobs.add_index("namespace", lambda job: [namespace_of(job)])
         self.jobs.add_index("owner", lambda job: [o.uid for o in job.metadata.owner_references or () if o.controller])
+        self.nodes.add_index("tenant", lambda node: [ref_of(node).tenant])
+        self.daemons.add_index("tenant", lambda found: [ref_of(found).tenant])
+        self.pods.add_index("target", lambda pod: [daemons_pure.target_of(pod)] if pod.spec.affinity else [])
         self.budgets.add_index("namespace", lambda budget: [namespace_of(budget)])
         self.roles.add_index("tenant", lambda role: [ref_of(role).tenant])
         self.account_tokens.add_index("account", lambda secret: [account_ref(secret)])
@@ -138,6 +144,10 @@ class Caches:
     def all(self) -> Iterator[Informer[Any]]:
         """All of them."""
         yield from self.__dict__.values()
+
+    def on_node(self, fn: Handler[Node]) -> None:
+        """Calls ``fn`` for every change of a node of the platform, which is root's; others are what tenants put on them."""
+        self.nodes.on_change(lambda ref, old, new: fn(ref, old, new) if ref.tenant == ROOT else None)
 
     async def wait_synced(self) -> None:
         """Returns when every cache has had its first list."""

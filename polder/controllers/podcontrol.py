@@ -19,6 +19,8 @@ from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.informer import Informer
 from polder.controllers.batch import each
+from polder.controllers.disruption import controller_of
+from polder.controllers.replicas_pure import is_active
 
 BEHIND = 0.2
 """Seconds after which a cache that is behind is looked at again, beside the change that it waits for."""
@@ -67,6 +69,21 @@ class PodControl:
     def forget(self, owner: Ref) -> None:
         """The owner is gone."""
         self._written.pop(owner, None)
+
+    async def claim(self, at: Ref, owner: OwnerReference, fits: Callable[[ControlledPod], bool]) -> list[ControlledPod]:
+        """The owner's pods; takes those that fit and nobody owns, and lets go those that no longer fit."""
+        own = []
+        for pod in self.beside(at):
+            holder = controller_of(pod)
+            if holder is not None and holder.uid == owner.uid:
+                if fits(pod):
+                    own.append(pod)
+                else:
+                    await self.release(at, pod, owner.uid)
+            elif holder is None and is_active(pod) and fits(pod):
+                await self.adopt(at, pod, owner)
+                own.append(pod)
+        return own
 
     async def create(self, owner: Ref, body: bytes) -> Object:
         """Makes a pod of a body in JSON."""

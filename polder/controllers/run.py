@@ -17,6 +17,7 @@ from polder.controllers.wiring_addresses import AddressWiring
 from polder.controllers.wiring_batch import BatchWiring
 from polder.controllers.wiring_policy import PolicyWiring
 from polder.controllers.wiring_services import ServiceWiring
+from polder.controllers.wiring_sets import SetWiring
 from polder.controllers.wiring_workloads import WorkloadWiring
 
 
@@ -39,6 +40,9 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         ServiceWiring(caches, runners).attach()
         AddressWiring(caches, runners).attach()
         WorkloadWiring(caches, runners).attach()
+        sets = SetWiring(caches, runners)
+        sets.attach()
+        group.create_task(sets.nodes.run())
         batch = BatchWiring(caches, runners, settings.clock)
         batch.attach()
         policy = PolicyWiring(caches, runners)

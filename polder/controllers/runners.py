@@ -17,6 +17,7 @@ from polder.controllers.bootstrap_tokens import BootstrapTokenController
 from polder.controllers.caches import Caches
 from polder.controllers.certificates import CertificateController, Signer
 from polder.controllers.cronjobs import CronJobController
+from polder.controllers.daemons import DaemonController
 from polder.controllers.deployments import DeploymentController
 from polder.controllers.disruption import DisruptionController
 from polder.controllers.endpoints import EndpointsController
@@ -28,6 +29,7 @@ from polder.controllers.namespace import NamespaceController
 from polder.controllers.namespace_content import NamespaceContentController
 from polder.controllers.network import NetworkController, SegmentController
 from polder.controllers.node import NodeController
+from polder.controllers.nodeviews import NodeViews
 from polder.controllers.pods import PodController
 from polder.controllers.pool_status import ClaimController, PoolController
 from polder.controllers.ports import AddressSweeper, PortSweeper
@@ -36,6 +38,7 @@ from polder.controllers.replicas import ReplicaController
 from polder.controllers.router import RouterController
 from polder.controllers.service_ranges import ServiceRangeController
 from polder.controllers.settings import ControllerSettings
+from polder.controllers.stateful import StatefulController
 from polder.controllers.tenant import TenantController
 from polder.loop.runner import Runner
 
@@ -58,6 +61,7 @@ class Runners:
         self._add_policies(client, settings, caches)
         self._add_addresses(client, settings, caches)
         self._add_workloads(client, settings, caches)
+        self._add_sets(client, settings, caches)
         self._add_batch(client, settings, caches)
         signing = CertificateController(client, settings.clock, signer)
         self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 2)
@@ -124,6 +128,16 @@ class Runners:
         self.recorders += said
         planning = CronJobController(client, caches.jobs, clock, said[0])
         self.cron_jobs: Runner[Ref] = Runner("cron jobs", planning.reconcile, 4)
+
+    def _add_sets(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
+        """Sets with a history of their own."""
+        clock, views = settings.clock, NodeViews(caches.nodes)
+        said = [Recorder(client, f"{name}-controller", clock) for name in ("statefulset", "daemonset")]
+        self.recorders += said
+        stateful = StatefulController(client, caches.pods, clock, said[0])
+        self.stateful: Runner[Ref] = Runner("stateful sets", stateful.reconcile, 8)
+        daemons = DaemonController(client, caches.pods, views.places, clock, said[1])
+        self.daemons: Runner[Ref] = Runner("daemon sets", daemons.reconcile, 8)
 
     def _add_policies(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Quotas, budgets, roles and tokens."""

@@ -47,7 +47,7 @@ class Wiring:
         caches.namespaces.on_change(self._namespace)
         caches.accounts.on_change(self._account)
         caches.certificates.on_change(self._certificate)
-        caches.nodes.on_change(self._node)
+        caches.on_node(self._node)
         caches.leases.on_change(self._lease)
         caches.pods.on_change(self._pod)
         caches.networks.on_change(self._network)

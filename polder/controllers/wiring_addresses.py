@@ -34,7 +34,7 @@ class AddressWiring:
         self._caches.pools.on_change(self._pool)
         self._caches.external.on_change(self._claim)
         self._caches.slices.on_change(self._slice)
-        self._caches.nodes.on_change(self._node)
+        self._caches.on_node(self._node)
         self._caches.ports.on_change(self._port)
 
     def _range(self, ref: Ref, old: ServiceCIDR | None, new: ServiceCIDR | None) -> None:

@@ -26,7 +26,7 @@ class ServiceWiring:
         self._caches.slices.on_change(self._slice)
         self._caches.endpoints.on_change(self._endpoints)
         self._caches.pods.on_change(self._pod)
-        self._caches.nodes.on_change(self._node)
+        self._caches.on_node(self._node)
 
     def _service(self, ref: Ref, _old: Service | None, _new: Service | None) -> None:
         self._runners.endpoints.add(ref)
