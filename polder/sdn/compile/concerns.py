@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polder.sdn.compile import basics, policies, vips
+from polder.sdn.compile import announced, basics, policies, vips
 from polder.sdn.compile.concern import Declaration
 from polder.sdn.compile.keys import Concern
 
@@ -14,6 +14,7 @@ DECLARATIONS: dict[Concern, Declaration] = {
         basics.NETWORK,
         basics.PORT,
         vips.VIP,
+        announced.OUTSIDE,
         policies.POLICY,
         policies.GROUP,
     )

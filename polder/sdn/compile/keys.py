@@ -16,6 +16,7 @@ class Concern(Enum):
     NETWORK = "network"
     PORT = "port"
     VIP = "vip"
+    OUTSIDE = "outside"
     POLICY = "policy"
     GROUP = "group"
 

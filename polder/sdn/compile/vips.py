@@ -8,6 +8,7 @@ answers itself, ``kubernetes`` and the resolver, are no Vips.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from polder.api import polder as api
 from polder.api.core import Service, ServicePort
@@ -25,7 +26,7 @@ from polder.sdn.compile.outside import (
     outside_addresses,
 )
 from polder.sdn.topology.types import Router
-from polder.sdn.topology.vips import Backend, Vip, VipPort, arranged
+from polder.sdn.topology.vips import CLOSED, Backend, Vip, VipPort, arranged
 
 OWNER_LABEL = "kubernetes.io/service-name"
 """The label of a slice that names its Service."""
@@ -35,6 +36,8 @@ DEFAULT_AFFINITY = 10800
 """Seconds, as the API's default."""
 MOST_PORTS = 1000
 """Of one service; the API takes no more."""
+SOURCES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+"""An annotation that says the same as ``loadBalancerSourceRanges``, which goes before it."""
 Content = tuple[Sequence[Endpoint], Sequence[EndpointPort]]
 
 
@@ -76,7 +79,7 @@ def compile_vip(
     ref: Ref, service: Service, addresses: tuple[str, ...], slices: list[Content], previous: Vip | None
 ) -> Vip:
     """A Service with what its slices hold; backends stay in the places that they have in ``previous``."""
-    spec, own = service.spec, set(cluster_addresses(service))
+    spec, own, given = service.spec, set(cluster_addresses(service)), set(balancer_addresses(service))
     before = {(port.protocol, port.port): port for port in previous.ports} if previous is not None else {}
     ports = [_port(ref, port, slices, before) for port in (spec.ports or [])[:MOST_PORTS]]
     config = spec.session_affinity_config.client_ip if spec.session_affinity_config is not None else None
@@ -90,7 +93,25 @@ def compile_vip(
         local=spec.internal_traffic_policy == "Local",
         local_outside=spec.external_traffic_policy == "Local",
         affinity=timeout if spec.session_affinity == "ClientIP" else 0,
+        balanced=tuple(one for one in addresses if one in given),
+        sources=_sources(service) if given else (),
+        health=spec.health_check_node_port if spec.external_traffic_policy == "Local" else 0,
     )
+
+
+def _sources(service: Service) -> tuple[str, ...]:
+    """Who may ask a load balancer; empty is everybody."""
+    texts = service.spec.load_balancer_source_ranges or (service.metadata.annotations or {}).get(SOURCES, "").split(",")
+    texts = [text.strip() for text in texts if text.strip()]
+    found = {str(prefix) for prefix in map(_prefix, texts) if prefix is not None}
+    return tuple(sorted(found)) or ((CLOSED,) if texts else ())
+
+
+def _prefix(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text if "%" not in text else "", strict=False)
+    except ValueError:
+        return None
 
 
 def _port(ref: Ref, port: ServicePort, slices: list[Content], before: Mapping[tuple[str, int], VipPort]) -> VipPort:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from polder.sdn.topology.lines import LineError, dump_lines, parse_line
 from polder.sdn.topology.policies import Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router, TenantTopology
-from polder.sdn.topology.vips import Vip
+from polder.sdn.topology.vips import Outside, Vip
 
-TYPES: dict[str, type] = {t.__name__: t for t in (NodeAddress, Router, Network, Port, Policy, Group, Vip)}
+TYPES: dict[str, type] = {t.__name__: t for t in (NodeAddress, Router, Network, Port, Policy, Group, Vip, Outside)}
 
 
 def dump(topology: TenantTopology) -> str:
@@ -44,8 +44,10 @@ def assemble(tenant: str, parts: Iterable[Part]) -> TenantTopology:
         policies=tuple(sorted(p for p in known if isinstance(p, Policy))),
         groups=tuple(sorted(p for p in known if isinstance(p, Group))),
         vips=tuple(sorted(p for p in known if isinstance(p, Vip))),
+        outsides=tuple(sorted(p for p in known if isinstance(p, Outside))),
     )
 
 
 def _parts_of(topology: TenantTopology) -> Iterable[Iterable[Part]]:
-    return topology.routers, topology.networks, topology.ports, topology.policies, topology.groups, topology.vips
+    first = (topology.routers, topology.networks, topology.ports, topology.policies, topology.groups)
+    return *first, topology.vips, topology.outsides

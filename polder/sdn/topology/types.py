@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polder.sdn.topology.policies import Group, Policy
-from polder.sdn.topology.vips import Vip
+from polder.sdn.topology.vips import Outside, Vip
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -114,7 +114,8 @@ class TenantTopology:
     policies: tuple[Policy, ...] = ()
     groups: tuple[Group, ...] = ()
     vips: tuple[Vip, ...] = ()
+    outsides: tuple[Outside, ...] = ()
 
 
-Part = NodeAddress | Router | Network | Port | Policy | Group | Vip
+Part = NodeAddress | Router | Network | Port | Policy | Group | Vip | Outside
 """What a fragment of the topology can be."""

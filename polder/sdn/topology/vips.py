@@ -37,8 +37,12 @@ class VipPort:
 class Vip:
     """A service that the datapath has a part in, named ``namespace/name``. ``addresses`` are of either family, all those at which
     it answers; of those ``cluster`` are the tenant's own service addresses, whose other ports refuse. ``local`` asks for
-    backends of the client's own node alone, ``local_outside`` the same for what enters by a node port. ``affinity`` is for how
-    many seconds a client comes back to the backend that it had, 0 for not at all.
+    backends of the client's own node alone, ``local_outside`` the same for what enters by a node port or from outside.
+    ``affinity``
+    is for how many seconds a client comes back to the backend that it had, 0 for not at all. ``balanced`` are the addresses
+    that a load
+    balancer was given, and ``sources`` the prefixes that may ask for those, all where it is empty (``CLOSED`` alone: nobody).
+    ``health`` is the port at which a node says whether it has a backend; 0 is none.
     """
 
     tenant: str
@@ -49,11 +53,31 @@ class Vip:
     local: bool = False
     local_outside: bool = False
     affinity: int = 0
+    balanced: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    health: int = 0
 
     @property
     def hinted(self) -> bool:
         """Whether it matters where a client is."""
         return any(backend.zones or backend.nodes for port in self.ports for backend in port.ready)
+
+
+CLOSED = "closed"
+"""In ``Vip.sources``: what was written there means no prefix, so nobody may ask."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Outside:
+    """An address on the outside that the platform gave a tenant, for the service ``namespace/name``; named by the service's
+    namespace and the address. ``node`` answers for it on its uplink; empty while none does.
+    """
+
+    tenant: str
+    name: str
+    address: str
+    service: str
+    node: str = ""
 
 
 def arranged(backends: dict[tuple[str, int], Backend], before: tuple[Backend, ...]) -> tuple[Backend, ...]:

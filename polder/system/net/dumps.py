@@ -23,6 +23,8 @@ from polder.system.net.requests import (
     LINK,
     NEIGH,
     NOARP,
+    NTF_PROXY,
+    OUR_PROTOCOL,
     PERMANENT,
     ROUTE,
     RUNNING,
@@ -93,6 +95,15 @@ class Neighbour:
     address: str
     mac: str
     state: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An address that a link answers for; ``ours`` where it carries our protocol number."""
+
+    index: int
+    address: str
+    ours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +194,17 @@ def neighbours(sock: NetlinkSocket) -> list[Neighbour]:
         have = attrs(reply.body, NEIGH.size)
         if 1 in have:
             found.append(Neighbour(index, ip_text(have[1]), mac_text(have.get(2, b"")), state))
+    return found
+
+
+def proxies(sock: NetlinkSocket) -> list[Proxy]:
+    """The addresses that links answer for, both families."""
+    found = []
+    for reply in sock.dump(Message(GETNEIGH, 0, NEIGH.pack(0, 0, 0, NTF_PROXY, 0), "proxy neighbours")):
+        _, index, _, _, _ = NEIGH.unpack_from(reply.body)
+        have = attrs(reply.body, NEIGH.size)
+        if 1 in have:
+            found.append(Proxy(index, ip_text(have[1]), have.get(12, b"\0")[:1] == bytes([OUR_PROTOCOL])))
     return found
 
 

@@ -43,7 +43,7 @@ AF_BRIDGE = 7
 OUR_PROTOCOL = 112
 """The routing protocol number that marks our routes."""
 PERMANENT, NOARP, REACHABLE = 0x80, 0x40, 0x02
-NTF_SELF, NTF_MASTER = 0x02, 0x04
+NTF_SELF, NTF_MASTER, NTF_PROXY = 0x02, 0x04, 0x08
 _ONLINK = 4
 _VXLAN_PORT = 4789
 _LINK_SCOPE = 253
@@ -206,6 +206,13 @@ def neighbour(index: int, value: str, lladdr: str, *, add: bool) -> Message:
     """Add, replace or delete a permanent neighbour."""
     body = NEIGH.pack(family_of(value), index, PERMANENT, 0, 0) + ip(1, value) + (mac(2, lladdr) if add else b"")
     return Message(NEWNEIGH if add else DELNEIGH, CREATE | REPLACE if add else 0, body, f"neighbour {value}")
+
+
+def proxy(index: int, value: str, *, add: bool) -> Message:
+    """Have the link answer for an address that is elsewhere (a proxy neighbour), or not any more. It carries our protocol
+    number."""
+    body = NEIGH.pack(family_of(value), index, 0, NTF_PROXY, 0) + ip(1, value) + (u8(12, OUR_PROTOCOL) if add else b"")
+    return Message(NEWNEIGH if add else DELNEIGH, CREATE | REPLACE if add else 0, body, f"proxy neighbour {value}")
 
 
 def forwarding(index: int, lladdr: str, remote: str, *, add: bool) -> Message:

@@ -1,7 +1,9 @@
 """One change of the kernel: what goes and what comes, in phases.
 
-Removal: elements (a port's packets are dropped from then on), entries, links, rulesets, settings, spaces. Then adding: spaces,
-settings, rulesets, policies, links, settings of links, addresses, routes, entries, elements. So rules stand before links, and a
+Removal: elements (a port's packets are dropped from then on), announcements, entries, links, rulesets, settings, spaces. Then
+adding: spaces,
+settings, rulesets, policies, links, settings of links, addresses, routes, entries, elements, announcements. So rules stand
+before links, and a
 port is the last thing that opens. What policies no longer need goes with what they need anew, in one transaction.
 """
 
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard, TypeVar
 
 from polder.base.errors import PolderError
+from polder.sdn.apply.linux.announce import announce
 from polder.sdn.apply.linux.entries import apply_entries, apply_sysctls
 from polder.sdn.apply.linux.failure import ItemFailure, failure
 from polder.sdn.apply.linux.flows import forget, is_flow
@@ -24,6 +27,7 @@ from polder.sdn.apply.linux.rules import apply_elements, apply_rulesets, remove_
 from polder.sdn.apply.linux.spaces import Spaces
 from polder.sdn.render.linux.items import (
     Addr,
+    Announced,
     Bridge,
     Chain,
     Element,
@@ -70,6 +74,11 @@ class Change:
         )
 
     @property
+    def announced(self) -> list[Announced]:
+        """What the node answers for from now on: said last, when all is there that serves it."""
+        return _of(self.add, Announced)
+
+    @property
     def links_removed(self) -> list[LinkItem]:
         """The links that will be reported as gone."""
         return [item for item in self.remove if isinstance(item, Bridge | Vxlan | PortLink | Transit)]
@@ -88,7 +97,7 @@ class Change:
         fresh = {_table(one) for one in _of(self.add, Ruleset)}
         elements = [one for one in _of(self.remove, Element) if _table(one) not in fresh and not _guards(one)]
         self.failures += apply_elements(spaces, elements, ())
-        for kind in (Fdb, Neigh, Route, Addr):
+        for kind in (Announced, Fdb, Neigh, Route, Addr):
             self.failures += apply_entries(spaces, _of(self.remove, kind), add=False)
         self._condemn(spaces, reaper)
         self.failures += remove_rulesets(spaces, _of(self.remove, Ruleset))
@@ -145,6 +154,8 @@ class Change:
         for entry in (Addr, Route, Neigh, Fdb):
             self.failures += apply_entries(spaces, _of(self.add, entry), add=True)
         self.failures += apply_elements(spaces, (), [one for one in added if not _guards(one)])
+        self.failures += apply_entries(spaces, self.announced, add=True)
+        announce(spaces, self.announced)
 
     def _put_links(self, links: Links, items: Iterable[LinkItem]) -> None:
         for item in items:

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from polder.base.errors import PolderError
 from polder.sdn.apply.linux.failure import ItemFailure, failure
 from polder.sdn.apply.linux.spaces import OpenSpace, Spaces
-from polder.sdn.render.linux.items import Addr, Fdb, Neigh, Route, Sysctl
+from polder.sdn.render.linux.items import Addr, Announced, Fdb, Neigh, Route, Sysctl
 from polder.system.net import requests
 from polder.system.net.codec import Message
 from polder.system.net.requests import NewRoute
 from polder.system.net.sysctl import write_sysctl
 
-Entry = Addr | Route | Neigh | Fdb
+Entry = Addr | Route | Neigh | Fdb | Announced
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL})
 
 
@@ -74,5 +74,7 @@ def _message(item: Entry, index: int, *, add: bool) -> Message:
             return requests.route(NewRoute(item.destination, index, item.via, item.src, item.onlink), add=add)
         case Neigh():
             return requests.neighbour(index, item.address, item.mac, add=add)
+        case Announced():
+            return requests.proxy(index, item.address, add=add)
         case Fdb():
             return requests.forwarding(index, item.mac, item.remote, add=add)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from polder.sdn.apply.linux.act import Change
+from polder.sdn.apply.linux.announce import AGAIN, announce
 from polder.sdn.apply.linux.failure import ItemFailure
 from polder.sdn.apply.linux.observe import Observation
 from polder.sdn.apply.linux.reaper import Reaper
 from polder.sdn.apply.linux.spaces import KernelSettings, Spaces
-from polder.sdn.render.linux.items import Item
+from polder.sdn.render.linux.items import Announced, Item
 from polder.sdn.render.linux.policy_rules import POLICY_TABLE
 from polder.system.net import nft
 from polder.system.net.sockets import listening_socket, resolver_sockets, unconnected_socket
@@ -41,6 +42,8 @@ class Kernel:
         self._listeners: list[Callable[[Item], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Future[None]] = set()
+        self._announced: set[Announced] = set()
+        self._repeats: list[asyncio.TimerHandle] = []
 
     async def observe(self, expected: Iterable[Item] = ()) -> frozenset[Item]:
         """What the kernel has of ours. ``expected`` are the items that should be there: from them come the texts of rulesets
@@ -62,6 +65,7 @@ class Kernel:
             self._pending.setdefault(item.slot, [])
         failures = await self._run(change.run)
         self._schedule()
+        self._say_again(change)
         return failures
 
     def on_gone(self, listener: Callable[[Item], None]) -> None:
@@ -116,8 +120,9 @@ class Kernel:
 
     async def close(self) -> None:
         """Delete what waits for it and let go of every namespace; what is in the kernel stays."""
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, *self._repeats):
+            if timer is not None:
+                timer.cancel()
         if self._jobs:
             await asyncio.gather(*self._jobs)
         if self._spaces:
@@ -136,6 +141,19 @@ class Kernel:
 
         return await loop.run_in_executor(self._worker, body)
 
+    def _say_again(self, change: Change) -> None:
+        """Repeat what was announced, as long as it stands."""
+        self._announced.difference_update(item for item in change.remove if isinstance(item, Announced))
+        items = change.announced
+        self._announced.update(items)
+        for delay in AGAIN if items else ():
+            self._repeats = [timer for timer in self._repeats if timer.when() > asyncio.get_running_loop().time()]
+            self._repeats.append(asyncio.get_running_loop().call_later(delay, self._repeat, items))
+
+    def _repeat(self, items: list[Announced]) -> None:
+        standing = [item for item in items if item in self._announced]
+        self._job(self._run(lambda spaces, _: announce(spaces, standing)))
+
     def _schedule(self) -> None:
         if self._reaper and self._reaper.waiting and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_COALESCE, self._reap)
@@ -144,14 +162,17 @@ class Kernel:
         """A job for each space, so that an apply gets its turn in between."""
         self._timer = None
         for name in self._reaper.waiting if self._reaper else []:
-            job = asyncio.ensure_future(self._run(lambda _, reaper, name=name: reaper.reap(name)))  # type: ignore[misc]
-            self._jobs.add(job)
-            job.add_done_callback(self._reaped)
+            self._job(self._run(lambda _, reaper, name=name: reaper.reap(name)))  # type: ignore[misc]
 
-    def _reaped(self, job: asyncio.Future[None]) -> None:
+    def _job(self, what: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.ensure_future(what)
+        self._jobs.add(job)
+        job.add_done_callback(self._done)
+
+    def _done(self, job: asyncio.Future[None]) -> None:
         self._jobs.discard(job)
         if not job.cancelled() and (failed := job.exception()):
-            _log.error("deleting links failed: %s", failed)
+            _log.error("deleting links or announcing addresses failed: %s", failed)
 
     def _gone(self, items: list[Item]) -> None:
         for item in items:

@@ -16,6 +16,7 @@ from polder.sdn.apply.linux.rules import comment_of
 from polder.sdn.apply.linux.spaces import GONE_GROUP, OpenSpace, Spaces
 from polder.sdn.render.linux.items import (
     Addr,
+    Announced,
     Bridge,
     Chain,
     Element,
@@ -116,6 +117,9 @@ class Observation:
             link = getattr(item, "link", "")
             if item in self.expected or node.indexes.get(link) in self._ours:
                 self.found.add(item)
+        for one in dumps.proxies(node.route):
+            if one.ours and one.index in self._node_links:
+                self.found.add(Announced(node.name, self._node_links[one.index].name, one.address))
         self._tables(node, every=False)
 
     def _tables(self, space: OpenSpace, *, every: bool) -> None:

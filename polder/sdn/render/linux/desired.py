@@ -15,6 +15,7 @@ from polder.sdn.render.linux.items import Item
 from polder.sdn.render.linux.names import network_space, router_space
 from polder.sdn.render.linux.network import render_network
 from polder.sdn.render.linux.node import render_guard, render_node
+from polder.sdn.render.linux.outside import render_outside
 from polder.sdn.render.linux.policy import drop_titles, render_group, render_policy, render_way
 from polder.sdn.render.linux.port import render_port
 from polder.sdn.render.linux.quiet import render_quiet
@@ -24,7 +25,7 @@ from polder.sdn.render.linux.space import bridged_too
 from polder.sdn.render.linux.vips import render_vip
 from polder.sdn.topology.policies import DIRECTIONS, Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router
-from polder.sdn.topology.vips import Vip
+from polder.sdn.topology.vips import Outside, Vip
 
 K = TypeVar("K")
 
@@ -108,6 +109,8 @@ class Desired:
             return render_group(part, self._spaces(part.tenant))
         if isinstance(part, Vip):
             return render_vip(part, self._router_address(part.tenant), self._zone(), self.facts)
+        if isinstance(part, Outside):
+            return render_outside(part, self._router_address(part.tenant), self.facts)
         return self._render_way(key) if key.kind == WAY else frozenset()
 
     def _sees_bridged(self, tenant: str) -> bool:

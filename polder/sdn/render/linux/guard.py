@@ -5,7 +5,7 @@ from __future__ import annotations
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.names import LINK_LOCAL_RANGE, TRANSIT_RANGE, TRANSIT_RANGE6, transit_pattern
 
-NODES, PROTECTED, TRANSIT = "nodes", "protected", "transit"
+NODES, PROTECTED, TRANSIT, ENTRANCES = "nodes", "protected", "transit", "entrances"
 """Names of the sets for IPv4; those for IPv6 end in 6."""
 NO_ONE6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fe80::/10, ff00::/8"
 """Nothing outside has these: unspecified, loopback, mapped and translated IPv4, link-local, groups."""
@@ -22,6 +22,8 @@ def guard_rules(facts: NodeFacts) -> str:
  set {PROTECTED}6 {{ type ipv6_addr; flags interval; }}
  set {TRANSIT} {{ type ifname . ipv4_addr; }}
  set {TRANSIT}6 {{ type ifname . ipv6_addr; }}
+ set {ENTRANCES} {{ type ifname . ipv4_addr; }}
+ set {ENTRANCES}6 {{ type ifname . ipv6_addr; }}
 {_to_the_node(facts)}{_through_the_node(facts)}"""
 
 
@@ -63,6 +65,7 @@ def _resolver(address: str) -> str:
 
 
 def _through_the_node(facts: NodeFacts) -> str:
+    """Who was let in gets an answer, also where tenants may ask nothing."""
     tenants = f'iifname "{transit_pattern(facts)}"'
     to_tenants = f'oifname "{transit_pattern(facts)}"'
     egress6 = ""
@@ -71,6 +74,7 @@ def _through_the_node(facts: NodeFacts) -> str:
     return f"""\
  chain from_tenants {{
   {to_tenants} drop
+  ct direction reply ct state established,related oifname "{facts.uplink}" accept
   ip daddr @{NODES} drop
   ip daddr @{PROTECTED} drop
   ip daddr {{ {TRANSIT_RANGE}, {LINK_LOCAL_RANGE}, 127.0.0.0/8, 224.0.0.0/3 }} drop
@@ -85,6 +89,8 @@ def _through_the_node(facts: NodeFacts) -> str:
   type filter hook forward priority filter; policy accept;
   {tenants} jump from_tenants
   {to_tenants} ct state established,related accept
+  iifname "{facts.uplink}" ip saddr != @{NODES} oifname . ip daddr @{ENTRANCES} accept
+  iifname "{facts.uplink}" ip6 saddr != @{NODES}6 oifname . ip6 daddr @{ENTRANCES}6 accept
   {to_tenants} drop
  }}
  chain postrouting {{

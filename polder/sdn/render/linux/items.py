@@ -158,6 +158,22 @@ class Neigh:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class Announced:
+    """An address for which the node answers on ``link`` (a proxy neighbour) although it routes what comes for it on. When it is
+    added, the wire is told: gratuitous ARP, or an unsolicited advertisement.
+    """
+
+    space: str
+    link: str
+    address: str
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Identity."""
+        return ("announced", self.space, self.link, self.address)
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Fdb:
     """A forwarding entry of a link: ``remote`` set is the VXLAN's own entry (``self``, towards that node), empty is the
     bridge's entry for the port ``link`` (``master static``). A VXLAN's entries for EVERYBODY are one for each remote.
@@ -270,6 +286,7 @@ Item = (
     | Addr
     | Route
     | Neigh
+    | Announced
     | Fdb
     | Ruleset
     | NamedSet

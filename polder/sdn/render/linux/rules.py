@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from polder.sdn.render.linux.names import TRANSIT_RANGE, TRANSIT_RANGE6, UP
+from polder.sdn.render.linux.service_rules import FOREIGN
 from polder.sdn.topology.addressing import six
 from polder.sdn.topology.types import Router
 
@@ -26,8 +27,11 @@ def set_for(name: str, address: str) -> str:
 
 def space_rules(router: Router, address: str) -> str:
     """inet table of a router's space. ``address`` is its transit address on this node. To the tenant's routers on other nodes go
-    no TCP connections, only what belongs to one of theirs (a dial of the server's): that came over the network's bridge, where
-    nothing is tracked, so the flags have to tell. The other router takes nothing else (``input``).
+    no TCP connections, only what belongs to one of theirs (a dial of the server's, what came from outside): that may have come
+    over
+    the network's bridge while nothing was tracked, so the flags have to tell. The other router takes nothing else (``input``).
+    From outside comes only what is for a service: the node's guard lets in what is for an address of the tenant's, and here
+    all else ends.
 
     Neighbour discovery is accepted before connections are asked for: it is not tracked.
     """
@@ -53,6 +57,8 @@ def space_rules(router: Router, address: str) -> str:
  }}
  chain forward {{
   type filter hook forward priority filter; policy drop;
+  oifname "br-*" ip daddr {TRANSIT_RANGE} ct state established,related accept
+  oifname "br-*" ip6 daddr {TRANSIT_RANGE6} ct state established,related accept
   oifname "br-*" ip daddr {TRANSIT_RANGE} tcp flags & (syn | ack) != syn accept
   oifname "br-*" ip6 daddr {TRANSIT_RANGE6} tcp flags & (syn | ack) != syn accept
 {_unknown()}  iifname "br-*" oifname "br-*" accept
@@ -60,12 +66,15 @@ def space_rules(router: Router, address: str) -> str:
   ct state invalid drop
 {services}  iifname "br-*" oifname "{UP}" ct count over {EGRESS_CONNECTIONS} drop
   iifname "br-*" oifname "{UP}" accept
+  iifname "{UP}" oifname "br-*" ct status dnat accept
  }}
 {_egress(address)}{_resolver_untracked(router.dns)}"""
 
 
 def _egress(address: str) -> str:
-    """What leaves has the router's address on this node."""
+    """What leaves has the router's address on this node, and so has what came from outside and goes to another node's backend:
+    the answer has to come back here, where the connection is known.
+    """
     return f"""\
  chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;
@@ -73,6 +82,8 @@ def _egress(address: str) -> str:
   oifname "{UP}" meta nfproto ipv4 snat ip to {address}
   oifname "{UP}" meta nfproto ipv6 meta l4proto {{ tcp, udp }} snat ip6 to [{six(address)}]:{EGRESS_PORTS}
   oifname "{UP}" meta nfproto ipv6 snat ip6 to {six(address)}
+  oifname "br-*" meta mark {FOREIGN:#x} meta nfproto ipv4 snat ip to {address}
+  oifname "br-*" meta mark {FOREIGN:#x} meta nfproto ipv6 snat ip6 to {six(address)}
  }}
 """
 

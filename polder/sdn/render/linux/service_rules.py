@@ -7,21 +7,38 @@ that keeps clients at their backends (``stay``) has a number; (number, client) l
 which it is in ``ends`` too, so that its slot may move. Marks are used within the table's translation and mean nothing outside it;
 the mark of the connection is zero again before the first packet goes on.
 
+What comes from outside (the link ``up``) is looked up in ``doors`` first, where a service treats it differently: with
+``externalTrafficPolicy: Local`` it goes to this node's backends, which stand in ``ends`` under slots of their own. Who may not
+ask a load
+balancer is dropped by a chain that an element leads to before the one that draws. A backend of another node is asked in the
+name of this
+node's router (``FOREIGN``), so that its answer comes back here; ``here`` are this node's own.
+
 What is for a service and found no backend is refused, as kube-proxy does. Chains with a dot in their names are items themselves.
 Names of maps and sets end in the family, 4 or 6.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+
 from polder.sdn.render.linux.items import Chain, Item
+from polder.sdn.render.linux.names import UP
 
 SERVICE_TABLE = "service"
 AT = ("inet", SERVICE_TABLE)
 VIPS, ENDS, COUNTS, NUMBERS, IDS, SEEN = "vips", "ends", "counts", "numbers", "ids", "seen"
-CLUSTER, HAIRPIN, FLOWS = "cluster", "hairpin", "flows"
+CLUSTER, HAIRPIN, FLOWS, DOORS, HERE = "cluster", "hairpin", "flows", "doors", "here"
 FAMILIES = ("4", "6")
 OWN_MARK = 1 << 31
 """Set in backends' own marks, so that none is a slot's number."""
+FIRST_NEAR = 65536
+"""The first slot of a node's own backends, for what comes from outside: beyond all others."""
+FOREIGN = 0x706F6C64
+"""The mark, within a router's space, of a connection from outside that goes to another node's backend; no slot, no backend's
+own."""
 COMMON = 32
 """So many backends as most services have at most: their chains are there in any case, so that one more or less is elements."""
 REMEMBERED = 65536
@@ -46,12 +63,14 @@ def _maps(family: str) -> str:
     asked_type = f"{address} . inet_proto . inet_service"
     return f"""\
  map {VIPS}{family} {{ type {asked_type} : verdict; }}
+ map {DOORS}{family} {{ type {asked_type} : verdict; }}
  map {ENDS}{family} {{ type {asked_type} . mark : {address} . inet_service; }}
  map {COUNTS}{family} {{ type {asked_type} : verdict; }}
  map {NUMBERS}{family} {{ type {asked_type} : mark; }}
  map {IDS}{family} {{ type {asked_type} . mark : mark; }}
  map {SEEN}{family} {{ type mark . {address} : mark; size {REMEMBERED}; flags dynamic,timeout; }}
  set {CLUSTER}{family} {{ type {address}; }}
+ set {HERE}{family} {{ type {address}; }}
  set {HAIRPIN}{family} {{ type {address} . {address}; }}
  set {FLOWS}{family} {{ type {asked_type} . {address} . inet_service; }}
 """
@@ -69,6 +88,8 @@ TEXT = f"""\
  }}
  chain prerouting {{
   type nat hook prerouting priority dstnat; policy accept;
+  iifname "{UP}" {asked("4")} vmap @{DOORS}4
+  iifname "{UP}" {asked("6")} vmap @{DOORS}6
   {asked("4")} vmap @{VIPS}4
   {asked("6")} vmap @{VIPS}6
  }}
@@ -79,6 +100,8 @@ TEXT = f"""\
  chain forward {{
   type filter hook forward priority -5; policy accept;
   ct state invalid drop
+  iifname "{UP}" ct status dnat ip daddr != @{HERE}4 meta mark set {FOREIGN:#x}
+  iifname "{UP}" ct status dnat ip6 daddr != @{HERE}6 meta mark set {FOREIGN:#x}
   iifname "br-*" ip daddr @{CLUSTER}4 goto refuse
   iifname "br-*" ip6 daddr @{CLUSTER}6 goto refuse
  }}
@@ -98,6 +121,25 @@ def pick_chain(space: str, count: int) -> tuple[str, set[Item]]:
     if count <= COMMON:
         return f"pick-{count}", set()
     return f"pick.{count}", {Chain(space, *AT, f"pick.{count}", _pick(count))}
+
+
+def near_chain(space: str, family: str, count: int, *, stay: bool) -> Chain:
+    """Draws one of ``count`` backends of this node for what comes from outside; with ``stay`` by who asks."""
+    how = f"jhash {_IP[family]} saddr mod {count}" if stay else f"numgen random mod {count}"
+    draw = f"{how} offset {FIRST_NEAR}" if count > 1 else str(FIRST_NEAR)
+    name = f"bide{family}.{count}" if stay else f"near.{count}"
+    return Chain(space, *AT, name, f"meta mark set {draw} goto send")
+
+
+def from_chain(space: str, family: str, sources: Iterable[str], beyond: str) -> Chain:
+    """Drops who is not of the prefixes ``sources``, as far as they are of the family; others go on to the chain ``beyond``."""
+    known = [ip_network(text) for text in sources]
+    four = collapse_addresses(one for one in known if isinstance(one, IPv4Network))
+    six = collapse_addresses(one for one in known if isinstance(one, IPv6Network))
+    found = [str(one) for one in (six if family == "6" else four)]
+    drop = f"{_IP[family]} saddr != {{ {', '.join(found)} }} drop" if found else "drop"
+    digest = hashlib.blake2b(f"{found} {beyond}".encode(), digest_size=8).hexdigest()
+    return Chain(space, *AT, f"from{family}.{digest}", f"{drop}\ngoto {beyond}" if found else drop)
 
 
 def slot_chain(space: str, family: str, count: int) -> Chain:

@@ -13,21 +13,26 @@ from polder.sdn.render.linux.service_rules import (
     AT,
     CLUSTER,
     COUNTS,
+    DOORS,
     ENDS,
+    FIRST_NEAR,
     FLOWS,
     HAIRPIN,
+    HERE,
     IDS,
     NUMBERS,
     OWN_MARK,
     TEXT,
     VIPS,
     family_of,
+    from_chain,
     keep_chain,
+    near_chain,
     pick_chain,
     slot_chain,
     stay_chain,
 )
-from polder.sdn.topology.vips import Backend, Vip, VipPort
+from polder.sdn.topology.vips import CLOSED, Backend, Vip, VipPort
 
 MOST_BACKENDS = 4096
 """Of one port of a service on one node; more are not used."""
@@ -51,7 +56,10 @@ def render_vip(vip: Vip, router_address: str, zone: str, facts: NodeFacts) -> fr
     most = max(1, min(MOST_BACKENDS, MOST_PLACES // max(1, targets)))
     for port in vip.ports:
         for address in vip.addresses:
-            items |= _Target(space, vip, address, port.protocol, port.port, most).items(port, vip.local, zone, facts)
+            target = _Target(space, vip, address, port.protocol, port.port, most)
+            items |= target.items(port, vip.local, zone, facts)
+            if address not in vip.cluster:
+                items |= target.from_outside(port, facts)
         if port.node_port:
             target = _Target(space, vip, router_address, port.protocol, port.node_port, most)
             items |= target.items(port, vip.local_outside, zone, facts)
@@ -113,9 +121,35 @@ class _Target:
                 items.add(self._element(FLOWS, f"{self.key} . {backend.address} . {backend.port}"))
         return items
 
+    def from_outside(self, port: VipPort, facts: NodeFacts) -> set[Item]:
+        """What is different for those who come by the uplink: whose name they ask in, and who answers a local policy."""
+        family, vip = family_of(self.address), self.vip
+        here = chosen(port, family, "", facts.name, local=True)[: self.most]
+        items: set[Item] = {self._element(HERE, backend.address) for backend in here}
+        if not vip.local_outside:
+            return items
+        if not here:
+            return {self._element(DOORS, self.key, "drop")}
+        near = near_chain(self.space, family, len(here), stay=bool(vip.affinity))
+        items.add(near)
+        items |= self._lead(DOORS, near.name)
+        for slot, backend in enumerate(here, FIRST_NEAR):
+            items.add(self._element(ENDS, f"{self.key} . {slot}", f"{backend.address} . {backend.port}"))
+            if self.protocol == "udp":
+                items.add(self._element(FLOWS, f"{self.key} . {backend.address} . {backend.port}"))
+        return items
+
+    def _lead(self, name: str, beyond: str) -> set[Item]:
+        """An element that leads to a chain, past the one that asks who it is where not everybody may."""
+        if not self.vip.sources or self.address not in self.vip.balanced:
+            return {self._element(name, self.key, f"goto {beyond}")}
+        sources = [text for text in self.vip.sources if text != CLOSED]
+        door = from_chain(self.space, family_of(self.address), sources, beyond)
+        return {door, self._element(name, self.key, f"goto {door.name}")}
+
     def _spread(self, backends: Sequence[Backend]) -> set[Item]:
         name, items = pick_chain(self.space, len(backends))
-        items.add(self._element(VIPS, self.key, f"goto {name}"))
+        items |= self._lead(VIPS, name)
         for slot, backend in enumerate(backends):
             items.add(self._element(ENDS, f"{self.key} . {slot}", f"{backend.address} . {backend.port}"))
         return items
@@ -127,7 +161,7 @@ class _Target:
             stay,
             slots,
             keep_chain(self.space, family, seconds),
-            self._element(VIPS, self.key, f"goto {stay.name}"),
+            *self._lead(VIPS, stay.name),
             self._element(COUNTS, self.key, f"jump {slots.name}"),
             self._element(NUMBERS, self.key, str(_number(self.key))),
         }
