@@ -28,10 +28,12 @@ _POD: Final = frozenset(
         "shareProcessNamespace",
         "priority",
     }
-    | {"preemptionPolicy", "priorityClassName", "affinity", "readinessGates"}
+    | {"preemptionPolicy", "priorityClassName", "affinity", "setHostnameAsFQDN", "hostnameOverride"}
+    | {"readinessGates"}
 )
 _POD_SECURITY: Final = frozenset(
     {"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "sysctls", "seLinuxOptions"}
+    | {"supplementalGroupsPolicy", "fsGroupChangePolicy", "seccompProfile", "appArmorProfile"}
 )
 _CONTAINER: Final = frozenset(
     {"name", "image", "command", "args", "workingDir", "ports", "env", "envFrom", "resources", "volumeMounts"}
@@ -40,20 +42,19 @@ _CONTAINER: Final = frozenset(
 )
 _CONTAINER_SECURITY: Final = frozenset(
     {"privileged", "runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation"}
-    | {"capabilities", "seLinuxOptions"}
+    | {"capabilities", "seLinuxOptions", "seccompProfile", "appArmorProfile"}
 )
-_MOUNT: Final = frozenset({"name", "mountPath", "readOnly", "subPath"})
+_MOUNT: Final = frozenset(
+    {"name", "mountPath", "readOnly", "subPath", "subPathExpr", "mountPropagation", "recursiveReadOnly"}
+)
 _VOLUME: Final = frozenset({"name", "emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath", "csi"})
 _PROJECTED: Final = frozenset({"configMap", "secret", "downwardAPI", "serviceAccountToken"})
-_ENV_SOURCE: Final = frozenset({"fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef"})
+_ENV_SOURCE: Final = frozenset({"fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"})
 _RESOURCES: Final = frozenset({"requests", "limits"})
 _NEUTRAL: Final[dict[str, object]] = {
     "hostUsers": True,
     "os": {"name": "linux"},
-    "mountPropagation": "None",
-    "recursiveReadOnly": "Disabled",
     "procMount": "Default",
-    "seccompProfile": {"type": "RuntimeDefault"},
 }
 """Values that ask for what happens anyway."""
 TENANT_CAPABILITIES: Final = frozenset(
@@ -81,7 +82,7 @@ def unsupported(pod: Raw, tenant_is_root: bool) -> list[FieldError]:
 
 def _unknown(part: Raw, known: frozenset[str], at: Field) -> Iterator[FieldError]:
     for key, value in part.items():
-        asks = value not in (None, False, "", [], {}) and _NEUTRAL.get(key) != value
+        asks = (value not in (None, False, "", [], {}) or key == "hostUsers") and _NEUTRAL.get(key) != value
         if key not in known and asks:
             yield (at / key).forbidden(f"{key} {_LATER}")
 
@@ -90,7 +91,7 @@ def _volume(volume: Raw, at: Field) -> Iterator[FieldError]:
     for key in volume.keys() - _VOLUME:
         yield (at / key).forbidden(f"a volume of kind {key} {_LATER}")
     medium = (volume.get("emptyDir") or {}).get("medium", "")
-    if medium not in ("", "Memory"):
+    if medium not in ("", "Memory", "HugePages") and not medium.startswith("HugePages-"):
         yield (at / "emptyDir.medium").forbidden(f"medium {medium} {_LATER}")
     for number, source in enumerate((volume.get("projected") or {}).get("sources") or ()):
         yield from _unknown(source, _PROJECTED, (at / "projected.sources")[number])
@@ -116,6 +117,7 @@ def _beyond_tenant(spec: Raw) -> Iterator[FieldError]:
             yield (_SPEC / key).forbidden(f"{key} {_ROOT_ONLY}")
     if spec.get("schedulerName", _SCHEDULER) != _SCHEDULER:
         yield (_SPEC / "schedulerName").forbidden(f"a scheduler other than {_SCHEDULER} {_ROOT_ONLY}")
+    yield from _unconfined(spec.get("securityContext") or {}, _SPEC / "securityContext")
     for number, volume in enumerate(spec.get("volumes") or ()):
         if "hostPath" in volume:
             yield ((_SPEC / "volumes")[number] / "hostPath").forbidden(f"hostPath {_ROOT_ONLY}")
@@ -124,7 +126,14 @@ def _beyond_tenant(spec: Raw) -> Iterator[FieldError]:
             at, context = (_SPEC / group)[number] / "securityContext", container.get("securityContext") or {}
             if context.get("privileged"):
                 yield (at / "privileged").forbidden(f"privileged {_ROOT_ONLY}")
+            yield from _unconfined(context, at)
             yield from _capabilities((context.get("capabilities") or {}).get("add") or (), at / "capabilities.add")
+
+
+def _unconfined(context: Raw, at: Field) -> Iterator[FieldError]:
+    for key in ("seccompProfile", "appArmorProfile"):
+        if (context.get(key) or {}).get("type") == "Unconfined":
+            yield (at / key / "type").forbidden(f"an unconfined container {_ROOT_ONLY}")
 
 
 def _capabilities(added: Iterable[str], at: Field) -> Iterator[FieldError]:

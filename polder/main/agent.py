@@ -12,6 +12,7 @@ from pathlib import Path
 
 from polder.api.core import Namespace, Pod, Service
 from polder.api.discovery import EndpointSlice
+from polder.api.meta import tenant_of
 from polder.api.polder import Port
 from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
@@ -131,7 +132,13 @@ class NodeAgent:
             NetworkSettings(facts_of(config), state), self._client, self._kernel, self._pods, clock
         )
         settings = agent_settings(config)
-        doings = Doings(self._network.prepare, lambda tenant: config.shared_dns or self._network.resolver_of(tenant))
+        services = self._network.informer(Service)
+        services.add_index("namespace", lambda found: [(tenant_of(found.metadata), found.metadata.namespace)])
+        doings = Doings(
+            self._network.prepare,
+            lambda tenant: config.shared_dns or self._network.resolver_of(tenant),
+            lambda tenant, namespace: services.by_index("namespace", (tenant, namespace)),
+        )
         self._agent = Agent(settings, self._client, self._pods, doings, clock)
         self._shared_dns = config.shared_dns
         self._resolvers = Link(dns_settings(config), self._kernel.resolver_sockets_in)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polder.api.core import Pod
@@ -23,8 +23,9 @@ from polder.node.machine import observe_capacity
 from polder.node.pods.cluster import ApiCluster
 from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
+from polder.node.pods.features import Features
 from polder.node.pods.manager import PodManager
-from polder.node.pods.ports import Prepare
+from polder.node.pods.ports import Prepare, Services, no_services
 from polder.node.pods.resolv import Resolver
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
@@ -38,6 +39,8 @@ from polder.system.cgroups import Cgroups
 from polder.system.containerd import ContainerdPaths, Registry
 from polder.system.cri import CriClient
 from polder.system.cri_types import DnsConfig
+from polder.system.lsm import has_app_armor
+from polder.system.selinux import is_enabled
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +80,12 @@ class AgentSettings:
 @dataclass(frozen=True, slots=True)
 class Doings:
     """What the network does for pods: ``prepare`` makes it ready for a pod before its sandbox, ``resolver_of`` gives the
-    address of a tenant's resolver, empty where it has none.
+    address of a tenant's resolver, empty where it has none, ``services`` those of a tenant's namespace.
     """
 
     prepare: Prepare
     resolver_of: Callable[[TenantName], str]
+    services: Services = no_services
 
 
 class Agent:
@@ -116,6 +120,7 @@ class Agent:
             starts=asyncio.Semaphore(SANDBOXES_AT_ONCE),
             means=Means(self.cri, Reach()),
             since=clock.now().timestamp(),
+            services=doings.services,
         )
         self._pods = pods
         node = NodeSettings(
@@ -163,4 +168,5 @@ class Agent:
             await asyncio.sleep(IMAGE_RETRY)
         await self._pods.wait_synced()
         self._reporter.hindrance = ""
-        await PodManager(self._context, self._pods).run()
+        features = Features(is_enabled(), has_app_armor(), await self.cri.strict_groups())
+        await PodManager(replace(self._context, features=features), self._pods).run()

@@ -23,9 +23,7 @@ _PROPAGATION = {
 
 
 def _profile(profile: SecurityProfile) -> Any:
-    return pb.SecurityProfile(
-        profile_type=pb.SecurityProfile.ProfileType.Value(profile.type), localhost_ref=profile.localhost
-    )
+    return pb.SecurityProfile(profile_type=profile.type, localhost_ref=profile.localhost)
 
 
 def _seccomp(security: Security) -> Any:

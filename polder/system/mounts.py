@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,12 @@ from polder.base.errors import PermanentError
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
+_MOUNT_SETATTR = 442
+_AT_RECURSIVE = 0x8000
+_MOUNT_ATTR_RDONLY = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,6 +56,14 @@ def mount(source: str, target: Path, kind: str, flags: int = 0, data: str = "") 
     if code != 0:
         number = ctypes.get_errno()
         raise PermanentError(f"mounting {kind} at {target} failed: {os.strerror(number)}")
+
+
+def make_read_only(target: Path) -> None:
+    """Makes a mount and all mounts below it read-only (mount_setattr(2), Linux 5.12). Raises PermanentError."""
+    attributes = struct.pack("QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    if _libc.syscall(_MOUNT_SETATTR, -1, bytes(target), _AT_RECURSIVE, attributes, len(attributes)) != 0:
+        number = ctypes.get_errno()
+        raise PermanentError(f"making {target} read-only failed: {os.strerror(number)}")
 
 
 def unmount(target: Path) -> None:

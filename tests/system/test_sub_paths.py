@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +14,8 @@ import pytest
 
 from polder.api.core import Pod
 from polder.base.errors import PermanentError
-from polder.node.volumes.mounting import bind_mounts
-from polder.system.mounts import observe_mounts, unmount_below
+from polder.node.volumes.mounting import Mounted, bind_mounts
+from polder.system.mounts import mount, observe_mounts, unmount_below
 
 pytestmark = pytest.mark.system
 
@@ -25,7 +29,9 @@ def room(tmp_path: Path) -> Iterator[Path]:
     unmount_below(tmp_path)
 
 
-def mounts(room: Path, volume: str, sub_path: str = "", **mount: object) -> list[tuple[str, bool]]:
+def mounts(
+    room: Path, volume: str, sub_path: str = "", env: dict[str, str] | None = None, **mount: object
+) -> list[tuple[str, bool]]:
     pod = msgspec.convert(
         {
             "metadata": {"name": "p"},
@@ -38,8 +44,9 @@ def mounts(room: Path, volume: str, sub_path: str = "", **mount: object) -> list
         },
         Pod,
     )
-    volumes = {"e": room / "e", "c": room / "c"}
-    return [(m.host_path, m.read_only) for m in bind_mounts(pod, pod.spec.containers[0], volumes, room / "area")]
+    volumes = {"e": Mounted(room / "e"), "c": Mounted(room / "c", ours=True, read_only=True)}
+    found = bind_mounts(pod, pod.spec.containers[0], volumes, room / "area", env or {})
+    return [(m.host_path, m.read_only) for m in found]
 
 
 def test_what_polder_writes_is_read_only(room: Path) -> None:
@@ -72,10 +79,10 @@ def test_a_link_of_the_tenant_leads_nowhere(room: Path) -> None:
     (room / "e" / "out").symlink_to(room)
     (room / "e" / "file").symlink_to(room / "secret")
     for path in ("out", "out/secret", "file"):
-        with pytest.raises(PermanentError, match="has a link at"):
+        with pytest.raises(PermanentError, match="leads out of the volume"):
             mounts(room, "e", path)
     for path in ("../secret", "/etc", "a/../../secret"):
-        with pytest.raises(PermanentError, match="must be relative"):
+        with pytest.raises(PermanentError, match=r"must not (be an absolute|contain)"):
             mounts(room, "e", path)
     with pytest.raises(PermanentError, match="no volume 'z'"):
         mounts(room, "z")
@@ -86,3 +93,75 @@ def test_a_link_put_in_place_afterwards_changes_nothing(room: Path) -> None:
     (room / "e" / "a").rename(room / "e" / "b")
     (room / "e" / "a").symlink_to(room)
     assert not (Path(source) / "secret").exists()
+
+
+def test_a_link_within_the_volume_is_followed(room: Path) -> None:
+    (room / "e" / "real").mkdir()
+    (room / "e" / "real" / "x").write_text("1")
+    (room / "e" / "link").symlink_to("real")
+    source, _ = mounts(room, "e", "link")[0]
+    assert (Path(source) / "x").read_text() == "1"
+    (room / "e" / "dangling").symlink_to("../../nowhere")
+    with pytest.raises(PermanentError):
+        mounts(room, "e", "dangling/new")
+    assert not (room.parent / "nowhere").exists()
+
+
+def test_directories_that_are_made_have_the_volumes_mode(room: Path) -> None:
+    (room / "e").chmod(0o2777)
+    os.chown(room / "e", -1, 42)
+    mounts(room, "e", "a/b")
+    found = (room / "e" / "a" / "b").stat()
+    assert (found.st_mode & 0o7777, found.st_gid) == (0o2777, 42)
+
+
+def test_an_expression_is_filled_in_and_leads_nowhere(room: Path) -> None:
+    source, _ = mounts(room, "e", env={"POD": "p-1"}, subPathExpr="logs/$(POD)")[0]
+    assert (room / "e" / "logs" / "p-1").is_dir() and Path(source).is_dir()
+    with pytest.raises(PermanentError, match='missing value for "NONE"'):
+        mounts(room, "e", subPathExpr="$(NONE)")
+    for value, why in (("/tmp", "absolute path"), ("..", "must not contain"), ("a/../../b", "must not contain")):
+        with pytest.raises(PermanentError, match=why):
+            mounts(room, "e", env={"POD": value}, subPathExpr="$(POD)")
+    mounts(room, "e", env={}, subPathExpr="$$(POD)")
+    assert (room / "e" / "$(POD)").is_dir(), "what is escaped stays as it is written"
+
+
+def test_a_race_of_renames_never_leads_out(room: Path) -> None:
+    """A pod that swaps a directory for a link as fast as it can, while its subPath is bound again and again."""
+    (room / "host").mkdir()
+    (room / "host" / "secret").write_text("of the host")
+    volume = room / "e"
+    (volume / "a").mkdir()
+    (volume / "link").symlink_to(room / "host")
+    script = "import ctypes,sys\nlibc = ctypes.CDLL(None)\na, link = (sys.argv[1] + n for n in ('/a', '/link'))\n"
+    script += "while True: libc.renameat2(-100, a.encode(), -100, link.encode(), 2)  # RENAME_EXCHANGE\n"
+    hostile = subprocess.Popen([sys.executable, "-c", script, str(volume)])
+    bound = refused = 0
+    try:
+        ends = time.monotonic() + 1.5
+        while time.monotonic() < ends:
+            try:
+                source, _ = mounts(room, "e", "a")[0]
+            except PermanentError:
+                refused += 1
+                continue
+            bound += 1
+            assert not (Path(source) / "secret").exists()
+    finally:
+        hostile.kill()
+        hostile.wait()
+    assert bound and refused, "both states were met"
+
+
+def test_a_tree_that_is_read_only_is_so_below_other_mounts_too(room: Path) -> None:
+    inner = room / "e" / "inner"
+    inner.mkdir()
+    mount("tmpfs", inner, "tmpfs")
+    source, read_only = mounts(room, "e", readOnly=True, recursiveReadOnly="Enabled")[0]
+    assert read_only
+    for place in (Path(source), Path(source) / "inner"):
+        with pytest.raises(OSError, match="Read-only"):
+            (place / "x").touch()
+    (inner / "x").touch()
+    assert (Path(source) / "inner" / "x").exists(), "it shows what the volume holds"

@@ -10,12 +10,12 @@ from polder.api import names, quantity
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
 from polder.api.validation.handlers import validate_handlers, validate_plain_init, validate_restarts
+from polder.api.validation.mounts import validate_mounts
+from polder.api.validation.security import validate_security
 
 _PULL: Final = ("Always", "IfNotPresent", "Never")
 _PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
 _MESSAGES: Final = ("FallbackToLogsOnError", "File")
-_MAX_ID: Final = 2**31 - 1
-_ID_RULE: Final = f"must be between 0 and {_MAX_ID}, inclusive"
 _ENV_FIELDS: Final = (
     "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP",
     "status.hostIPs", "status.podIP", "status.podIPs",
@@ -25,6 +25,7 @@ _RESOURCES: Final = (
     "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage",
     "requests.memory",
 )  # fmt: skip
+_HUGE: Final = ("limits.hugepages-", "requests.hugepages-")
 _SUBSCRIPT: Final = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 _STANDARD: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 
@@ -57,7 +58,8 @@ def validate_container(container: Raw, at: Field, volumes: set[Any]) -> Iterator
     else:
         yield from ((at / "name").invalid(name, said) for said in names.dns_label(name))
     yield from _container(container, at)
-    yield from _mounts(container.get("volumeMounts") or [], volumes, at / "volumeMounts")
+    yield from validate_mounts(container, volumes, at / "volumeMounts")
+    yield from _from_files(container, volumes, at / "env")
 
 
 def _container(container: Raw, at: Field) -> Iterator[FieldError]:
@@ -78,7 +80,7 @@ def _container(container: Raw, at: Field) -> Iterator[FieldError]:
     for number, source in enumerate(container.get("envFrom") or ()):
         yield from _env_from(source, (at / "envFrom")[number])
     yield from validate_resources(container.get("resources") or {}, at / "resources")
-    yield from _security(container.get("securityContext") or {}, at / "securityContext")
+    yield from validate_security(container.get("securityContext") or {}, at / "securityContext")
 
 
 def _ports(ports: list[Raw], at: Field) -> Iterator[FieldError]:
@@ -124,6 +126,27 @@ def _variable(variable: Raw, at: Field) -> Iterator[FieldError]:
     for kind in ("configMapKeyRef", "secretKeyRef"):
         if kind in source:
             yield from _key_ref(source[kind], where / kind)
+    if "fileKeyRef" in source:
+        yield from _file_key(source["fileKeyRef"], where / "fileKeyRef")
+
+
+def _file_key(ref: Raw, at: Field) -> Iterator[FieldError]:
+    for name, rule in (("key", names.env_name), ("volumeName", names.dns_label)):
+        if not ref.get(name):
+            yield (at / name).required()
+        else:
+            yield from ((at / name).invalid(ref[name], said) for said in rule(ref[name]))
+    if not ref.get("path"):
+        yield (at / "path").required()
+    elif ".." in ref["path"].split("/"):
+        yield (at / "path").invalid(ref["path"], "must not contain '..'")
+
+
+def _from_files(container: Raw, volumes: set[Any], at: Field) -> Iterator[FieldError]:
+    for number, variable in enumerate(container.get("env") or ()):
+        named = ((variable.get("valueFrom") or {}).get("fileKeyRef") or {}).get("volumeName")
+        if named and named not in volumes:
+            yield (at[number] / "valueFrom" / "fileKeyRef" / "volumeName").not_found(named)
 
 
 def _key_ref(ref: Raw, at: Field) -> Iterator[FieldError]:
@@ -154,7 +177,7 @@ def validate_resource_ref(ref: Raw, at: Field, *, files: bool) -> Iterator[Field
     resource = ref.get("resource", "")
     if not resource:
         yield (at / "resource").required()
-    elif resource not in _RESOURCES:
+    elif resource not in _RESOURCES and not resource.startswith(_HUGE):
         yield (at / "resource").not_supported(resource, _RESOURCES)
 
 
@@ -171,26 +194,6 @@ def _env_from(source: Raw, at: Field) -> Iterator[FieldError]:
             yield (at / kind / "name").required()
 
 
-def _mounts(mounts: list[Raw], volumes: set[Any], at: Field) -> Iterator[FieldError]:
-    seen: set[str] = set()
-    for number, mount in enumerate(mounts):
-        where, name, path = at[number], mount.get("name", ""), mount.get("mountPath", "")
-        if not name:
-            yield (where / "name").required()
-        elif name not in volumes:
-            yield (where / "name").not_found(name)
-        if not path:
-            yield (where / "mountPath").required()
-        if path in seen:
-            yield (where / "mountPath").invalid(path, "must be unique")
-        seen.add(path)
-        if sub := mount.get("subPath"):
-            if sub.startswith("/"):
-                yield (where / "subPath").invalid(sub, "must be a relative path")
-            if ".." in sub.split("/"):
-                yield (where / "subPath").invalid(sub, "must not contain '..'")
-
-
 def validate_resources(resources: Raw, at: Field) -> Iterator[FieldError]:
     """Requests and limits of a container."""
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
@@ -205,23 +208,3 @@ def validate_resources(resources: Raw, at: Field) -> Iterator[FieldError]:
     for name, amount in requests.items():
         if name in limits and quantity.parse(amount).value > quantity.parse(limits[name]).value:
             yield (at / "requests").invalid(amount, f"must be less than or equal to {name} limit of {limits[name]}")
-
-
-def _security(context: Raw, at: Field) -> Iterator[FieldError]:
-    yield from validate_ids(context, at)
-    if context.get("allowPrivilegeEscalation") is False:
-        if context.get("privileged"):
-            yield at.invalid(context, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true")
-        if "SYS_ADMIN" in ((context.get("capabilities") or {}).get("add") or ()):
-            why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
-            yield at.invalid(context, why)
-
-
-def validate_ids(context: Raw, at: Field) -> Iterator[FieldError]:
-    """User and group numbers of a security context."""
-    for name in ("runAsUser", "runAsGroup", "fsGroup"):
-        if name in context and not 0 <= context[name] <= _MAX_ID:
-            yield (at / name).invalid(context[name], _ID_RULE)
-    for number, group in enumerate(context.get("supplementalGroups") or ()):
-        if not 0 <= group <= _MAX_ID:
-            yield (at / "supplementalGroups")[number].invalid(group, _ID_RULE)

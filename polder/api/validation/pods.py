@@ -9,14 +9,16 @@ from polder.api import cidr, names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
 from polder.api.sysctls import validate_sysctls
-from polder.api.validation.containers import validate_containers, validate_ids
+from polder.api.validation.containers import validate_containers
 from polder.api.validation.meta import validate_annotations, validate_labels
 from polder.api.validation.networks import fixed_pod_annotations, validate_pod_annotations
 from polder.api.validation.pod_dns import validate_dns_config
 from polder.api.validation.scheduling import validate_affinity, validate_spread
+from polder.api.validation.security import validate_pod_security
 from polder.api.validation.volumes import validate_volumes
 
 _SPEC: Final = Field("spec")
+_LONGEST_HOSTNAME: Final = 64
 _RESTART: Final = ("Always", "OnFailure", "Never")
 _DNS: Final = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -61,7 +63,7 @@ def validate_pod_spec(spec: Raw, at: Field) -> Iterator[FieldError]:
     for number, toleration in enumerate(spec.get("tolerations") or ()):
         yield from validate_toleration(toleration, (at / "tolerations")[number])
     yield from validate_labels(spec.get("nodeSelector") or {}, at / "nodeSelector")
-    yield from validate_ids(spec.get("securityContext") or {}, at / "securityContext")
+    yield from validate_pod_security(spec, at)
     yield from validate_sysctls(spec, at / "securityContext" / "sysctls")
     yield from validate_affinity(spec.get("affinity") or {}, at / "affinity")
     for number, spread in enumerate(spec.get("topologySpreadConstraints") or ()):
@@ -90,6 +92,7 @@ def _names(spec: Raw, at: Field) -> Iterator[FieldError]:
     for name in ("hostname", "subdomain"):
         if text := spec.get(name):
             yield from ((at / name).invalid(text, said) for said in names.dns_label(text))
+    yield from _hostname_override(spec, at / "hostnameOverride")
     for name in ("nodeName", "serviceAccountName", "schedulerName", "priorityClassName", "runtimeClassName"):
         if text := spec.get(name):
             yield from ((at / name).invalid(text, said) for said in names.dns_subdomain(text))
@@ -102,6 +105,18 @@ def _names(spec: Raw, at: Field) -> Iterator[FieldError]:
             yield (where / "ip").invalid(alias.get("ip", ""), "must be a valid IPv4 address (e.g. 10.9.8.7)")
         for name in alias.get("hostnames") or ():
             yield from ((where / "hostnames").invalid(name, said) for said in names.dns_subdomain(name))
+
+
+def _hostname_override(spec: Raw, at: Field) -> Iterator[FieldError]:
+    name = spec.get("hostnameOverride")
+    if name is None:
+        return
+    for field in ("setHostnameAsFQDN", "hostNetwork"):
+        if spec.get(field):
+            yield at.forbidden(f"may not be specified when {field} is true")
+    if len(name) > _LONGEST_HOSTNAME:
+        yield at.too_long(_LONGEST_HOSTNAME)
+    yield from (at.invalid(name, said) for said in names.dns_subdomain(name))
 
 
 def validate_toleration(toleration: Raw, at: Field) -> Iterator[FieldError]:

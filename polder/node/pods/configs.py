@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container
-from polder.base.errors import PermanentError
 from polder.node.pods import environment, resources
+from polder.node.pods.hostnames import kernel_hostname
 from polder.node.pods.refuse import sysctls
 from polder.node.pods.resolv import Resolver, dns_config
+from polder.node.pods.security import Profiles, container_security, pod_spaces
 from polder.system.cri import UID_LABEL
 from polder.system.cri_types import (
     BindMount,
@@ -21,7 +21,6 @@ from polder.system.cri_types import (
     ImageInfo,
     SandboxConfig,
     SandboxMetadata,
-    Security,
 )
 
 TENANT_LABEL = "polder.dev/tenant"
@@ -29,15 +28,8 @@ GRACE_ANNOTATION = "io.kubernetes.pod.terminationGracePeriod"
 IMAGE_ANNOTATION = "polder.dev/image"
 """On a container: its image as the pod's spec named it when the container was made."""
 MESSAGE_ANNOTATION = "io.kubernetes.container.terminationMessagePath"
+HOSTS = "/etc/hosts"
 POLICY_ANNOTATION = "io.kubernetes.container.terminationMessagePolicy"
-T = TypeVar("T")
-MASKED = (
-    *("/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
-    *("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
-    "/sys/devices/virtual/powercap",
-)
-READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-HOSTNAME_LENGTH = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +47,11 @@ class Places:
     def hosts(self, uid: str) -> Path:
         """The pod's /etc/hosts."""
         return self.pods / uid / "etc-hosts"
+
+    @property
+    def seccomp(self) -> Path:
+        """The node's seccomp profiles."""
+        return self.pods.parent / "seccomp"
 
     def sub_paths(self, uid: str) -> Path:
         """Where subPaths of the pod's volumes are bound."""
@@ -74,32 +71,6 @@ class Places:
         return f"/{self.cgroup.strip('/')}/pod{uid}"
 
 
-def hostname(pod: Pod) -> str:
-    """What the pod calls itself."""
-    return (pod.spec.hostname or pod.metadata.name)[:HOSTNAME_LENGTH].rstrip("-.")
-
-
-def hosts_file(pod: Pod, addresses: Sequence[str], domain: str, api: str = "") -> str:
-    """The contents of /etc/hosts. ``api``: the address of the tenant's ``kubernetes`` service, where no DNS tells it."""
-    lines = [
-        "# Written by Polder.",
-        "127.0.0.1\tlocalhost",
-        "::1\tlocalhost ip6-localhost ip6-loopback",
-        "fe00::0\tip6-localnet",
-        "ff02::1\tip6-allnodes",
-        "ff02::2\tip6-allrouters",
-    ]
-    own = hostname(pod)
-    for address in addresses:
-        full = f"{own}.{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{domain}" if pod.spec.subdomain else ""
-        lines.append("\t".join(part for part in (address, full, own) if part))
-    if api:
-        names = [f"kubernetes.default.svc.{domain}", "kubernetes.default.svc", "kubernetes.default"]
-        lines.append("\t".join([api, *names]))
-    lines += ["\t".join([str(a.get("ip", "")), *a.get("hostnames", [])]) for a in pod.spec.host_aliases or []]
-    return "\n".join(lines) + "\n"
-
-
 def _labels(pod: Pod) -> dict[str, str]:
     meta = pod.metadata
     return {
@@ -110,26 +81,16 @@ def _labels(pod: Pod) -> dict[str, str]:
     }
 
 
-def _namespaces(pod: Pod) -> Security:
-    spec = pod.spec
-    return Security(
-        host_network=spec.host_network,
-        host_pid=spec.host_pid,
-        host_ipc=spec.host_ipc,
-        shared_pid=bool(spec.share_process_namespace),
-    )
-
-
 def sandbox_config(pod: Pod, attempt: int, places: Places, resolver: Resolver) -> SandboxConfig:
-    """The sandbox of a pod."""
+    """The sandbox of a pod. Raises PermanentError for a hostname that the kernel does not take."""
     meta = pod.metadata
     return SandboxConfig(
         metadata=SandboxMetadata(meta.name, f"{tenant_of(meta)}/{meta.namespace}", meta.uid, attempt),
-        hostname="" if pod.spec.host_network else hostname(pod),
+        hostname="" if pod.spec.host_network else kernel_hostname(pod, resolver.domain),
         log_directory=str(places.log_directory(pod)),
         dns=dns_config(pod, resolver),
         cgroup_parent=places.pod_cgroup(meta.uid),
-        security=_namespaces(pod),
+        security=pod_spaces(pod),
         sysctls=sysctls(pod),
         labels=_labels(pod),
         annotations={GRACE_ANNOTATION: str(pod.spec.termination_grace_period_seconds)},
@@ -145,11 +106,13 @@ class Inputs:
     env: Mapping[str, str]
     mounts: Sequence[BindMount]
     node_memory: int
+    profiles: Profiles
 
 
 def container_config(pod: Pod, container: Container, inputs: Inputs, places: Places) -> ContainerConfig:
     """One container. Raises PermanentError for an image that runs as root though the pod forbids it."""
     uid, policy = pod.metadata.uid, container.termination_message_policy
+    own_hosts = any(mount.container_path == HOSTS for mount in inputs.mounts)
     return ContainerConfig(
         name=container.name,
         attempt=inputs.attempt,
@@ -161,12 +124,12 @@ def container_config(pod: Pod, container: Container, inputs: Inputs, places: Pla
         env=tuple(inputs.env.items()),
         mounts=[
             *inputs.mounts,
-            BindMount("/etc/hosts", str(places.hosts(uid))),
+            *([] if own_hosts else [BindMount(HOSTS, str(places.hosts(uid)))]),
             BindMount(container.termination_message_path, str(places.message(uid, container.name, inputs.attempt))),
         ],
         log_path=f"{container.name}/{inputs.attempt}.log",
         resources=resources.container_resources(pod, container, inputs.node_memory),
-        security=_security(pod, container, inputs.image),
+        security=container_security(pod, container, inputs.image, inputs.profiles),
         labels={**_labels(pod), "io.kubernetes.container.name": container.name},
         annotations={
             GRACE_ANNOTATION: str(pod.spec.termination_grace_period_seconds),
@@ -178,40 +141,3 @@ def container_config(pod: Pod, container: Container, inputs: Inputs, places: Pla
         stdin_once=container.stdin_once,
         tty=container.tty,
     )
-
-
-def _security(pod: Pod, container: Container, image: ImageInfo) -> Security:
-    own, around = container.security_context, pod.spec.security_context
-    user = _first(own.run_as_user if own else None, around.run_as_user if around else None)
-    group = _first(own.run_as_group if own else None, around.run_as_group if around else None)
-    effective = _first(user, image.user)
-    # An image without any user runs as root; one that names its user by name cannot be verified, so it is refused too.
-    insists = _first(own.run_as_non_root if own else None, around.run_as_non_root if around else None)
-    if insists and not effective:
-        raise PermanentError(f"container {container.name} has runAsNonRoot and its image runs as root")
-    groups = list((around.supplemental_groups if around else None) or [])
-    groups += [around.fs_group] if around and around.fs_group is not None else []
-    capabilities = own.capabilities if own else None
-    spaces = _namespaces(pod)
-    return Security(
-        privileged=bool(own and own.privileged),
-        user=effective,
-        group=group,
-        supplemental_groups=tuple(groups),
-        read_only_root=bool(own and own.read_only_root_filesystem),
-        no_new_privileges=bool(own and own.allow_privilege_escalation is False),
-        capabilities=(
-            tuple((capabilities.add if capabilities else None) or ()),
-            tuple((capabilities.drop if capabilities else None) or ()),
-        ),
-        host_network=spaces.host_network,
-        host_pid=spaces.host_pid,
-        host_ipc=spaces.host_ipc,
-        shared_pid=spaces.shared_pid,
-        masked_paths=MASKED,
-        read_only_paths=READ_ONLY,
-    )
-
-
-def _first(own: T | None, around: T | None) -> T | None:
-    return own if own is not None else around

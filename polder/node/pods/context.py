@@ -9,8 +9,9 @@ from polder.api.core import Pod
 from polder.base.clock import Clock
 from polder.node.images import Images
 from polder.node.pods.configs import Places
+from polder.node.pods.features import NOTHING, Features
 from polder.node.pods.fields import Surroundings
-from polder.node.pods.ports import Cluster, Prepare, Recorder
+from polder.node.pods.ports import Cluster, Prepare, Recorder, Services, no_services
 from polder.node.pods.resolv import Resolver
 from polder.node.probes.attempt import Means
 from polder.node.volumes.manager import Volumes
@@ -52,3 +53,5 @@ class Context:
     starts: asyncio.Semaphore
     means: Means
     since: float
+    features: Features = NOTHING
+    services: Services = no_services

@@ -5,24 +5,30 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from polder.api.core import ConfigMap, Pod, Secret, Service
-from polder.api.podspec import Container, EnvFrom, EnvVar, KeyRef
+from polder.api.podspec import Container, EnvFrom, EnvVar, FileKeyRef, KeyRef
 from polder.base.errors import PermanentError
-from polder.node.pods import fields
+from polder.node.pods import envfiles, fields
+from polder.node.pods.services import service_variables
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a container's environment is read from, by name; None for what does not exist."""
+    """What a container's environment is read from, by name; None for what does not exist. ``services`` are those of the pod's
+    namespace; ``files`` are named by volume and path.
+    """
 
     config_maps: Mapping[str, ConfigMap | None] = field(default_factory=dict)
     secrets: Mapping[str, Secret | None] = field(default_factory=dict)
     kubernetes: Service | None = None
+    services: Sequence[Service] = ()
+    files: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
 
 
 def needed(container: Container) -> tuple[set[str], set[str]]:
@@ -63,35 +69,18 @@ def decode_secret(secret: Secret, key: str) -> bytes:
         raise PermanentError(f"key {key} of Secret {secret.metadata.name} is no base64") from error
 
 
-def service_variables(kubernetes: Service | None) -> dict[str, str]:
-    """Where the tenant's API is, as every in-cluster client looks for it."""
-    if kubernetes is None or not kubernetes.spec.cluster_ip or not kubernetes.spec.ports:
-        return {}
-    host = kubernetes.spec.cluster_ip
-    port = next((p for p in kubernetes.spec.ports if p.name == "https"), kubernetes.spec.ports[0]).port
-    url, prefix = f"tcp://{host}:{port}", f"KUBERNETES_PORT_{port}_TCP"
-    return {
-        "KUBERNETES_SERVICE_HOST": host,
-        "KUBERNETES_SERVICE_PORT": str(port),
-        "KUBERNETES_SERVICE_PORT_HTTPS": str(port),
-        "KUBERNETES_PORT": url,
-        prefix: url,
-        f"{prefix}_PROTO": "tcp",
-        f"{prefix}_PORT": str(port),
-        f"{prefix}_ADDR": host,
-    }
-
-
 def environment(pod: Pod, container: Container, sources: Sources, around: fields.Surroundings) -> dict[str, str]:
     """The variables in order. Raises PermanentError, in upstream's words, for what is named and not there."""
-    known = service_variables(sources.kubernetes)
+    linked = sources.services if pod.spec.enable_service_links is not False else ()
+    known = service_variables([*linked, *([sources.kubernetes] if sources.kubernetes else [])])
     found: dict[str, str] = {}
+    everything = ChainMap(found, known)
     for item in container.env_from or []:
         found.update(_from_whole(pod, item, sources))
     for variable in container.env or []:
         value = _value(pod, container, variable, sources, around)
         if value is not None:
-            found[variable.name] = value if variable.value_from else expand(value, {**known, **found})
+            found[variable.name] = value if variable.value_from else expand(value, everything)
     return {**known, **found}
 
 
@@ -127,7 +116,17 @@ def _value(
         return _config_key(pod, source.config_map_key_ref, sources)
     if source.secret_key_ref is not None:
         return _secret_key(pod, source.secret_key_ref, sources)
+    if source.file_key_ref is not None:
+        return _file_key(source.file_key_ref, sources)
     raise PermanentError(f"env {variable.name} has a valueFrom of a kind that is not supported")
+
+
+def _file_key(ref: FileKeyRef, sources: Sources) -> str | None:
+    text = sources.files.get((ref.volume_name, ref.path))
+    found = None if text is None else envfiles.variable(text, ref.key)
+    if found is None and not ref.optional:
+        raise PermanentError(f'environment variable key "{ref.key}" not found in file "{ref.path}"')
+    return found
 
 
 def _config_key(pod: Pod, ref: KeyRef, sources: Sources) -> str | None:

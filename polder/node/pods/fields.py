@@ -11,10 +11,11 @@ from polder.api.core import Pod
 from polder.api.meta import TENANT_ANNOTATION
 from polder.api.podspec import Container
 from polder.api.podvolumes import FieldRef, ResourceFieldRef
-from polder.api.quantity import parse
+from polder.api.quantity import parse, whole
 from polder.base.errors import PermanentError
 from polder.node.pods import resources
 
+_SIZES = frozenset({"cpu", "memory", "ephemeral-storage"})
 _KEYED = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
 
 
@@ -26,6 +27,7 @@ class Surroundings:
     pod_ips: tuple[str, ...]
     node_cpu: int
     node_memory: int
+    node_disk: int = 0
 
 
 def own_annotations(pod: Pod) -> dict[str, str]:
@@ -75,11 +77,20 @@ def resource(pod: Pod, ref: ResourceFieldRef, own: Container | None, around: Sur
     if container is None:
         raise PermanentError(f"resourceFieldRef names container {ref.container_name!r}, which the pod does not have")
     side, _, name = ref.resource.partition(".")
-    if side not in {"limits", "requests"} or name not in {"cpu", "memory"}:
-        raise PermanentError(f"resourceFieldRef {ref.resource!r} is not one of limits.cpu, limits.memory, requests.*")
+    if side not in {"limits", "requests"} or not (name in _SIZES or name.startswith("hugepages-")):
+        raise PermanentError(f"resourceFieldRef {ref.resource!r} is not a limit or request that pods can show")
     divisor = parse(ref.divisor).value or 1
     if name == "cpu":
         amount = resources.cpu(container, side) or (around.node_cpu if side == "limits" else 0)
         return str(math.ceil(amount / (divisor * 1000)))
-    amount = resources.memory(container, side) or (around.node_memory if side == "limits" else 0)
+    most = {"memory": around.node_memory, "ephemeral-storage": around.node_disk}.get(name, 0)
+    amount = _bytes(container, side, name) or (most if side == "limits" else 0)
     return str(math.ceil(amount / divisor))
+
+
+def _bytes(container: Container, side: str, name: str) -> int:
+    """Bytes requested or allowed; a request not given is the limit. 0: none."""
+    held = container.resources
+    limits, requests = (held.limits or {}, held.requests or {}) if held is not None else ({}, {})
+    found = requests.get(name, limits.get(name)) if side == "requests" else limits.get(name)
+    return 0 if found is None else whole(found)

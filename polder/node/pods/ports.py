@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from polder.api.core import ConfigMap, Pod, PodStatus, Secret, Service
@@ -15,6 +15,15 @@ WARNING = "Warning"
 
 Prepare = Callable[[Pod], Coroutine[Any, Any, None]]
 """Makes the network ready for a pod before its sandbox; raises RetryableError or PermanentError with a sentence."""
+
+Services = Callable[[TenantName, str], Sequence[Service]]
+"""The services of a tenant's namespace, as far as the node knows them."""
+
+
+def no_services(tenant: TenantName, namespace: str) -> Sequence[Service]:
+    """Where nobody knows of any."""
+    del tenant, namespace
+    return ()
 
 
 class Cluster(Protocol):

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container
 from polder.api.sysctls import SAFE, dotted
 from polder.api.unsupported import TENANT_CAPABILITIES
 from polder.base.ids import ROOT
-from polder.system.selinux import is_enabled
+from polder.node.pods.features import NOTHING, Features
+from polder.node.pods.security import app_armor_profile
 
 FORBIDDEN = "Forbidden"
 SYSCTL_FORBIDDEN = "SysctlForbidden"
 UNSUPPORTED = "Unsupported"
+APP_ARMOR = "AppArmor"
+STRICT_GROUPS = "SupplementalGroupsPolicyNotSupported"
 
 
-def refusal(pod: Pod, selinux: Callable[[], bool] = is_enabled) -> tuple[str, str] | None:
+def refusal(pod: Pod, features: Features = NOTHING) -> tuple[str, str] | None:
     """(reason, one sentence) why this node will never run the pod; None if it will. SELinux options mean nothing to a host
     without SELinux; on another one a label would be the pod's way out of its confinement.
     """
@@ -27,8 +28,13 @@ def refusal(pod: Pod, selinux: Callable[[], bool] = is_enabled) -> tuple[str, st
             return FORBIDDEN, f"{forbidden}: for pods of the platform (tenant root) only"
     for name in sysctls(pod).keys() - SAFE:
         return SYSCTL_FORBIDDEN, f'forbidden sysctl: "{name}" not allowlisted'
-    if _labelled(pod) and selinux():
+    if _labelled(pod) and features.selinux:
         return UNSUPPORTED, "securityContext.seLinuxOptions is not supported on a host that has SELinux; leave it out"
+    if not features.app_armor and _wants_app_armor(pod):
+        return APP_ARMOR, "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+    around = pod.spec.security_context
+    if around is not None and around.supplemental_groups_policy == "Strict" and not features.strict_groups:
+        return STRICT_GROUPS, "SupplementalGroupsPolicy=Strict is not supported in this node"
     missing = _unsupported(pod)
     return (UNSUPPORTED, missing) if missing else None
 
@@ -44,6 +50,26 @@ def _labelled(pod: Pod) -> bool:
     return any(context is not None and context.se_linux_options for context in contexts)
 
 
+def _wants_app_armor(pod: Pod) -> bool:
+    """Whether a container is to be confined; those that say nothing are where it can be done."""
+    profiles = [app_armor_profile(pod, container) for _, container in _every(pod)]
+    return any(profile is not None and profile.type != "Unconfined" for profile in profiles)
+
+
+def _unconfined(pod: Pod) -> str:
+    for where, container in [("spec", None), *_every(pod)]:
+        context = pod.spec.security_context if container is None else container.security_context
+        if context is None:
+            continue
+        for profile, name in (
+            (context.seccomp_profile, "seccompProfile"),
+            (context.app_armor_profile, "appArmorProfile"),
+        ):
+            if profile is not None and profile.type == "Unconfined":
+                return f"{where}: securityContext.{name}.type Unconfined"
+    return ""
+
+
 def _every(pod: Pod) -> list[tuple[str, Container]]:
     return [(f"container {c.name}", c) for c in [*(pod.spec.init_containers or []), *pod.spec.containers]]
 
@@ -56,6 +82,8 @@ def _beyond_tenant(pod: Pod) -> str:
     for volume in spec.volumes or []:
         if volume.host_path is not None:
             return f"spec.volumes, {volume.name}: hostPath"
+    if unconfined := _unconfined(pod):
+        return unconfined
     for where, container in _every(pod):
         security = container.security_context
         if security is not None and security.privileged:
@@ -80,9 +108,7 @@ def _unsupported(pod: Pod) -> str:
                 "are supported"
             )
     for where, container in _every(pod):
-        for held, name in (
-            (container.lifecycle, "lifecycle"),
-        ):
+        for held, name in ((container.lifecycle, "lifecycle"),):
             if held:
                 return f"{where}: {name} is not supported yet; leave it out"
         if container.restart_policy:

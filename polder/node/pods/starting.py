@@ -12,13 +12,15 @@ from polder.api.meta import tenant_of
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError, PolderError
 from polder.base.ref import Ref
-from polder.node.images import ImageError
-from polder.node.pods import configs, environment
+from polder.node.images import ImageError, Say
+from polder.node.pods import configs, environment, hostnames
 from polder.node.pods.context import Context
+from polder.node.pods.envfiles import env_files
 from polder.node.pods.ports import NORMAL, WARNING
 from polder.node.pods.resources import pod_limits
-from polder.node.volumes.mounting import bind_mounts
-from polder.system.cri_types import RuntimeFailureError
+from polder.node.pods.security import Profiles
+from polder.node.volumes.mounting import Mounted, bind_mounts
+from polder.system.cri_types import ContainerConfig, RuntimeFailureError
 
 
 class StartError(PolderError):
@@ -41,7 +43,11 @@ class Sandbox:
 
 async def start_sandbox(ctx: Context, pod: Pod, attempt: int) -> Sandbox:
     """Makes the pod's sandbox, with network. Raises StartError."""
-    config = configs.sandbox_config(pod, attempt, ctx.places, ctx.resolver)
+    try:
+        config = configs.sandbox_config(pod, attempt, ctx.places, ctx.resolver)
+    except PermanentError as error:
+        ctx.recorder.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+        raise
     async with ctx.starts:
         await asyncio.to_thread(_prepare_host, ctx, pod)
         try:
@@ -62,7 +68,8 @@ def _prepare_host(ctx: Context, pod: Pod) -> None:
     ctx.cgroups.limit_processes(ctx.places.cgroup)
 
 
-async def _sources(ctx: Context, pod: Pod, container: Container) -> environment.Sources:
+async def _sources(ctx: Context, start: Start) -> environment.Sources:
+    pod, container = start.pod, start.container
     maps, secrets = environment.needed(container)
     tenant, namespace = tenant_of(pod.metadata), pod.metadata.namespace
     found_maps: dict[str, ConfigMap | None] = {}
@@ -71,7 +78,9 @@ async def _sources(ctx: Context, pod: Pod, container: Container) -> environment.
         found_maps[name] = await ctx.cluster.config_map(Ref(tenant, namespace, name))
     for name in secrets:
         found_secrets[name] = await ctx.cluster.secret(Ref(tenant, namespace, name))
-    return environment.Sources(found_maps, found_secrets, await ctx.cluster.kubernetes_service(tenant))
+    files = await asyncio.to_thread(env_files, pod, container, start.volumes)
+    kubernetes = await ctx.cluster.kubernetes_service(tenant)
+    return environment.Sources(found_maps, found_secrets, kubernetes, ctx.services(tenant, namespace), files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,23 @@ class Start:
     container: Container
     attempt: int
     sandbox: Sandbox
-    volumes: Mapping[str, Path]
+    volumes: Mapping[str, Mounted]
+
+
+async def _configured(ctx: Context, start: Start, say: Say) -> ContainerConfig:
+    """What the runtime is told of the container; its files on the host are made."""
+    pod, container = start.pod, start.container
+    image = await ctx.images.ensure(container, say)
+    sources = await _sources(ctx, start)
+    around = ctx.machine.around(pod, start.sandbox.addresses)
+    env = environment.environment(pod, container, sources, around)
+    area = ctx.places.sub_paths(pod.metadata.uid)
+    mounts = await asyncio.to_thread(bind_mounts, pod, container, start.volumes, area, env)
+    profiles = Profiles(ctx.places.seccomp, ctx.features.app_armor)
+    inputs = configs.Inputs(start.attempt, image, env, mounts, ctx.machine.memory, profiles)
+    config = configs.container_config(pod, container, inputs, ctx.places)
+    await asyncio.to_thread(_prepare_files, ctx, start, sources.kubernetes)
+    return config
 
 
 async def start_container(ctx: Context, start: Start) -> None:
@@ -95,15 +120,7 @@ async def start_container(ctx: Context, start: Start) -> None:
         ctx.recorder.event(pod, kind, reason, message)
 
     try:
-        image = await ctx.images.ensure(container, say)
-        sources = await _sources(ctx, pod, container)
-        around = ctx.machine.around(pod, start.sandbox.addresses)
-        env = environment.environment(pod, container, sources, around)
-        area = ctx.places.sub_paths(pod.metadata.uid)
-        mounts = await asyncio.to_thread(bind_mounts, pod, container, start.volumes, area)
-        inputs = configs.Inputs(start.attempt, image, env, mounts, ctx.machine.memory)
-        config = configs.container_config(pod, container, inputs, ctx.places)
-        await asyncio.to_thread(_prepare_files, ctx, start, sources.kubernetes)
+        config = await _configured(ctx, start, say)
     except ImageError as error:
         raise StartError(error.reason, str(error), error.after) from error
     except PermanentError as error:
@@ -127,13 +144,19 @@ async def start_container(ctx: Context, start: Start) -> None:
     say(NORMAL, "Started", f"Started container {container.name}")
 
 
-def _prepare_files(ctx: Context, start: Start, kubernetes: Service | None) -> None:
-    """/etc/hosts, and the file for the container's last words, which its own user, whoever that is, writes."""
-    uid = start.pod.metadata.uid
+def _hosts(ctx: Context, start: Start, kubernetes: Service | None) -> str:
+    if start.pod.spec.host_network:
+        return hostnames.hosts_file_of_node(start.pod, Path(configs.HOSTS).read_text(errors="replace"))
     told = ctx.resolver.address_of(tenant_of(start.pod.metadata))
     api = kubernetes.spec.cluster_ip if kubernetes is not None and not told else ""
     addresses = start.sandbox.addresses or (ctx.machine.host_ip,)
-    ctx.places.hosts(uid).write_text(configs.hosts_file(start.pod, addresses, ctx.resolver.domain, api))
+    return hostnames.hosts_file(start.pod, addresses, ctx.resolver.domain, api)
+
+
+def _prepare_files(ctx: Context, start: Start, kubernetes: Service | None) -> None:
+    """/etc/hosts, and the file for the container's last words, which its own user, whoever that is, writes."""
+    uid = start.pod.metadata.uid
+    ctx.places.hosts(uid).write_text(_hosts(ctx, start, kubernetes))
     path = ctx.places.message(uid, start.container.name, start.attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,6 +28,7 @@ from polder.node.pods.view import View
 from polder.node.probes.attempt import Target
 from polder.node.probes.prober import Prober, Running
 from polder.node.probes.reach import Place
+from polder.node.volumes.mounting import Mounted
 from polder.system.cri_types import ContainerInfo, RuntimeFailureError
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class PodWorker:
     async def _judge(self, pod: Pod) -> None:
         if self._verdict is not None:
             return
-        refused = refusal(pod)
+        refused = refusal(pod, self._ctx.features)
         left = self._deadline_left(pod)
         exceeded = await self._ctx.volumes.exceeded(pod)
         if refused is not None:
@@ -242,7 +242,7 @@ class PodWorker:
         for sandbox in todo.remove_sandboxes:
             await self._ctx.cri.remove_sandbox(sandbox)
 
-    async def _volumes(self, pod: Pod) -> dict[str, Path]:
+    async def _volumes(self, pod: Pod) -> Mapping[str, Mounted]:
         try:
             return await self._ctx.volumes.ensure(pod)
         except (PolderError, OSError) as error:
@@ -269,7 +269,7 @@ class PodWorker:
         return await starting.start_sandbox(self._ctx, pod, todo.new_sandbox)
 
     async def _start(
-        self, pod: Pod, sandbox: Sandbox, containers: tuple[Container, ...], volumes: dict[str, Path]
+        self, pod: Pod, sandbox: Sandbox, containers: tuple[Container, ...], volumes: Mapping[str, Mounted]
     ) -> float | None:
         """Starts containers; one that fails does not hold up the others. Answers seconds until the next try."""
         retry: float | None = None

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from polder.base.errors import PermanentError
+from polder.node.volumes.ownership import shared_mode
 
 DATA = "..data"
 
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
-    """One file."""
+    """One file. ``owner``: root where it is None."""
 
     content: bytes
     mode: int = 0o644
+    owner: int | None = None
 
 
 def check_path(path: str) -> None:
@@ -33,15 +35,22 @@ def check_path(path: str) -> None:
         raise PermanentError(f"path {path!r} in a volume must be relative and must not contain '..'")
 
 
-def _same(directory: Path, files: Mapping[str, FileSpec]) -> bool:
+def _same(directory: Path, files: Mapping[str, FileSpec], group: int | None) -> bool:
     held = {str(p.relative_to(directory)) for p in directory.rglob("*") if not p.is_dir()}
     if held != {str(PurePosixPath(name)) for name in files}:
         return False
     for name, spec in files.items():
         path = directory / name
-        if path.read_bytes() != spec.content or path.stat().st_mode & 0o7777 != spec.mode:
+        found = path.stat()
+        if path.read_bytes() != spec.content or found.st_mode & 0o7777 != _mode(spec, group):
+            return False
+        if (spec.owner is not None and found.st_uid != spec.owner) or (group is not None and found.st_gid != group):
             return False
     return True
+
+
+def _mode(spec: FileSpec, group: int | None) -> int:
+    return spec.mode if group is None else shared_mode(spec.mode, directory=False, read_only=True)
 
 
 def ensure_files(volume: Path, files: Mapping[str, FileSpec], group: int | None = None) -> bool:
@@ -49,17 +58,16 @@ def ensure_files(volume: Path, files: Mapping[str, FileSpec], group: int | None 
     for name in files:
         check_path(name)
     link = volume / DATA
-    if link.is_dir() and _same(link, files):
+    if link.is_dir() and _same(link, files, group):
         return False
     made = Path(tempfile.mkdtemp(dir=volume, prefix="..v"))
-    made.chmod(0o755)
-    for name, spec in files.items():
-        path = made / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(spec.content)
-        path.chmod(spec.mode)
-        if group is not None:
-            os.chown(path, -1, group)
+    try:
+        made.chmod(0o755)
+        for name, spec in files.items():
+            _write(made / name, spec, group)
+    except OSError:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     draft = volume / "..data_new"
     draft.unlink(missing_ok=True)
     draft.symlink_to(made.name)
@@ -67,6 +75,14 @@ def ensure_files(volume: Path, files: Mapping[str, FileSpec], group: int | None 
     _relink(volume, {PurePosixPath(name).parts[0] for name in files})
     _sweep(volume, made.name)
     return True
+
+
+def _write(path: Path, spec: FileSpec, group: int | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(spec.content)
+    if spec.owner is not None or group is not None:
+        os.chown(path, -1 if spec.owner is None else spec.owner, -1 if group is None else group)
+    path.chmod(_mode(spec, group))
 
 
 def _relink(volume: Path, wanted: set[str]) -> None:

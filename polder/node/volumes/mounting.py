@@ -1,98 +1,113 @@
 """Which path of the host a container's volumeMount shows.
 
 What Polder writes (configMap, secret, projected, downwardAPI) is always read-only, so that nothing in it is the tenant's.
-A subPath of what a pod writes itself is walked without following links and bound to a path of ours while it is held open:
-a link put in its place afterwards changes nothing.
+A subPath of what a pod writes itself is looked up by the kernel, within the volume, and bound to a path of ours while it
+is held open: a link put in its place afterwards changes nothing.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from polder.api.core import Pod
 from polder.api.podspec import Container, VolumeMount
 from polder.base.errors import PermanentError
 from polder.system import mounts
+from polder.system.beneath import ensure_beneath
 from polder.system.cri_types import BindMount
 
+_REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
 
-def bind_mounts(pod: Pod, container: Container, volumes: Mapping[str, Path], area: Path) -> list[BindMount]:
-    """The container's mounts; ``area`` is a directory of ours for the subPaths. Raises PermanentError."""
-    ours = {v.name for v in pod.spec.volumes or [] if v.empty_dir is None and v.host_path is None}
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A volume on this node. ``ours``: only Polder writes it. ``read_only``: no container may."""
+
+    path: Path
+    ours: bool = False
+    read_only: bool = False
+
+
+def bind_mounts(
+    pod: Pod, container: Container, volumes: Mapping[str, Mounted], area: Path, env: Mapping[str, str]
+) -> list[BindMount]:
+    """The container's mounts; ``area`` is a directory of ours for what is bound, ``env`` fills in subPathExpr.
+
+    Raises PermanentError.
+    """
     found = []
     for number, mount in enumerate(container.volume_mounts or []):
         if mount.name not in volumes:
             raise PermanentError(f"container {container.name} of pod {pod.metadata.name}: no volume {mount.name!r}")
-        source = volumes[mount.name]
-        if mount.sub_path:
-            _check(mount, container)
-            source = (
-                _resolved(source, mount, container)
-                if mount.name in ours
-                else _bound(source, mount, area / container.name / str(number))
-            )
-        found.append(BindMount(mount.mount_path, str(source), mount.read_only or mount.name in ours))
+        volume, place = volumes[mount.name], area / container.name / str(number)
+        source = _source(volume, sub_path(mount, env), mount, place)
+        read_only = mount.read_only or volume.read_only
+        if read_only and mount.recursive_read_only in ("Enabled", "IfPossible"):
+            source = _read_only_tree(source, place)
+        path = str(PurePosixPath("/") / mount.mount_path)
+        found.append(BindMount(path, str(source), read_only, mount.mount_propagation))
     return found
 
 
-def _check(mount: VolumeMount, container: Container) -> None:
-    path = PurePosixPath(mount.sub_path)
-    if path.is_absolute() or ".." in path.parts:
-        raise PermanentError(
-            f"container {container.name}: subPath {mount.sub_path!r} must be relative and must not contain '..'"
-        )
-
-
-def _resolved(volume: Path, mount: VolumeMount, container: Container) -> Path:
-    path = (volume / mount.sub_path).resolve()
-    if not path.exists():
-        raise PermanentError(f"container {container.name}: volume {mount.name} has no {mount.sub_path!r}")
+def sub_path(mount: VolumeMount, env: Mapping[str, str]) -> str:
+    """The path within the volume, filled in. Raises PermanentError for one that names what is unknown or leads out."""
+    path = mount.sub_path
+    if mount.sub_path_expr:
+        path = _filled(mount.sub_path_expr, env)
+    if path.startswith("/"):
+        raise PermanentError(f"error SubPath `{path}` must not be an absolute path")
+    if ".." in path.split("/"):
+        raise PermanentError(f"unable to provision SubPath `{path}`: must not contain '..'")
     return path
 
 
-def _bound(volume: Path, mount: VolumeMount, target: Path) -> Path:
-    held = _open(volume, mount)
+def _filled(text: str, env: Mapping[str, str]) -> str:
+    missing = [name for name in _REFERENCE.findall(text) if name and name not in env]
+    if missing:
+        raise PermanentError(f'missing value for "{missing[0]}"')
+    return _REFERENCE.sub(lambda found: "$" if found[0] == "$$" else env.get(found[1], found[0]), text)
+
+
+def _source(volume: Mounted, path: str, mount: VolumeMount, place: Path) -> Path:
+    if not path:
+        return volume.path
+    if volume.ours:
+        found = (volume.path / path).resolve()
+        if not found.exists():
+            raise PermanentError(f"volume {mount.name} has no {path!r}")
+        return found
     try:
-        mounts.unmount_below(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            target.rmdir()
-        target.unlink(missing_ok=True)
-        if stat.S_ISDIR(os.fstat(held).st_mode):
-            target.mkdir()
-        else:
-            target.touch()
-        mounts.mount(f"/proc/self/fd/{held}", target, "none", mounts.MS_BIND)
+        held = ensure_beneath(volume.path, path)
+    except PermanentError as error:
+        raise PermanentError(f"failed to prepare subPath of volume {mount.name}: {error}") from error
+    try:
+        return _bound(f"/proc/self/fd/{held}", stat.S_ISDIR(os.fstat(held).st_mode), place)
     finally:
         os.close(held)
+
+
+def _bound(source: str, is_directory: bool, target: Path, flags: int = 0) -> Path:
+    mounts.unmount_below(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        target.rmdir()
+    target.unlink(missing_ok=True)
+    if is_directory:
+        target.mkdir()
+    else:
+        target.touch()
+    mounts.mount(source, target, "none", mounts.MS_BIND | flags)
     return target
 
 
-def _open(volume: Path, mount: VolumeMount) -> int:
-    """A handle (O_PATH) on the subPath, whose missing directories are made."""
-    held = os.open(volume, os.O_PATH | os.O_DIRECTORY)
-    for part in PurePosixPath(mount.sub_path).parts:
-        try:
-            below = _step(held, part)
-        except OSError as error:
-            raise PermanentError(
-                f"volume {mount.name}: subPath {mount.sub_path!r}: {part!r}: {error.strerror}"
-            ) from error
-        finally:
-            os.close(held)
-        held = below
-        if stat.S_ISLNK(os.fstat(held).st_mode):
-            os.close(held)
-            raise PermanentError(f"volume {mount.name}: subPath {mount.sub_path!r} has a link at {part!r}")
-    return held
-
-
-def _step(held: int, part: str) -> int:
-    try:
-        return os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=held)
-    except FileNotFoundError:
-        os.mkdir(part, 0o755, dir_fd=held)
-        return os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=held)
+def _read_only_tree(source: Path, place: Path) -> Path:
+    """A view of it, other mounts below it included, that nobody can write through."""
+    target = _bound(str(source), source.is_dir(), place.with_name(f"{place.name}-ro"), mounts.MS_REC)
+    mounts.mount("none", target, "none", mounts.MS_REC | mounts.MS_PRIVATE)
+    mounts.make_read_only(target)
+    return target

@@ -41,6 +41,10 @@ class Tokens:
             mine[key] = held
         return held.token
 
+    def now(self) -> float:
+        """Seconds on the clock that tokens are renewed by."""
+        return self._clock.monotonic()
+
     def refresh_after(self, uid: str) -> float:
         """Seconds until the pod's volumes should be looked at again."""
         now = self._clock.monotonic()

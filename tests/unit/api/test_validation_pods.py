@@ -139,6 +139,42 @@ def test_static_addresses_are_checked(annotations: Raw, good: bool) -> None:
     assert (refused("pods", pod(annotations=annotations)) == []) is good
 
 
+@pytest.mark.parametrize(
+    ("spec", "container", "why"),
+    [
+        ({}, {"volumeMounts": [{"name": "v", "mountPath": "/a", "subPathExpr": "/x"}]}, "must be a relative path"),
+        ({}, {"volumeMounts": [{"name": "v", "mountPath": "/a", "subPathExpr": "a/../b"}]}, "must not contain '..'"),
+        ({}, {"volumeMounts": [{"name": "v", "mountPath": "/a", "subPathExpr": "a", "subPath": "b"}]},
+         "mutually exclusive"),
+        ({}, {"volumeMounts": [{"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}]},
+         "only to privileged containers"),
+        ({}, {"volumeMounts": [{"name": "v", "mountPath": "/a", "mountPropagation": "x"}]}, "Unsupported value"),
+        ({}, {"volumeMounts": [{"name": "v", "mountPath": "/a", "recursiveReadOnly": "Enabled"}]},
+         "only be specified when readOnly is true"),
+        ({}, {"volumeMounts": [{"name": "v", "mountPath": "/a", "readOnly": True, "recursiveReadOnly": "Enabled",
+                                "mountPropagation": "HostToContainer"}]}, "when mountPropagation is None"),
+        ({}, {"env": [{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "z", "path": "f", "key": "A"}}}]},
+         'fileKeyRef.volumeName: Not found: "z"'),
+        ({}, {"env": [{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "../f", "key": "A"}}}]},
+         "must not contain '..'"),
+        ({}, {"securityContext": {"seccompProfile": {"type": "Localhost"}}}, "must be set when seccomp type is"),
+        ({"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": "../x"}}}, {},
+         "must not contain '..'"),
+        ({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault", "localhostProfile": "x"}}}, {},
+         "can only be set when AppArmor type is Localhost"),
+        ({"securityContext": {"supplementalGroupsPolicy": "x"}}, {}, "supplementalGroupsPolicy: Unsupported value"),
+        ({"securityContext": {"fsGroupChangePolicy": "x"}}, {}, "fsGroupChangePolicy: Unsupported value"),
+        ({"hostUsers": False, "hostPID": True}, {}, "hostPID: Forbidden: when `hostUsers` is false"),
+        ({"hostnameOverride": "a_b"}, {}, "hostnameOverride: Invalid value"),
+        ({"hostnameOverride": "a", "setHostnameAsFQDN": True}, {}, "when setHostnameAsFQDN is true"),
+        ({"hostnameOverride": "a." * 32 + "a"}, {}, "hostnameOverride: Too long"),
+    ],
+)  # fmt: skip
+def test_mounts_contexts_and_names_are_checked(spec: Raw, container: Raw, why: str) -> None:
+    found = refused("pods", pod({"volumes": [{"name": "v", "emptyDir": {}}], **spec}, container))
+    assert len(found) == 1 and why in found[0]
+
+
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
@@ -194,8 +230,9 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
          "spec.initContainers[0].restartPolicy"),
         ({}, {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "spec.containers[0].lifecycle"),
         ({}, {"ports": [{"containerPort": 1, "hostPort": 1}]}, "spec.containers[0].ports[0].hostPort"),
-        ({}, {"securityContext": {"seccompProfile": {"type": "Unconfined"}}},
-         "spec.containers[0].securityContext.seccompProfile"),
+        ({}, {"securityContext": {"procMount": "Unmasked"}}, "spec.containers[0].securityContext.procMount"),
+        ({"hostUsers": False}, {}, "spec.hostUsers"),
+        ({"securityContext": {"windowsOptions": {"runAsUserName": "x"}}}, {}, "spec.securityContext.windowsOptions"),
     ],
 )  # fmt: skip
 def test_what_polder_does_not_do_is_refused_for_everybody(spec: Raw, container: Raw, field: str) -> None:
@@ -215,6 +252,10 @@ def test_what_polder_does_not_do_is_refused_for_everybody(spec: Raw, container: 
         ({}, {"securityContext": {"privileged": True}}, "spec.containers[0].securityContext.privileged"),
         ({}, {"securityContext": {"capabilities": {"add": ["CAP_SYS_ADMIN"]}}},
          "spec.containers[0].securityContext.capabilities.add[0]"),
+        ({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, {},
+         "spec.securityContext.seccompProfile.type"),
+        ({}, {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}},
+         "spec.containers[0].securityContext.appArmorProfile.type"),
         ({}, {"securityContext": {"capabilities": {"add": ["ALL"]}}},
          "spec.containers[0].securityContext.capabilities.add[0]"),
     ],

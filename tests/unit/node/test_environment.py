@@ -18,6 +18,7 @@ from polder.node.pods.environment import Sources, environment, expand, needed
 from polder.node.pods.fields import Surroundings
 from polder.node.pods.refuse import refusal
 from polder.node.pods.resolv import Resolver
+from polder.node.pods.security import Profiles
 from polder.system.cri_types import BindMount, ImageInfo
 from tests.unit.node.podkit import pod
 
@@ -157,7 +158,7 @@ PLACES = configs.Places(Path("/s/pods"), Path("/s/logs"), "polder/n1")
 def container_of(spec: dict[str, Any], around: dict[str, Any] | None = None) -> Any:
     whole = pod({"containers": [{"name": "a", "image": "i:1", **spec}], **(around or {})})
     mounts = [BindMount("/v", "/s/pods/u-1/volumes/empty-dir/v", True)]
-    inputs = configs.Inputs(2, IMAGE, {"X": "1"}, mounts, 1 << 30)
+    inputs = configs.Inputs(2, IMAGE, {"X": "1"}, mounts, 1 << 30, Profiles(Path("/s/seccomp")))
     return configs.container_config(whole, whole.spec.containers[0], inputs, PLACES)
 
 
@@ -176,12 +177,6 @@ def test_root_is_refused_where_the_pod_says_so() -> None:
         {"securityContext": {"runAsUser": 5}}, {"securityContext": {"runAsNonRoot": True, "runAsUser": 0}}
     )
     assert made.security.user == 5
-
-
-def test_hosts_name_the_pod_and_the_api_where_no_dns_does() -> None:
-    text = configs.hosts_file(pod({"subdomain": "s", "hostname": "h"}), ["10.0.0.5"], "cluster.local", "10.96.0.1")
-    assert "10.0.0.5\th.s.ns.svc.cluster.local\th\n" in text
-    assert "10.96.0.1\tkubernetes.default.svc.cluster.local\tkubernetes.default.svc\tkubernetes.default\n" in text
 
 
 def test_a_sandbox_carries_tenant_and_uid() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from polder.node.pods.features import Features
 from polder.node.pods.refuse import refusal, sysctls
 from tests.unit.node.podkit import pod
 
@@ -28,7 +29,26 @@ def test_a_label_is_nothing_without_selinux_and_refused_with_it() -> None:
     around = pod(label)
     own = pod({"containers": [{"name": "a", "image": "x:1", **label}]})
     for one in (around, own):
-        assert refusal(one, lambda: False) is None
-        refused = refusal(one, lambda: True)
+        assert refusal(one) is None
+        refused = refusal(one, Features(selinux=True))
         assert refused is not None and refused[0] == "Unsupported" and "seLinuxOptions" in refused[1]
-    assert refusal(pod(), lambda: True) is None
+    assert refusal(pod(), Features(selinux=True)) is None
+
+
+def test_what_the_kernel_or_the_runtime_lacks_is_said() -> None:
+    confined = pod({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}})
+    assert refusal(confined) == ("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
+    assert refusal(confined, Features(app_armor=True)) is None
+    strict = pod({"securityContext": {"supplementalGroupsPolicy": "Strict"}})
+    refused = refusal(strict)
+    assert refused is not None and refused[0] == "SupplementalGroupsPolicyNotSupported"
+    assert refusal(strict, Features(strict_groups=True)) is None
+    assert refusal(pod({"securityContext": {"supplementalGroupsPolicy": "Merge"}})) is None
+
+
+def test_no_pod_of_a_tenant_is_unconfined() -> None:
+    loose = {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}
+    for spec in (loose, {"containers": [{"name": "a", "image": "x:1", **loose}]}):
+        refused = refusal(pod(spec))
+        assert refused is not None and refused[0] == "Forbidden" and "seccompProfile.type Unconfined" in refused[1]
+        assert refusal(pod(spec, tenant="root")) is None

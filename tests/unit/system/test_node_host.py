@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from polder._generated import api_pb2 as pb
 from polder.base.errors import PermanentError
-from polder.system import cri, process
+from polder.system import cri, cri_messages, process
 from polder.system.cgroups import weight
 from polder.system.containerd import ContainerdPaths, HostFacts, Registry, check_paths, render_config, render_hosts
 from polder.system.cri_types import DnsConfig, SandboxConfig, SandboxMetadata, Security
@@ -124,7 +124,7 @@ def test_a_sandbox_message() -> None:
         sysctls={"net.ipv4.tcp_syncookies": "0"},
         labels={"a": "b"},
     )
-    message = cri._sandbox_message(config)
+    message = cri_messages.sandbox_message(config)
     assert (message.metadata.uid, message.metadata.namespace, message.metadata.attempt) == ("u-1", "acme/ns", 2)
     context = message.linux.security_context
     assert context.namespace_options.network == pb.NODE
