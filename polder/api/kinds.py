@@ -20,6 +20,7 @@ from polder.api import (
     netpolicies,
     polder,
     policy,
+    resourcemetrics,
     sets,
     workloads,
 )
@@ -30,6 +31,8 @@ VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", 
 """What a stored kind can do."""
 CREATE: Final = ("create",)
 """What a review can do: it is answered and forgotten."""
+READ: Final = ("get", "list")
+"""What can be done with what is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,8 @@ _CLUSTER: Final = (
     _wide("resource.k8s.io/v1", "ResourceSlice", "resourceslices"),
     _wide("flowcontrol.apiserver.k8s.io/v1", "FlowSchema", "flowschemas", sub=STATUS),
     _wide("flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", sub=STATUS),
+    _wide("metrics.k8s.io/v1beta1", "NodeMetrics", "nodes", stored=False, verbs=READ, type=resourcemetrics.NodeMetrics),
+    _kind("metrics.k8s.io/v1beta1", "PodMetrics", "pods", stored=False, verbs=READ, type=resourcemetrics.PodMetrics),
 )  # fmt: skip
 
 _OWN: Final = (

@@ -66,6 +66,8 @@ system:aggregate-to-view > view
   read policy poddisruptionbudgets poddisruptionbudgets/status
   read networking.k8s.io ingresses ingresses/status networkpolicies
   read resource.k8s.io resourceclaims resourceclaims/status resourceclaimtemplates
+system:aggregated-metrics-reader > admin > edit > view
+  read metrics.k8s.io nodes pods
 system:auth-delegator
   create authentication.k8s.io tokenreviews
   create authorization.k8s.io subjectaccessreviews

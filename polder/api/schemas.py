@@ -27,9 +27,10 @@ _PACKAGES: Final = {
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
     "apiregistration.k8s.io": "io.k8s.kube-aggregator.pkg.apis.apiregistration",
     "polder.dev": "dev.polder",
+    "metrics.k8s.io": "io.k8s.metrics.pkg.apis.metrics",
     "policy.networking.k8s.io": "io.k8s.networking.policy",
 }
-FROM_TYPES: Final = ("polder.dev", "policy.networking.k8s.io")
+FROM_TYPES: Final = ("polder.dev", "policy.networking.k8s.io", "metrics.k8s.io")
 """Groups whose definitions come from our types: the published file has none."""
 _JSON_SCHEMA: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1"

@@ -19,12 +19,13 @@ _GROUPS: Final[Mapping[str, int]] = {
     "rbac.authorization.k8s.io": 17000, "storage.k8s.io": 16800, "apiextensions.k8s.io": 16700,
     "admissionregistration.k8s.io": 16700, "scheduling.k8s.io": 16600, "coordination.k8s.io": 16500,
     "node.k8s.io": 16300, "discovery.k8s.io": 16200, "resource.k8s.io": 16200,
-    "flowcontrol.apiserver.k8s.io": 16100,
+    "flowcontrol.apiserver.k8s.io": 16100, "metrics.k8s.io": 100,
 }  # fmt: skip
 _VERSIONS: Final[Mapping[tuple[str, str], int]] = {
     ("", "v1"): 1,
     ("autoscaling", "v2"): 30,
     ("flowcontrol.apiserver.k8s.io", "v1"): 21,
+    ("metrics.k8s.io", "v1beta1"): 100,
     ("resource.k8s.io", "v1"): 21,
 }
 _UNLISTED: Final = frozenset({"apiregistration.k8s.io"})

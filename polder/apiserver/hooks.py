@@ -19,6 +19,7 @@ from polder.store.protocol import Key, Op
 if TYPE_CHECKING:
     from polder.apiserver.aggregation import Aggregation
     from polder.apiserver.outcalls import Outcalls
+    from polder.apiserver.resource_metrics import Reports
 
 
 class Authenticator(Protocol):
@@ -130,7 +131,7 @@ class Parts:
     ``checking`` are further hooks of admission, which only look. ``subresources`` maps (resource, subresource), for
     example ``("pods", "log")``, to what serves it, and ``("tokenreviews.authentication.k8s.io", "")`` to what serves a
     kind that is not stored; ``paths`` maps paths that are no resources, for example
-    ``/polder/v1/stream``. ``metrics`` gives lines of Prometheus text beside the server's own.
+    ``/polder/v1/stream``. ``metrics`` gives lines of Prometheus text beside the server's own, ``reports`` what nodes use.
     """
 
     authenticator: Authenticator
@@ -147,3 +148,4 @@ class Parts:
     auditor: Auditor | None = None
     aggregation: Aggregation | None = None
     metrics: Callable[[], Sequence[str]] = tuple
+    reports: Reports | None = None

@@ -25,6 +25,7 @@ from polder.apiserver.entry import Contexts, Entry, ServeSocket
 from polder.apiserver.hooks import Handler, Layers, Parts
 from polder.apiserver.impersonation import Impersonation
 from polder.apiserver.internal_tokens import ACCOUNT_TOKEN_PATH, AccountTokens
+from polder.apiserver.node_reports import NodeReports
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.outcalls import Outcalls
 from polder.apiserver.projection_guard import PlatformObjects
@@ -95,6 +96,7 @@ class IdentityLayer:
             Layers(self._authorization.policies.wrote, settings.root_service_cidr),
             aggregation=Aggregation(store, self.outcalls, ProxyPairs(pki, clock)),
             metrics=self.authentication.metrics,
+            reports=NodeReports(self.streams.open, clock),
         )
 
     def _paths(self) -> dict[str, Handler]:

@@ -36,6 +36,7 @@ from polder.apiserver.patches import Patcher
 from polder.apiserver.projection import Projected
 from polder.apiserver.quota_recount import Recount
 from polder.apiserver.reads import Reader
+from polder.apiserver.resource_metrics import ResourceMetrics
 from polder.apiserver.scales import Scales
 from polder.apiserver.settings import ServerSettings
 from polder.apiserver.subresources import Subresources
@@ -77,7 +78,8 @@ class ApiServer:
         self._apis = CrdApis(writer)
         patcher = Patcher(writer)
         below = (Scales(writer), Evictions(deleter))
-        subresources = Subresources(writer, reader, patcher, *below, parts.subresources)
+        measured = ResourceMetrics(store, parts.reports, clock).handlers() if parts.reports is not None else {}
+        subresources = Subresources(writer, reader, patcher, *below, {**parts.subresources, **measured})
         verbs = Verbs(reader, writer, patcher, deleter, self._watches, subresources)
         owners = Owners(store, crds)
         self._garbage = GarbageFeed(owners)

@@ -19,7 +19,7 @@ from polder.node.forward import Forwards
 from polder.node.images import Images, ensure_own_images
 from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
-from polder.node.machine import observe_capacity
+from polder.node.machine import observe_capacity, observe_use
 from polder.node.pods.cluster import ApiCluster
 from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
@@ -30,11 +30,14 @@ from polder.node.pods.resolv import Resolver
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
 from polder.node.remote import RemoteCommands
+from polder.node.stats.sampler import Sampler
+from polder.node.stats.usage import UsageReports
 from polder.node.status import NodeReporter, NodeSettings
 from polder.node.stream import Handler
 from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.node.volumes.manager import Volumes
 from polder.node.volumes.tokens import Tokens
+from polder.system.accounting import Accounting, observe_hierarchies
 from polder.system.cgroups import Cgroups
 from polder.system.containerd import ContainerdPaths, Registry
 from polder.system.cri import CriClient
@@ -128,6 +131,13 @@ class Agent:
         )
         self._reporter = NodeReporter(node, client, self.supervisor, self.cri, clock)
         self.logs = LogReader(settings.places.logs, self.cri.list_containers, clock)
+        self._sampler = Sampler(
+            settings.places.cgroup,
+            Accounting(observe_hierarchies()),
+            self.cri.list_containers,
+            lambda: observe_use(clock.now().timestamp()),
+            clock,
+        )
         self._commands = RemoteCommands(self.cri)
         self._forwards = Forwards(self.cri)
 
@@ -136,7 +146,7 @@ class Agent:
         """What this part serves of the streams that the server opens."""
         commands = self._commands.serve
         return {
-            "logs": self.logs.serve,
+            "logs": self.logs.serve, "usage": UsageReports(self._sampler).serve,
             "exec": commands,
             "attach": commands,
             "forward": self._forwards.serve,
@@ -150,6 +160,7 @@ class Agent:
                 group.create_task(self.recorder.run())
                 group.create_task(self._reporter.run())
                 group.create_task(LogRotation(self._settings.places.logs, self.cri).run())
+                group.create_task(self._sampler.run())
                 group.create_task(self._run_pods())
         finally:
             self._context.means.reach.close()

@@ -45,6 +45,34 @@ def observe_capacity(state: Path, cpu: str = "", memory: str = "") -> Capacity:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class MachineUse:
+    """What the whole machine uses. ``at`` is in seconds since the epoch, ``cpu`` in nanoseconds since it was booted, memory in
+    bytes: the working set is all but what is free or can be dropped at once.
+    """
+
+    at: float
+    cpu: int
+    memory: int
+    working_set: int
+    available: int
+
+
+TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+"""Nanoseconds in the kernel's unit of CPU time."""
+
+
+def observe_use(at: float) -> MachineUse:
+    """The machine's use now, which is ``at``. Source: proc(5): user, nice, system, irq, softirq and steal are in use."""
+    with Path("/proc/stat").open() as file:
+        times = [int(part) for part in file.readline().split()[1:9]]
+    memory = _meminfo()
+    used = memory["MemTotal"] - memory["MemFree"]
+    working = max(0, used - memory.get("Inactive(file)", 0))
+    cpu = (sum(times) - times[3] - times[4]) * TICK
+    return MachineUse(at, cpu, used, working, memory["MemTotal"] - working)
+
+
 def observe_pressures(state: Path) -> dict[str, bool]:
     """The node conditions of pressure, true where there is any."""
     disk = os.statvfs(state)

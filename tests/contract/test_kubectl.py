@@ -234,10 +234,11 @@ async def test_wait(kubectl: Any, admin: Any) -> None:
 
 async def test_api_resources_versions_explain(kubectl: Any) -> None:
     await kubectl.apply(widgets())
-    found = {row[0]: row for row in rows(await kubectl("api-resources"))}
-    assert found["pods"][1:] == ["po", "v1", "true", "Pod"]
-    assert found["widgets"][1:] == ["wd", "example.com/v1", "true", "Widget"]
-    assert found["tenants"][1:] == ["polder.dev/v1alpha1", "false", "Tenant"]
+    found = {(row[0], row[-1]): row for row in rows(await kubectl("api-resources"))}
+    assert found["pods", "Pod"][1:] == ["po", "v1", "true", "Pod"]
+    assert found["pods", "PodMetrics"][1:] == ["metrics.k8s.io/v1beta1", "true", "PodMetrics"]
+    assert found["widgets", "Widget"][1:] == ["wd", "example.com/v1", "true", "Widget"]
+    assert found["tenants", "Tenant"][1:] == ["polder.dev/v1alpha1", "false", "Tenant"]
     assert "pods" in await kubectl("api-resources", "--namespaced=true", "--verbs=list,watch", "-o", "name")
     versions = (await kubectl("api-versions")).split()
     assert {"v1", "apiextensions.k8s.io/v1", "polder.dev/v1alpha1", "example.com/v1"} <= set(versions)
