@@ -32,10 +32,23 @@ class ContainerNames(Struct, frozen=True, kw_only=True):
     restart_policy: str = ""
 
 
+class Ended(Struct, frozen=True, kw_only=True):
+    """When a container ended."""
+
+    finished_at: str | None = None
+
+
+class EndState(Struct, frozen=True, kw_only=True):
+    """Of a container's state, whether it has ended."""
+
+    terminated: Ended | None = None
+
+
 class Restarts(Struct, frozen=True, kw_only=True):
-    """How often a container was started again."""
+    """How often a container was started again, and when it ended."""
 
     restart_count: int = 0
+    state: EndState | None = None
 
 
 class _TargetTerm(Struct, frozen=True, kw_only=True):
@@ -75,6 +88,7 @@ class ControlledStatus(Struct, frozen=True, kw_only=True):
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: list[PodIP] | None = msgspec.field(default=None, name="podIPs")
     container_statuses: list[Restarts] | None = None
+    init_container_statuses: list[Restarts] | None = None
 
 
 class ControlledPod(Object, frozen=True, kw_only=True):

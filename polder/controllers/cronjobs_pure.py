@@ -22,6 +22,7 @@ SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 """The annotation of a Job that tells for which time it was made."""
 MANY = 100
 """Missed runs above which something is wrong."""
+_FIRST_YEAR, _LAST_YEAR = 1900, 9000
 MARGIN = 0.1
 """Seconds after a run's time at which it is looked at."""
 
@@ -54,12 +55,14 @@ class Decision:
 
 
 def moment(text: str | None) -> datetime | None:
-    """A time as the API writes it; None for none, or for one that is none."""
+    """A time as the API writes it; None for none, or for one that is none or cannot be reckoned with."""
     try:
         found = datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
-    return found if found is None or found.tzinfo is not None else found.replace(tzinfo=UTC)
+    if found is None or not _FIRST_YEAR < found.year < _LAST_YEAR:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def job_name(cron: CronJob, at: datetime) -> str:

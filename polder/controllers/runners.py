@@ -23,6 +23,8 @@ from polder.controllers.disruption import DisruptionController
 from polder.controllers.endpoints import EndpointsController
 from polder.controllers.gc import GarbageCollector
 from polder.controllers.internal import Item
+from polder.controllers.jobs import JobController
+from polder.controllers.jobs_after import JobExpiry, JobLeftovers
 from polder.controllers.members import MemberController
 from polder.controllers.missing import MissingNodes
 from polder.controllers.namespace import NamespaceController
@@ -124,10 +126,14 @@ class Runners:
     def _add_batch(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """What runs to an end."""
         clock = settings.clock
-        said = [Recorder(client, f"{name}-controller", clock) for name in ("cronjob",)]
+        said = [Recorder(client, f"{name}-controller", clock) for name in ("cronjob", "job")]
         self.recorders += said
         planning = CronJobController(client, caches.jobs, clock, said[0])
         self.cron_jobs: Runner[Ref] = Runner("cron jobs", planning.reconcile, 4)
+        running = JobController(client, caches.pods, clock, said[1])
+        self.jobs: Runner[Ref] = Runner("jobs", running.reconcile, 8)
+        self.job_expiry: Runner[Ref] = Runner("job expiry", JobExpiry(client, clock).reconcile, 2)
+        self.job_pods: Runner[Ref] = Runner("job pods", JobLeftovers(client, caches.pods).reconcile, 4)
 
     def _add_sets(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Sets with a history of their own."""

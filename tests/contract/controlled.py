@@ -40,6 +40,13 @@ class HandClock:
         return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
 
+class WallClock(HandClock):
+    """Only the time of day moves by hand, as where somebody sets a machine's clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
 class CuttableClient(Client):
     """A real client; ``cut`` ends it before or after its n-th write from now, ``before`` runs before each write."""
 

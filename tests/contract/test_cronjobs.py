@@ -19,7 +19,7 @@ from polder.controllers.cronjobs import CronJobController
 from polder.controllers.run import run_controllers
 from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, CutError, HandClock, add_tenant, client_of, until
+from tests.contract.controlled import ACME, CutError, WallClock, add_tenant, client_of, until
 
 NS = "/apis/batch/v1/namespaces/default"
 TEMPLATE = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "one"}]}}
@@ -31,12 +31,12 @@ def cron(name: str, schedule: str = "* * * * *", **spec: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def clock() -> HandClock:
-    return HandClock()
+async def clock() -> WallClock:
+    return WallClock()
 
 
 @pytest.fixture
-async def api(running: Any, admin: Api, clock: HandClock) -> AsyncIterator[Api]:
+async def api(running: Any, admin: Api, clock: WallClock) -> AsyncIterator[Api]:
     client = client_of(running)
     await add_tenant(client, ACME)
     settings = ControllerSettings(root_ca="CA", recheck=0.1, clock=clock, clock_period=0.05)
@@ -63,7 +63,7 @@ async def status(api: Api, name: str) -> Any:
     return (await api.get(f"{NS}/cronjobs/{name}")).json.get("status") or {}
 
 
-async def test_a_run_at_each_time_when_the_clock_moves_on(api: Api, clock: HandClock):
+async def test_a_run_at_each_time_when_the_clock_moves_on(api: Api, clock: WallClock):
     await api.post(f"{NS}/cronjobs", cron("often", concurrencyPolicy="Allow"))
     clock.ahead += 60
     first = await named(api, 1)
@@ -83,7 +83,7 @@ async def test_a_run_at_each_time_when_the_clock_moves_on(api: Api, clock: HandC
     assert latest["metadata"]["ownerReferences"][0]["name"] == "often"
 
 
-async def test_what_is_suspended_or_forbidden_makes_no_run(api: Api, clock: HandClock):
+async def test_what_is_suspended_or_forbidden_makes_no_run(api: Api, clock: WallClock):
     await api.post(f"{NS}/cronjobs", cron("still", suspend=True))
     await api.post(f"{NS}/cronjobs", cron("once", concurrencyPolicy="Forbid"))
     clock.ahead += 60
@@ -96,7 +96,7 @@ async def test_what_is_suspended_or_forbidden_makes_no_run(api: Api, clock: Hand
     await named(api, 2)
 
 
-async def test_a_run_replaces_the_one_before(api: Api, clock: HandClock):
+async def test_a_run_replaces_the_one_before(api: Api, clock: WallClock):
     await api.post(f"{NS}/cronjobs", cron("swap", concurrencyPolicy="Replace"))
     clock.ahead += 60
     first = await named(api, 1)
@@ -109,7 +109,7 @@ async def test_a_run_replaces_the_one_before(api: Api, clock: HandClock):
     await until(swapped)
 
 
-async def test_the_history_keeps_what_it_says(api: Api, clock: HandClock):
+async def test_the_history_keeps_what_it_says(api: Api, clock: WallClock):
     await api.post(f"{NS}/cronjobs", cron("kept", successfulJobsHistoryLimit=1))
     for number in range(1, 4):
         clock.ahead += 60
@@ -133,7 +133,7 @@ async def test_the_history_keeps_what_it_says(api: Api, clock: HandClock):
 
 async def test_a_controller_that_ends_at_any_write_makes_no_run_twice(running: Any):
     """Cut before and after each write; then the history deletes what the run left, and another controller goes on."""
-    client, clock = client_of(running), HandClock()
+    client, clock = client_of(running), WallClock()
     await add_tenant(client, ACME)
     jobs = Informer(client, KnownJob, ACME)
     jobs.add_index("owner", lambda job: [o.uid for o in job.metadata.owner_references or ()])
