@@ -85,11 +85,13 @@ class PodStatus(Struct, frozen=True, kw_only=True):
     message: str = ""
     reason: str = ""
     host_ip: str = msgspec.field(default="", name="hostIP")
+    host_ips: list[PodIP] | None = msgspec.field(default=None, name="hostIPs")
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: list[PodIP] | None = msgspec.field(default=None, name="podIPs")
     start_time: str | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     container_statuses: list[ContainerStatus] | None = None
+    ephemeral_container_statuses: list[ContainerStatus] | None = None
     qos_class: str = ""
 
 

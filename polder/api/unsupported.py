@@ -38,7 +38,8 @@ _POD_SECURITY: Final = frozenset(
 _CONTAINER: Final = frozenset(
     {"name", "image", "command", "args", "workingDir", "ports", "env", "envFrom", "resources", "volumeMounts"}
     | {"imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty", "terminationMessagePath"}
-    | {"terminationMessagePolicy", "livenessProbe", "readinessProbe", "startupProbe"}
+    | {"terminationMessagePolicy", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"}
+    | {"restartPolicy", "restartPolicyRules"}
 )
 _CONTAINER_SECURITY: Final = frozenset(
     {"privileged", "runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation"}
@@ -80,6 +81,17 @@ def unsupported(pod: Raw, tenant_is_root: bool) -> list[FieldError]:
     return found
 
 
+def unsupported_ephemeral(pod: Raw, tenant_is_root: bool) -> list[FieldError]:
+    """Likewise what the ephemeral containers of a pod that runs ask for."""
+    found: list[FieldError] = []
+    for number, container in enumerate((pod.get("spec") or {}).get("ephemeralContainers") or ()):
+        at = (_SPEC / "ephemeralContainers")[number]
+        found += _container({key: value for key, value in container.items() if key != "targetContainerName"}, at)
+        if not tenant_is_root:
+            found += _container_beyond(container, at)
+    return found
+
+
 def _unknown(part: Raw, known: frozenset[str], at: Field) -> Iterator[FieldError]:
     for key, value in part.items():
         asks = (value not in (None, False, "", [], {}) or key == "hostUsers") and _NEUTRAL.get(key) != value
@@ -99,6 +111,8 @@ def _volume(volume: Raw, at: Field) -> Iterator[FieldError]:
 
 def _container(container: Raw, at: Field) -> Iterator[FieldError]:
     yield from _unknown(container, _CONTAINER, at)
+    if (container.get("lifecycle") or {}).get("stopSignal"):
+        yield (at / "lifecycle" / "stopSignal").forbidden(f"stopSignal {_LATER}")
     yield from _unknown(container.get("securityContext") or {}, _CONTAINER_SECURITY, at / "securityContext")
     yield from _unknown(container.get("resources") or {}, _RESOURCES, at / "resources")
     for number, mount in enumerate(container.get("volumeMounts") or ()):
@@ -123,11 +137,15 @@ def _beyond_tenant(spec: Raw) -> Iterator[FieldError]:
             yield ((_SPEC / "volumes")[number] / "hostPath").forbidden(f"hostPath {_ROOT_ONLY}")
     for group in ("initContainers", "containers"):
         for number, container in enumerate(spec.get(group) or ()):
-            at, context = (_SPEC / group)[number] / "securityContext", container.get("securityContext") or {}
-            if context.get("privileged"):
-                yield (at / "privileged").forbidden(f"privileged {_ROOT_ONLY}")
-            yield from _unconfined(context, at)
-            yield from _capabilities((context.get("capabilities") or {}).get("add") or (), at / "capabilities.add")
+            yield from _container_beyond(container, (_SPEC / group)[number])
+
+
+def _container_beyond(container: Raw, where: Field) -> Iterator[FieldError]:
+    at, context = where / "securityContext", container.get("securityContext") or {}
+    if context.get("privileged"):
+        yield (at / "privileged").forbidden(f"privileged {_ROOT_ONLY}")
+    yield from _unconfined(context, at)
+    yield from _capabilities((context.get("capabilities") or {}).get("add") or (), at / "capabilities.add")
 
 
 def _unconfined(context: Raw, at: Field) -> Iterator[FieldError]:

@@ -13,7 +13,7 @@ from polder.api.core import Pod, ServiceAccount
 from polder.api.errors import Field, forbidden, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
-from polder.api.unsupported import unsupported
+from polder.api.unsupported import unsupported, unsupported_ephemeral
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.objectmeta import generate_name
 from polder.apiserver.objects import decode_entry
@@ -107,6 +107,9 @@ class UnsupportedPods:
 
     async def admit(self, context: AdmissionContext) -> None:
         """Raises ApiError 422 naming every such field."""
+        added = context.obj if context.subresource == "ephemeralcontainers" else None
+        if problems := unsupported_ephemeral(added or {}, context.tenant == ROOT):
+            raise invalid(PODS, context.name, problems)
         if not context.concerns(PODS.resource, "create"):
             return
         assert context.obj is not None

@@ -36,7 +36,10 @@ def _app_armor(security: Security) -> Any:
 
 def _namespaces(security: Security) -> Any:
     pid = pb.POD if security.shared_pid else pb.CONTAINER
+    if security.target:
+        pid = pb.TARGET
     return pb.NamespaceOption(
+        target_id=security.target,
         network=pb.NODE if security.host_network else pb.POD,
         pid=pb.NODE if security.host_pid else pid,
         ipc=pb.NODE if security.host_ipc else pb.POD,

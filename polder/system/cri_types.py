@@ -61,6 +61,8 @@ class Security:
     seccomp: SecurityProfile = SecurityProfile()
     app_armor: SecurityProfile | None = None
     strict_groups: bool = False
+    target: str = ""
+    """The container, by id, whose processes this one sees as its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def status_patch(pod: Pod, status: PodStatus) -> Raw:
     """A merge patch that makes the status this one: what is empty is taken away, not left as it was."""
     body = msgspec.to_builtins(status)
     cleared = {info.encode_name: None for info in msgspec.structs.fields(PodStatus)}
-    for name in ("initContainerStatuses", "containerStatuses"):
+    for name in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
         body[name] = [_with_required(item) for item in body.get(name) or []] or None
     return {"metadata": {"uid": pod.metadata.uid}, "status": {**cleared, "phase": status.phase, **body}}
 

@@ -1,22 +1,21 @@
-"""What to do next for one pod: pure, from the pod, the runtime's view and the waits that are due."""
+"""What to do next for one pod: pure, from the pod, the runtime's view, what probes say and the waits that are due."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from polder.api.core import Pod
 from polder.api.podspec import Container
 from polder.node.pods.configs import IMAGE_ANNOTATION
+from polder.node.pods.restarts import after_kill, is_sidecar, restarts, restarts_init
 from polder.node.pods.view import View
 from polder.node.probes.verdict import Probed
 from polder.system.cri_types import ContainerInfo, ContainerState
 
 Wait = Callable[[Container, ContainerInfo], float]
 """Seconds that a container which ended must still wait before it starts again."""
-
-
 NOTHING: Mapping[str, Probed] = MappingProxyType({})
 
 
@@ -33,7 +32,8 @@ class Stop:
 class Plan:
     """The next steps, in the order of the fields.
 
-    ``finished``: every container ended and none will start again. ``wake``: look again after so many seconds.
+    ``finished``: every container ended and none will start again; what still runs (sidecars) is to end, and the sandbox.
+    ``wake``: look again after so many seconds.
     """
 
     finished: bool = False
@@ -47,25 +47,19 @@ class Plan:
     wake: float | None = None
 
 
-def restarts(pod: Pod, exit_code: int, *, init: bool) -> bool:
-    """Whether a container that ended starts again under the pod's restart policy."""
-    policy = pod.spec.restart_policy
-    if init:
-        return exit_code != 0 and policy != "Never"
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
-
-
 def is_finished(pod: Pod, view: View) -> bool:
-    """Whether every container has ended for good, or an init container failed for good."""
+    """Whether every container has ended for good, or an init container failed for good. Sidecars do not count."""
     for container in pod.spec.init_containers or []:
         last = view.latest(container.name)
-        if last is not None and last.state == ContainerState.EXITED and last.exit_code != 0:
-            return not restarts(pod, last.exit_code, init=True)
-    ended = [view.latest(c.name) for c in pod.spec.containers]
-    return bool(ended) and all(
-        last is not None and last.state == ContainerState.EXITED and not restarts(pod, last.exit_code, init=False)
-        for last in ended
-    )
+        failed = last is not None and last.state == ContainerState.EXITED and last.exit_code != 0
+        if last is not None and failed and not is_sidecar(container) and not initialized(pod, view, last.sandbox):
+            return not restarts_init(pod, container, last.exit_code)
+    return bool(pod.spec.containers) and all(_over(pod, view, container) for container in pod.spec.containers)
+
+
+def initialized(pod: Pod, view: View, sandbox: str) -> bool:
+    """Whether the init containers of a sandbox have done their part: a container was started after them."""
+    return any(view.latest(c.name, sandbox) is not None for c in pod.spec.containers)
 
 
 def make_plan(pod: Pod, view: View, wait: Wait, probed: Mapping[str, Probed] = NOTHING) -> Plan:
@@ -84,70 +78,140 @@ def make_plan(pod: Pod, view: View, wait: Wait, probed: Mapping[str, Probed] = N
             remove_sandboxes=tuple(s.id for s in view.sandboxes[1:]),
             remove_containers=_leftovers(view),
             new_sandbox=attempt,
-            start=tuple(pod.spec.init_containers[:1] if pod.spec.init_containers else pod.spec.containers),
+            start=tuple(
+                pod.spec.init_containers[:1]
+                if pod.spec.init_containers
+                else [c for c in pod.spec.containers if not _over(pod, view, c)]
+            ),
         )
-    start, delayed, wake = _to_start(pod, view, current.id, wait)
+    starts = _Starts(pod, view, current.id, wait, probed)
+    starts.consider()
     return Plan(
         stop_containers=_to_stop(pod, view, probed),
         stop_sandboxes=tuple(s.id for s in dead if s.ready),
         # An older sandbox stays while it holds the only record of a container's restarts.
         remove_sandboxes=tuple(s.id for s in dead if not _only_record(pod, view, s.id)),
         remove_containers=_leftovers(view),
-        start=start,
-        delayed=delayed,
-        wake=wake,
+        start=tuple(starts.start),
+        delayed=tuple(starts.delayed),
+        wake=starts.wake,
     )
 
 
+def _over(pod: Pod, view: View, container: Container) -> bool:
+    """Whether a container ended for good, in whatever sandbox."""
+    last = view.latest(container.name)
+    return last is not None and last.state == ContainerState.EXITED and not restarts(pod, container, last.exit_code)
+
+
+def _every(pod: Pod) -> Sequence[Container]:
+    return [*pod.spec.containers, *(pod.spec.init_containers or []), *(pod.spec.ephemeral_containers or [])]
+
+
 def _only_record(pod: Pod, view: View, sandbox: str) -> bool:
-    names = [c.name for c in [*pod.spec.containers, *(pod.spec.init_containers or [])]]
-    latest = [view.latest(name) for name in names]
+    latest = [view.latest(container.name) for container in _every(pod)]
     return any(found is not None and found.sandbox == sandbox for found in latest)
 
 
-def _to_start(
-    pod: Pod, view: View, sandbox: str, wait: Wait
-) -> tuple[tuple[Container, ...], tuple[str, ...], float | None]:
-    for container in pod.spec.init_containers or []:
-        last = view.latest(container.name, sandbox)
+@dataclass(slots=True)
+class _Starts:
+    """What starts in the sandbox that runs."""
+
+    pod: Pod
+    view: View
+    sandbox: str
+    wait: Wait
+    probed: Mapping[str, Probed]
+    start: list[Container] = field(default_factory=list)
+    delayed: list[str] = field(default_factory=list)
+    wake: float | None = None
+
+    def consider(self) -> None:
+        """Ephemeral containers at any time and once, init containers in their order, then the others."""
+        for ephemeral in self.pod.spec.ephemeral_containers or []:
+            if self.view.latest(ephemeral.name) is None:
+                self.start.append(ephemeral)
+        if not self._init():
+            return
+        for container in self.pod.spec.containers:
+            last = self.view.latest(container.name, self.sandbox)
+            if last is None:
+                if not _over(self.pod, self.view, container):
+                    self.start.append(container)
+            elif last.state == ContainerState.EXITED and restarts(self.pod, container, last.exit_code):
+                self._again(container, last)
+
+    def _init(self) -> bool:
+        """Starts what is due of the init containers; answers whether they have done their part."""
+        init = self.pod.spec.init_containers or []
+        done = initialized(self.pod, self.view, self.sandbox)
+        began = [number for number, c in enumerate(init) if self.view.latest(c.name, self.sandbox) is not None]
+        reached = len(init) if done else max(began, default=-1)
+        for container in init[:reached]:
+            if is_sidecar(container):
+                self._keep(container)
+        if done:
+            return True
+        if reached >= 0 and not self._passed(init[reached]):
+            return False
+        if reached + 1 < len(init):
+            self.start.append(init[reached + 1])
+            return False
+        return True
+
+    def _keep(self, container: Container) -> None:
+        """Has a sidecar run."""
+        last = self.view.latest(container.name, self.sandbox)
         if last is None:
-            return (container,), (), None
+            self.start.append(container)
+        elif last.state == ContainerState.EXITED:
+            self._again(container, last)
+
+    def _passed(self, container: Container) -> bool:
+        """Whether the next init container may start after this one, the last that began; starts it again where it failed."""
+        last = self.view.latest(container.name, self.sandbox)
+        assert last is not None
+        if is_sidecar(container):
+            if last.state == ContainerState.EXITED:
+                self._again(container, last)
+                return False
+            said = self.probed.get(last.id)
+            return said.started if said is not None else container.startup_probe is None
         if last.state != ContainerState.EXITED:
-            return (), (), None
+            return False
         if last.exit_code != 0:
-            left = wait(container, last)
-            return ((), (container.name,), left) if left > 0 else ((container,), (), None)
-    start, delayed, wake = [], [], None
-    for container in pod.spec.containers:
-        last = view.latest(container.name, sandbox)
-        if last is None:
-            start.append(container)
-        elif last.state == ContainerState.EXITED and restarts(pod, last.exit_code, init=False):
-            left = wait(container, last)
-            if left > 0:
-                delayed.append(container.name)
-                wake = left if wake is None else min(wake, left)
-            else:
-                start.append(container)
-    return tuple(start), tuple(delayed), wake
+            self._again(container, last)
+            return False
+        return True
+
+    def _again(self, container: Container, last: ContainerInfo) -> None:
+        left = self.wait(container, last)
+        if left > 0:
+            self.delayed.append(container.name)
+            self.wake = left if self.wake is None else min(self.wake, left)
+        else:
+            self.start.append(container)
 
 
 def _to_stop(pod: Pod, view: View, probed: Mapping[str, Probed]) -> tuple[Stop, ...]:
     """Containers that the runtime lost sight of, that failed a probe, or whose image was changed: stopped, they count as ended
     and start again under the pod's policy.
     """
-    images = {c.name: c.image for c in pod.spec.containers}
+    specs = {container.name: container for container in _every(pod)}
     found = []
     for info in view.running():
-        made_from = info.annotations.get(IMAGE_ANNOTATION)
-        changed = made_from is not None and info.name in images and made_from != images[info.name]
-        said = probed.get(info.id)
+        container = specs.get(info.name)
+        if container is None:
+            continue
+        made_from, said = info.annotations.get(IMAGE_ANNOTATION), probed.get(info.id)
+        again = ", will be restarted" if container in pod.spec.containers and after_kill(pod, container) else ""
+        what = "Container" if container in pod.spec.containers else "Init container"
         if said is not None and said.failed:
-            found.append(Stop(info, f"{said.failed}, will be restarted", said.grace))
-        elif changed:
-            found.append(Stop(info, f"Container {info.name} definition changed, will be restarted"))
+            found.append(Stop(info, f"{what} {info.name} {said.failed}{again}", said.grace))
+        elif made_from is not None and made_from != container.image:
+            found.append(Stop(info, f"{what} {info.name} definition changed, will be restarted"))
         elif info.state == ContainerState.UNKNOWN:
-            found.append(Stop(info, f"Container {info.name} is in an unknown state, will be restarted"))
+            found.append(Stop(info, f"{what} is in an unknown state, try killing it before restart"))
     return tuple(found)
 
 

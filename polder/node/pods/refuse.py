@@ -7,6 +7,7 @@ from polder.api.meta import tenant_of
 from polder.api.podspec import Container
 from polder.api.sysctls import SAFE, dotted
 from polder.api.unsupported import TENANT_CAPABILITIES
+from polder.base.errors import PermanentError
 from polder.base.ids import ROOT
 from polder.node.pods.features import NOTHING, Features
 from polder.node.pods.security import app_armor_profile
@@ -85,16 +86,32 @@ def _beyond_tenant(pod: Pod) -> str:
     if unconfined := _unconfined(pod):
         return unconfined
     for where, container in _every(pod):
-        security = container.security_context
-        if security is not None and security.privileged:
-            return f"{where}: securityContext.privileged"
-        added = (security.capabilities.add if security and security.capabilities else None) or []
-        beyond = sorted({name.upper().removeprefix("CAP_") for name in added} - TENANT_CAPABILITIES)
-        if beyond:
-            return f"{where}: securityContext.capabilities.add {beyond[0]}"
+        if beyond := _container_beyond(container):
+            return f"{where}: securityContext.{beyond}"
         if any(port.host_port for port in container.ports or []):
             return f"{where}: ports.hostPort"
     return ""
+
+
+def _container_beyond(container: Container) -> str:
+    security = container.security_context
+    if security is not None and security.privileged:
+        return "privileged"
+    added = (security.capabilities.add if security and security.capabilities else None) or []
+    beyond = sorted({name.upper().removeprefix("CAP_") for name in added} - TENANT_CAPABILITIES)
+    return f"capabilities.add {beyond[0]}" if beyond else ""
+
+
+def check_ephemeral(pod: Pod, container: Container) -> None:
+    """An ephemeral container comes to a pod that runs. Raises PermanentError for one with rights that tenants do not have."""
+    if tenant_of(pod.metadata) == ROOT:
+        return
+    context = container.security_context
+    for profile in (context.seccomp_profile, context.app_armor_profile) if context else ():
+        if profile is not None and profile.type == "Unconfined":
+            raise PermanentError(f"container {container.name}: unconfined, for pods of the platform (tenant root) only")
+    if beyond := _container_beyond(container):
+        raise PermanentError(f"container {container.name}: {beyond}, for pods of the platform (tenant root) only")
 
 
 def _unsupported(pod: Pod) -> str:
@@ -108,11 +125,8 @@ def _unsupported(pod: Pod) -> str:
                 "are supported"
             )
     for where, container in _every(pod):
-        for held, name in ((container.lifecycle, "lifecycle"),):
-            if held:
-                return f"{where}: {name} is not supported yet; leave it out"
-        if container.restart_policy:
-            return f"{where}: restartPolicy of a container is not supported yet; leave it out"
+        if container.lifecycle is not None and container.lifecycle.stop_signal:
+            return f"{where}: lifecycle.stopSignal is not supported; leave it out"
         if any(port.host_port for port in container.ports or []):
             return f"{where}: ports.hostPort is not supported yet; use hostNetwork"
     return ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polder.api.core import ConfigMap, Pod, Secret, Service
+from polder.api.lifecycle import Hook
 from polder.api.meta import tenant_of
-from polder.api.podspec import Container
+from polder.api.podspec import Container, EphemeralContainer
 from polder.base.errors import PermanentError, PolderError
 from polder.base.ref import Ref
 from polder.node.images import ImageError, Say
@@ -17,10 +18,14 @@ from polder.node.pods import configs, environment, hostnames
 from polder.node.pods.context import Context
 from polder.node.pods.envfiles import env_files
 from polder.node.pods.ports import NORMAL, WARNING
+from polder.node.pods.refuse import check_ephemeral
 from polder.node.pods.resources import pod_limits
 from polder.node.pods.security import Profiles
+from polder.node.pods.stopping import Grace, Stopping
+from polder.node.probes.attempt import LONGEST_EXEC, Target
+from polder.node.probes.reach import Place
 from polder.node.volumes.mounting import Mounted, bind_mounts
-from polder.system.cri_types import ContainerConfig, RuntimeFailureError
+from polder.system.cri_types import ContainerConfig, ContainerInfo, ContainerState, RuntimeFailureError
 
 
 class StartError(PolderError):
@@ -92,11 +97,16 @@ class Start:
     attempt: int
     sandbox: Sandbox
     volumes: Mapping[str, Mounted]
+    place: Place
+    target: str = ""
+    """The container whose processes an ephemeral one sees, by id."""
 
 
 async def _configured(ctx: Context, start: Start, say: Say) -> ContainerConfig:
     """What the runtime is told of the container; its files on the host are made."""
     pod, container = start.pod, start.container
+    if isinstance(container, EphemeralContainer):
+        check_ephemeral(pod, container)
     image = await ctx.images.ensure(container, say)
     sources = await _sources(ctx, start)
     around = ctx.machine.around(pod, start.sandbox.addresses)
@@ -106,6 +116,8 @@ async def _configured(ctx: Context, start: Start, say: Say) -> ContainerConfig:
     profiles = Profiles(ctx.places.seccomp, ctx.features.app_armor)
     inputs = configs.Inputs(start.attempt, image, env, mounts, ctx.machine.memory, profiles)
     config = configs.container_config(pod, container, inputs, ctx.places)
+    if start.target and not config.security.host_pid and not config.security.shared_pid:
+        config = replace(config, security=replace(config.security, target=start.target))
     await asyncio.to_thread(_prepare_files, ctx, start, sources.kubernetes)
     return config
 
@@ -142,6 +154,25 @@ async def start_container(ctx: Context, start: Start) -> None:
         say(WARNING, "Failed", f"Error: {error}")
         return
     say(NORMAL, "Started", f"Started container {container.name}")
+    if container.lifecycle is not None and container.lifecycle.post_start is not None:
+        await _post_start(ctx, start, made, container.lifecycle.post_start)
+
+
+async def _post_start(ctx: Context, start: Start, made: str, hook: Hook) -> None:
+    """Runs the hook; a container whose hook fails is stopped, and its policy decides whether it starts again."""
+    address = start.sandbox.addresses[0] if start.sandbox.addresses else ctx.machine.host_ip
+    target = Target(made, start.container, address, start.place)
+    try:
+        good = (await ctx.means.hook(target, hook, LONGEST_EXEC)).good
+    except PolderError:
+        good = False
+    if not good:
+        # Not what it said: a hook's output may hold secrets.
+        ctx.recorder.event(start.pod, WARNING, "FailedPostStartHook", "PostStartHook failed")
+        grace = Grace(ctx.clock, start.pod.spec.termination_grace_period_seconds)
+        stopping = Stopping(ctx, start.pod, {made: target}, grace)
+        info = ContainerInfo(made, start.sandbox.id, start.container.name, start.attempt, ContainerState.RUNNING, 0)
+        await stopping.one(info, "FailedPostStartHook")
 
 
 def _hosts(ctx: Context, start: Start, kubernetes: Service | None) -> str:

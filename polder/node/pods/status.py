@@ -22,6 +22,7 @@ from polder.api.core import (
 from polder.api.podspec import Container
 from polder.base.clock import stamp
 from polder.node.pods import plan, resources
+from polder.node.pods.restarts import is_sidecar
 from polder.node.pods.view import View
 from polder.node.probes.verdict import Probed
 from polder.system.cri_types import ContainerInfo
@@ -52,6 +53,8 @@ class Facts:
     messages: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict | None = None
     probed: Mapping[str, Probed] = field(default_factory=dict)
+    ended: bool = False
+    """Whether the pod was told to end and nothing of it runs any more."""
 
 
 def at(nanoseconds: int) -> str | None:
@@ -78,7 +81,7 @@ def _state(info: ContainerInfo, facts: Facts) -> ContainerState:
     return _terminated(info, facts)
 
 
-def _container(container: Container, facts: Facts, *, init: bool, idle: str) -> ContainerStatus:
+def _container(container: Container, facts: Facts, *, init: bool = False, idle: str) -> ContainerStatus:
     info = facts.view.latest(container.name)
     waiting = facts.waiting.get(container.name)
     if info is None:
@@ -115,7 +118,7 @@ def _unprobed(container: Container) -> Probed:
 def _phase(pod: Pod, facts: Facts, initialized: bool, statuses: Sequence[ContainerStatus]) -> str:
     if facts.verdict is not None:
         return FAILED
-    if plan.is_finished(pod, facts.view):
+    if (plan.is_finished(pod, facts.view) or facts.ended) and not facts.view.running():
         ended = [s.state.terminated for s in statuses if s.state is not None]
         good = initialized and all(t is not None and t.exit_code == 0 for t in ended)
         return SUCCEEDED if good else FAILED
@@ -127,37 +130,67 @@ def _phase(pod: Pod, facts: Facts, initialized: bool, statuses: Sequence[Contain
 
 def build_status(pod: Pod, facts: Facts) -> PodStatus:
     """The whole status; conditions written by others are kept."""
-    init = pod.spec.init_containers or []
-    idle = "PodInitializing" if init else "ContainerCreating"
-    init_statuses = [_container(c, facts, init=True, idle="PodInitializing") for c in init]
-    initialized = all(s.ready for s in init_statuses)
-    statuses = [_container(c, facts, init=False, idle=idle) for c in pod.spec.containers]
-    phase = _phase(pod, facts, initialized, statuses)
-    never = facts.verdict is not None and not any(s.container_id for s in (*init_statuses, *statuses))
+    parts = _parts(pod, facts)
+    phase = _phase(pod, facts, parts.initialized, parts.main)
+    never = facts.verdict is not None and not any(s.container_id for s in (*parts.init, *parts.main))
     addresses = (facts.host_ip,) if pod.spec.host_network else facts.view.addresses
     addresses = addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
     return PodStatus(
         observed_generation=pod.metadata.generation,
         phase=phase,
-        conditions=_conditions(pod, facts, phase, (initialized, init_statuses, statuses)),
+        conditions=_conditions(pod, facts, phase, parts),
         reason=facts.verdict.reason if facts.verdict else "",
         message=facts.verdict.message if facts.verdict else "",
         host_ip=facts.host_ip,
+        host_ips=[PodIP(ip=facts.host_ip)] if facts.host_ip else None,
         pod_ip=addresses[0] if addresses else "",
         pod_ips=[PodIP(ip=ip) for ip in addresses] or None,
         start_time=pod.status.start_time or stamp(facts.now),
-        init_container_statuses=None if never else init_statuses or None,
-        container_statuses=None if never else statuses,
+        init_container_statuses=None if never else parts.init or None,
+        container_statuses=None if never else parts.main,
+        ephemeral_container_statuses=parts.ephemeral or None,
         qos_class=resources.qos_class(pod),
     )
 
 
-def _conditions(
-    pod: Pod, facts: Facts, phase: str, parts: tuple[bool, list[ContainerStatus], list[ContainerStatus]]
-) -> list[PodCondition]:
-    initialized, init_statuses, statuses = parts
-    late = [s.name for s in init_statuses if not s.ready]
-    unready = [s.name for s in statuses if not s.ready]
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The containers' statuses; ``late`` are the init containers that others still wait for."""
+
+    init: list[ContainerStatus]
+    main: list[ContainerStatus]
+    ephemeral: list[ContainerStatus]
+    late: list[str]
+    initialized: bool
+
+
+def _parts(pod: Pod, facts: Facts) -> _Parts:
+    specs = pod.spec.init_containers or []
+    init = [_container(c, facts, init=not is_sidecar(c), idle="PodInitializing") for c in specs]
+    idle = "PodInitializing" if specs else "ContainerCreating"
+    main = [_container(c, facts, idle=idle) for c in pod.spec.containers]
+    ephemeral = [_ephemeral(c, facts) for c in pod.spec.ephemeral_containers or []]
+    late = [s.name for c, s in zip(specs, init, strict=True) if not (s.started if is_sidecar(c) else s.ready)]
+    # Once a container was started after them, init containers have done their part, whatever became of their records.
+    began = any(s.container_id for s in main) and not _restarted(facts.view)
+    return _Parts(init, main, ephemeral, [] if began else late, began or not late)
+
+
+def _restarted(view: View) -> bool:
+    """Whether the newest sandbox has not got as far as an earlier one."""
+    return view.sandbox is not None and all(c.sandbox != view.sandbox.id for c in view.containers)
+
+
+def _ephemeral(container: Container, facts: Facts) -> ContainerStatus:
+    """It is never ready, and nobody waits for it."""
+    found = _container(container, facts, idle="ContainerCreating")
+    return msgspec.structs.replace(found, ready=False, started=None)
+
+
+def _conditions(pod: Pod, facts: Facts, phase: str, parts: _Parts) -> list[PodCondition]:
+    sidecars = {c.name for c in pod.spec.init_containers or [] if is_sidecar(c)}
+    lasting = [*(s for s in parts.init if s.name in sidecars), *parts.main]
+    unready = [s.name for s in lasting if not s.ready]
     not_ready = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
     if phase == SUCCEEDED:
         not_ready = ("PodCompleted", "")
@@ -165,11 +198,11 @@ def _conditions(
         not_ready = ("PodFailed", "")
     whole = not unready and phase == RUNNING
     lacking = _gates(pod) if whole else ""
-    incomplete = ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(late)}]")
+    incomplete = ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(parts.late)}]")
     sandboxed = facts.view.sandbox is not None and facts.view.sandbox.ready
     wanted = [
         _condition("PodReadyToStartContainers", sandboxed),
-        _condition("Initialized", initialized, incomplete if phase != SUCCEEDED else ("PodCompleted", "")),
+        _condition("Initialized", parts.initialized, incomplete if phase != SUCCEEDED else ("PodCompleted", "")),
         _condition("Ready", whole and not lacking, ("ReadinessGatesNotReady", lacking) if lacking else not_ready),
         _condition("ContainersReady", whole, not_ready),
         _condition("PodScheduled", True),

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from polder.api.core import ContainerStateWaiting, Pod, PodStatus
-from polder.api.podspec import Container
+from polder.api.podspec import Container, EphemeralContainer
 from polder.base.errors import PermanentError, PolderError, RetryableError
 from polder.loop.wait import wait_set
 from polder.node.pods import ending, plan, starting
 from polder.node.pods.backoff import Backoff
 from polder.node.pods.context import Context
 from polder.node.pods.observe import Observer
-from polder.node.pods.ports import NORMAL, WARNING
+from polder.node.pods.ports import WARNING
 from polder.node.pods.refuse import refusal
 from polder.node.pods.reporter import Reporter
-from polder.node.pods.resolv import dns_config
+from polder.node.pods.restarts import is_sidecar
 from polder.node.pods.starting import Sandbox, Start, StartError
 from polder.node.pods.status import TERMINAL, Facts, Verdict, build_status
+from polder.node.pods.stopping import Grace, Stopping
+from polder.node.pods.targets import place_of, running_of, targets_of
 from polder.node.pods.view import View
-from polder.node.probes.attempt import Target
-from polder.node.probes.prober import Prober, Running
-from polder.node.probes.reach import Place
+from polder.node.probes.prober import Prober
 from polder.node.volumes.mounting import Mounted
 from polder.system.cri_types import ContainerInfo, RuntimeFailureError
 
@@ -55,6 +55,8 @@ class PodWorker:
         self._prober = Prober(ctx.means, ctx.recorder, ctx.clock, self._wake.set, ctx.since)
         self._waiting: dict[str, ContainerStateWaiting] = {}
         self._verdict: Verdict | None = None
+        self._grace: Grace | None = None
+        self._hooked: set[str] = set()
         self._failures = 0
         self._status: PodStatus | None = None
         self._note_end()
@@ -118,18 +120,17 @@ class PodWorker:
         """A pod that should run, or has ended and stays as a record."""
         pod = self._pod
         assert pod is not None
-        view = await self._observer.observe()
-        await self._probe(pod, view)
+        view = await self._look(pod)
         await self._judge(pod)
         if self._verdict is not None or pod.status.phase in TERMINAL:
             return await self._rest(pod, view)
         todo = plan.make_plan(pod, view, self._wait, self._prober.says())
-        await self._clear_away(pod, todo)
-        if todo.stop_containers:
-            return 0.0
         if todo.finished:
-            self._report(pod, await self._observer.observe())
-            return RESYNC
+            return await self._finish(pod, view, todo)
+        if todo.stop_containers:
+            await self._stop_some(pod, view, todo.stop_containers)
+            return 0.0
+        await self._clear_away(todo)
         self._note_delays(pod, view, todo)
         if not todo.start:
             self._report(pod, view)
@@ -142,11 +143,10 @@ class PodWorker:
             sandbox = await self._sandbox(pod, view, todo)
             delay = await self._start(pod, sandbox, todo.start, volumes)
         finally:
-            view = await self._observer.observe()
-            await self._probe(pod, view)
+            view = await self._look(pod)
             self._report(pod, view)
-        if delay is None and len(view.running()) < len(todo.start):
-            return 0.0  # something ended already, or could not start: that is the next turn's
+        if delay is None and (len(view.running()) < len(todo.start) or any(is_sidecar(c) for c in todo.start)):
+            return 0.0  # something ended already, could not start, or the next one's turn has come
         return delay if delay is not None else self._next_look(pod, todo)
 
     def _next_look(self, pod: Pod, todo: plan.Plan) -> float:
@@ -179,35 +179,70 @@ class PodWorker:
 
     async def _rest(self, pod: Pod, view: View) -> float:
         """A pod that ended for good: nothing runs; its containers stay as records until it is deleted."""
-        grace = pod.spec.termination_grace_period_seconds
-        await ending.stop_containers(self._ctx, pod, view, lambda: max(1, grace), self._meanwhile)
+        await self._stop_all(pod, view, Grace(self._ctx.clock, pod.spec.termination_grace_period_seconds))
         for sandbox in view.sandboxes:
             if sandbox.ready:
                 await self._ctx.cri.stop_sandbox(sandbox.id)
         if self._verdict is not None:
-            self._report(pod, await self._observer.observe())
+            self._report(pod, await self._look(pod))
         return RESYNC
 
-    async def _probe(self, pod: Pod, view: View, *, ending: bool = False) -> None:
-        """Has exactly those containers probed that run."""
-        specs = {c.name: c for c in pod.spec.containers}
-        sandbox = view.sandbox
-        if sandbox is None or not sandbox.ready:
-            self._prober.follow(pod, {}, ending=ending)
-            return
-        space = None if pod.spec.host_network else await self._observer.space(sandbox.id)
-        address = self._ctx.machine.host_ip if space is None else "".join(view.addresses[:1])
-        place = Place(space, dns_config(pod, self._ctx.resolver).servers)
-        shown = {s.container_id: s for s in pod.status.container_statuses or []}
-        running = {}
-        for info in view.running():
-            if info.name in specs and info.sandbox == sandbox.id:
-                was = shown.get(f"containerd://{info.id}")
-                target = Target(info.id, specs[info.name], address, place)
-                running[info.id] = Running(
-                    target, info.started / 1e9, bool(was and was.started), bool(was and was.ready)
-                )
-        self._prober.follow(pod, running, ending=ending)
+    async def _finish(self, pod: Pod, view: View, todo: plan.Plan) -> float:
+        """Every container has ended for good: sidecars end too, then the sandbox."""
+        await self._stop_all(pod, view, Grace(self._ctx.clock, pod.spec.termination_grace_period_seconds))
+        await self._clear_away(todo)
+        self._report(pod, await self._look(pod))
+        return RESYNC
+
+    async def _look(self, pod: Pod, *, ending: bool = False) -> View:
+        """What the runtime has; exactly those containers are probed that run."""
+        view = await self._observer.observe()
+        targets = await targets_of(self._ctx, self._observer, pod, view)
+        self._prober.follow(pod, running_of(pod, view, targets), ending=ending)
+        return view
+
+    # --- stopping ---
+
+    async def _stop_some(self, pod: Pod, view: View, stops: tuple[plan.Stop, ...]) -> None:
+        """Stops containers that are to start again."""
+        targets = await targets_of(self._ctx, self._observer, pod, view)
+        for stop in stops:
+            seconds = pod.spec.termination_grace_period_seconds if stop.grace is None else stop.grace
+            stopping = Stopping(self._ctx, pod, targets, Grace(self._ctx.clock, seconds), self._hooked)
+            await self._while_reporting(stopping.one(stop.info, stop.why))
+
+    async def _stop_all(self, pod: Pod, view: View, grace: Grace) -> None:
+        """Stops everything that runs of a pod that is not being deleted."""
+        if view.running():
+            targets = await targets_of(self._ctx, self._observer, pod, view)
+            stopping = Stopping(self._ctx, pod, targets, grace, self._hooked)
+            await self._while_reporting(stopping.all(view.running()))
+
+    async def _while_reporting(
+        self, work: Coroutine[Any, Any, None], shorten: Callable[[], None] | None = None
+    ) -> None:
+        """Does what takes long, and shows meanwhile what becomes of the pod. Given up when the pod is to end, unless this is its
+        end: then ``shorten`` is called at each change.
+        """
+        task = asyncio.create_task(work)
+        try:
+            while not task.done():
+                self._wake.clear()
+                wake = asyncio.create_task(self._wake.wait())
+                await asyncio.wait({task, wake}, return_when=asyncio.FIRST_COMPLETED)
+                wake.cancel()
+                if task.done():
+                    break
+                if shorten is not None:
+                    shorten()
+                elif self._ends.is_set():
+                    raise _EndedError(f"pod {self._uid} is to end")
+                if self._pod is not None:
+                    self._report(self._pod, await self._look(self._pod, ending=shorten is not None))
+            task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
 
     # --- restarts ---
 
@@ -230,11 +265,7 @@ class PodWorker:
 
     # --- steps ---
 
-    async def _clear_away(self, pod: Pod, todo: plan.Plan) -> None:
-        for stop in todo.stop_containers:
-            self._ctx.recorder.event(pod, NORMAL, "Killing", stop.why)
-            grace = pod.spec.termination_grace_period_seconds if stop.grace is None else stop.grace
-            await self._ctx.cri.stop_container(stop.info.id, max(1, grace))
+    async def _clear_away(self, todo: plan.Plan) -> None:
         for sandbox in todo.stop_sandboxes:
             await self._ctx.cri.stop_sandbox(sandbox)
         for container in todo.remove_containers:
@@ -274,9 +305,10 @@ class PodWorker:
         """Starts containers; one that fails does not hold up the others. Answers seconds until the next try."""
         retry: float | None = None
         view = await self._observer.observe()
+        place = await place_of(self._ctx, self._observer, pod, sandbox.id)
         for container in containers:
             attempt = view.next_attempt(container.name)
-            start = Start(pod, container, attempt, sandbox, volumes)
+            start = Start(pod, container, attempt, sandbox, volumes, place, _target(view, container))
             try:
                 await self._unless_ended(starting.start_container(self._ctx, start))
             except StartError as error:
@@ -306,27 +338,24 @@ class PodWorker:
     # --- the end ---
 
     async def _end(self) -> None:
-        ctx, view = self._ctx, await self._observer.observe()
-        await ending.stop_containers(ctx, self._pod, view, lambda: ending.grace_of(self._pod, view), self._meanwhile)
+        ctx, pod, view = self._ctx, self._pod, await self._observer.observe()
+        if self._grace is None:
+            self._grace = Grace(ctx.clock, ending.grace_of(pod, view))
+        grace, targets = self._grace, {} if pod is None else await targets_of(ctx, self._observer, pod, view)
+        stopping = Stopping(ctx, pod, targets, grace, self._hooked)
+        await self._while_reporting(
+            stopping.all(view.running()), lambda: grace.shorten(ending.grace_of(self._pod, view))
+        )
         view = await self._observer.observe()
         if self._pod is not None and view.containers:
-            self._report(self._pod, view)
+            self._report(self._pod, view, ended=True)
         await ending.remove_sandboxes(ctx, view)
         await ending.clean_up(ctx, self._uid)
         if self._pod is not None and not self._gone:
             await self._reporter.flush()
             await ctx.cluster.forget(self._pod)
 
-    async def _meanwhile(self) -> None:
-        """Waits until something happened to a pod whose containers are ending, and shows what came of it."""
-        await self._wake.wait()
-        self._wake.clear()
-        if self._pod is not None:
-            view = await self._observer.observe()
-            await self._probe(self._pod, view, ending=True)
-            self._report(self._pod, view)
-
-    def _report(self, pod: Pod, view: View) -> None:
+    def _report(self, pod: Pod, view: View, *, ended: bool = False) -> None:
         if self._gone:
             return
         base = self._with_own_status(self._pod if self._pod is not None else pod)
@@ -336,8 +365,9 @@ class PodWorker:
             self._ctx.machine.host_ip,
             self._waiting,
             self._observer.messages,
-            self._verdict,
+            None if view.running() else self._verdict,
             self._prober.says(),
+            ended,
         )
         self._status = build_status(base, facts)
         self._reporter.report(base, self._status)
@@ -350,6 +380,12 @@ class PodWorker:
         types = {c.type for c in own}
         others = [c for c in pod.status.conditions or [] if c.type not in types]
         return msgspec.structs.replace(pod, status=msgspec.structs.replace(self._status, conditions=[*others, *own]))
+
+
+def _target(view: View, container: Container) -> str:
+    """The container whose processes an ephemeral one sees, by id; empty for none."""
+    name = container.target_container_name if isinstance(container, EphemeralContainer) else ""
+    return next((info.id for info in view.running() if name and info.name == name), "")
 
 
 class _EndedError(PolderError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from polder.api.lifecycle import ExecAction, GrpcAction, Hook, HttpGetAction, Probe, TcpSocketAction
 from polder.api.podspec import Container
@@ -64,7 +65,7 @@ class Means:
         if spec.exec is not None:
             return await self.run(target, spec.exec, seconds)
         if spec.http_get is not None:
-            return await self.get(target, spec.http_get, seconds, _agent("lifecycle"))
+            return await self._call(target, spec.http_get, seconds)
         if spec.sleep is not None:
             await asyncio.sleep(min(spec.sleep.seconds, seconds))
             return SUCCESS
@@ -85,16 +86,37 @@ class Means:
 
     async def get(self, target: Target, action: HttpGetAction, seconds: float, agent: str) -> Outcome:
         """A GET."""
-        headers = [(header.name, header.value) for header in action.http_headers or []]
-        port = port_of(target.container, action.port)
-        request = http.make_request(action.scheme, action.host or target.address, port, action.path, headers)
+        request = self._request(target, action)
         try:
             async with asyncio.timeout(seconds):
-                return await http.get(lambda host, at: self.reach.connect(target.place, host, at), request, agent)
+                return await http.get(partial(self.reach.connect, target.place), request, agent)
         except TimeoutError:
             return failure(
                 f'Get "{request.url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
             )
+
+    async def _call(self, target: Target, action: HttpGetAction, seconds: float) -> Outcome:
+        """A hook's GET: whatever is answered counts as heard. HTTPS falls back to HTTP where nobody speaks TLS, as upstream does."""
+        request = self._request(target, action)
+        for tried in (request, replace(request, scheme="http")):
+            try:
+                async with asyncio.timeout(seconds):
+                    await http.fetch(
+                        partial(self.reach.connect, target.place), tried, _agent("lifecycle"), anywhere=True
+                    )
+            except http.GetError as error:
+                if error.plain:
+                    continue
+                return failure(str(error))
+            except TimeoutError:
+                return failure(f'Get "{tried.url}": context deadline exceeded')
+            return SUCCESS
+        return failure(f'Get "{request.url}": nobody answers')
+
+    def _request(self, target: Target, action: HttpGetAction) -> http.Request:
+        headers = [(header.name, header.value) for header in action.http_headers or []]
+        port = port_of(target.container, action.port)
+        return http.make_request(action.scheme, action.host or target.address, port, action.path, headers)
 
     async def connect(self, target: Target, action: TcpSocketAction, seconds: float) -> Outcome:
         """A connection, closed at once."""

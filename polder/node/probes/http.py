@@ -80,19 +80,36 @@ def target(path: str) -> str:
     return (where if where.startswith("/") else f"/{where}") + query
 
 
+class GetError(Exception):
+    """Nothing came that is an answer: why. ``plain``: the other side does not speak TLS."""
+
+    def __init__(self, words: str, *, plain: bool = False) -> None:
+        super().__init__(words)
+        self.plain = plain
+
+
 async def get(connect: Connect, request: Request, agent: str) -> Outcome:
     """One attempt, redirects included. The caller bounds the time."""
+    try:
+        return _judge(await fetch(connect, request, agent, anywhere=False))
+    except GetError as error:
+        return failure(str(error))
+
+
+async def fetch(connect: Connect, request: Request, agent: str, *, anywhere: bool) -> Answer:
+    """The answer at the end of the redirects; without ``anywhere``, of those that stay on the host. Raises GetError."""
     asked = request
     for _ in range(REDIRECTS):
         try:
             answer = await _exchange(connect, asked, agent)
-        except (OSError, EOFError, ssl.SSLError, MalformedError, asyncio.LimitOverrunError, ValueError) as error:
-            return failure(f'Get "{asked.url}": {_reason(asked, error)}')
+        except (OSError, EOFError, MalformedError, asyncio.LimitOverrunError, ValueError) as error:
+            plain = isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER"
+            raise GetError(f'Get "{asked.url}": {_reason(asked, error)}', plain=plain) from error
         onward = _follow(asked, answer)
-        if onward is None or onward.host != request.host:
-            return _judge(answer)
+        if onward is None or not (anywhere or onward.host == request.host):
+            return answer
         asked = onward
-    return failure(f'Get "{asked.url}": stopped after {REDIRECTS} redirects')
+    raise GetError(f'Get "{asked.url}": stopped after {REDIRECTS} redirects')
 
 
 def _judge(answer: Answer) -> Outcome:

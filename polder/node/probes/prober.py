@@ -123,11 +123,11 @@ class Prober:
 
     def _settle(self, held: _Probing, kind: Kind, spec: Probe, good: bool) -> bool:
         """Notes what a probe says now. Answers whether it has nothing more to say about this container."""
-        old, name = held.says, held.running.target.container.name
+        old = held.says
         if kind is Kind.READINESS:
             held.says = Probed(old.started, good, old.failed, old.grace)
         elif not good:
-            why = f"Container {name} failed {kind.value.lower()} probe"
+            why = f"failed {kind.value.lower()} probe"
             held.says = Probed(old.started, False, why, spec.termination_grace_period_seconds)
         elif kind is Kind.STARTUP:
             ready = Kind.READINESS not in _probes(held.running.target.container)

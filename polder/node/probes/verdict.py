@@ -44,8 +44,8 @@ def first_after(kind: Kind, spec: Probe, age: float, *, started_by_probe: bool =
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What the probes of one running container say. ``failed``: the sentence why it is to be started again, and the grace of
-    that probe, if it has one.
+    """What the probes of one running container say. ``failed``: why it is to be started again, to be read after its name, and the
+    grace of that probe, if it has one.
     """
 
     started: bool = True

@@ -207,14 +207,6 @@ def test_only_the_platform_gets_the_host(spec: dict[str, Any], named: str) -> No
     assert of_root is None or of_root[0] == "Unsupported"
 
 
-@pytest.mark.parametrize("probe", ["lifecycle"])
-def test_what_is_not_there_yet_is_refused_by_name(probe: str) -> None:
-    refused = refusal(pod({"containers": [{"name": "a", "image": "i:1", probe: {"exec": {}}}]}, tenant="root"))
-    assert refused is not None
-    assert refused[0] == "Unsupported"
-    assert probe in refused[1]
-
-
 def test_an_ordinary_pod_is_run() -> None:
     assert (
         refusal(pod({"containers": [{"name": "a", "securityContext": {"capabilities": {"add": ["NET_RAW"]}}}]})) is None

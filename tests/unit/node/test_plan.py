@@ -114,7 +114,7 @@ def test_containers_that_the_runtime_lost_are_stopped() -> None:
 
 
 def test_a_container_that_failed_a_probe_is_stopped_within_the_probes_grace() -> None:
-    said = {"b0": Probed(True, False, "Container b failed liveness probe", 3), "a0": Probed(ready=False)}
+    said = {"b0": Probed(True, False, "failed liveness probe", 3), "a0": Probed(ready=False)}
     bad = container("b")
     plan = make_plan(pod(), view(container("a"), bad), no_wait, said)
     assert plan.stop_containers == (Stop(bad, "Container b failed liveness probe, will be restarted", 3),)

@@ -127,7 +127,7 @@ async def test_a_container_that_fails_is_named_with_the_probes_grace(
 ) -> None:
     kit = Kit(monkeypatch, **{kind: [None, False]})
     kit.prober.follow(pod(), running(**{kind: {"terminationGracePeriodSeconds": 5}}), ending=False)
-    await kit.until(Probed(kind == "liveness", False, f"Container a failed {kind} probe", 5))
+    await kit.until(Probed(kind == "liveness", False, f"failed {kind} probe", 5))
     assert len(kit.answers.asked) == 4, "one that could not be made counts as nothing, and a failed probe asks no more"
     assert kit.events[0] == (
         "Unhealthy",
