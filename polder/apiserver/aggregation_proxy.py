@@ -65,13 +65,13 @@ def _plain(text: str) -> str:
     return "".join(c for c in text if c >= " " and c != "\x7f")
 
 
-def passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """The headers of a message that are meant for the other end."""
+def passed_on(headers: Mapping[str, str], private: tuple[str, ...] = _OURS) -> CIMultiDict[str]:
+    """The headers of a message that are meant for the other end: not those that begin like one of ``private``."""
     named = {part.strip().lower() for part in headers.get("Connection", "").split(",")}
     return CIMultiDict(
         (name, value)
         for name, value in headers.items()
-        if (low := name.lower()) not in _HOP and low not in named and not low.startswith(_OURS)
+        if (low := name.lower()) not in _HOP and low not in named and not low.startswith(private)
     )
 
 

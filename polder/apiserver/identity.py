@@ -80,7 +80,7 @@ class IdentityLayer:
         handlers = CredentialHandlers(chain, self.tokens, requests, self._rules, clock)
         self._authorization = authorization(settings.authorization, store, self._rules, self.tenants)
         authorizer = self._authorization.authorizer
-        reaching = Reaching(store, self.streams, authorizer)
+        reaching = Reaching(store, self.streams, authorizer, self.outcalls)
         self._certificates = AgentCertificates(store, pki, self._is_connected, self.streams.drop, clock)
         self.parts = Parts(
             chain,

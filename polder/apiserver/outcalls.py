@@ -17,10 +17,12 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from socket import AF_UNIX
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 import orjson
+from multidict import CIMultiDict
 from yarl import URL
 
 from polder.api.meta import Raw
@@ -139,7 +141,8 @@ class Outcalls:
         id_ = connector.use(peer)
         try:
             url = URL(f"{'http' if peer.plain else 'https'}://{id_}{what.path}", encoded=True)
-            headers = {"Host": _host(peer), **what.headers}
+            headers = CIMultiDict(what.headers)
+            headers.setdefault("Host", _host(peer))
             if fresh or connector.open >= REUSE_LIMIT:
                 headers["Connection"] = "close"
             limits = aiohttp.ClientTimeout(total=None)
@@ -149,6 +152,19 @@ class Outcalls:
                 yield answer
         finally:
             connector.leave(id_)
+
+    async def open(self, peer: Peer, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection of the caller's own, which closes it; ``limit`` bounds a line. Raises DialError, OSError."""
+        sock = await self._connect(peer.target)
+        self._started()
+        assert self._connector is not None
+        try:
+            context = await self._connector.context(peer)
+            how = asyncio.open_unix_connection if sock.family == AF_UNIX else asyncio.open_connection
+            return await how(sock=sock, limit=limit, ssl=context, server_hostname=peer.name if context else None)
+        except BaseException:
+            sock.close()
+            raise
 
     def turn(self, tenant: TenantName) -> object:
         """The bound on a tenant's calls, for who uses ``exchange``."""

@@ -158,6 +158,10 @@ class DialConnector(aiohttp.BaseConnector):
         known.users += 1
         return peer.id
 
+    async def context(self, peer: Peer) -> ssl.SSLContext | None:
+        """What TLS with a peer checks; None where there is none. Raises BadBundleError."""
+        return None if peer.plain else await self._contexts.of(peer)
+
     def leave(self, id_: str) -> None:
         """One use less."""
         known = self._known[id_]
@@ -170,7 +174,7 @@ class DialConnector(aiohttp.BaseConnector):
     ) -> ResponseHandler:
         del traces, timeout  # the caller bounds the whole
         peer = self._known[req.url.host or ""].peer
-        context = None if peer.plain else await self._contexts.of(peer)
+        context = await self.context(peer)
         sock = await self._connect_peer(peer.target)
         loop = asyncio.get_running_loop()
         how = loop.create_unix_connection if sock.family == AF_UNIX else loop.create_connection

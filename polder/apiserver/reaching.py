@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from polder.apiserver.hooks import Authorizer, Handler
 from polder.apiserver.logs import Logs
+from polder.apiserver.outcalls import Outcalls
 from polder.apiserver.portforward import PortForward
+from polder.apiserver.proxying import Proxies
 from polder.apiserver.remotecommand import RemoteCommands
 from polder.apiserver.stream import NodeStreams
 from polder.apiserver.streamshares import StreamShares
@@ -16,11 +18,12 @@ from polder.store.protocol import Store
 class Reaching:
     """The handlers by (resource, subresource)."""
 
-    def __init__(self, store: Store, streams: NodeStreams, authorizer: Authorizer) -> None:
+    def __init__(self, store: Store, streams: NodeStreams, authorizer: Authorizer, outcalls: Outcalls) -> None:
         shares = StreamShares()
         self._logs = Logs(store, streams)
         self._commands = RemoteCommands(store, streams, authorizer, shares)
         self._forward = PortForward(store, streams, authorizer, shares)
+        self._proxies = Proxies(store, outcalls)
 
     def handlers(self) -> Mapping[tuple[str, str], Handler]:
         """For ``Parts.subresources``."""
@@ -29,4 +32,6 @@ class Reaching:
             ("pods", "exec"): self._commands.serve,
             ("pods", "attach"): self._commands.serve,
             ("pods", "portforward"): self._forward.serve,
+            ("pods", "proxy"): self._proxies.pod,
+            ("services", "proxy"): self._proxies.service,
         }
