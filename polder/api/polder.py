@@ -27,6 +27,8 @@ MAC_ANNOTATION = "polder.dev/mac"
 DEFAULT_POLICY_ANNOTATION = "polder.dev/default-policy"
 """On a Namespace: what its pods may where no policy speaks: ``allow``, ``deny-ingress``, ``deny`` or ``namespace``. On
 kube-system: likewise for all of the tenant's that say nothing."""
+EGRESS_ANNOTATION = "polder.dev/egress-addresses"
+"""On a Node of root: the addresses from which tenants' traffic leaves it, with a comma between them. Written by its agent."""
 DEFAULT_POLICIES = ("allow", "deny", "deny-ingress", "namespace")
 HOLDER_ANNOTATION = "polder.dev/holder"
 """On an Address: the UID of the Port that took it up again."""

@@ -18,7 +18,7 @@ from polder.api.meta import Raw
 from polder.api.polder import Address, Port, Tenant, address_name
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.authn_method import NODE_ADDRESSES
-from polder.apiserver.share import OF_PRESENT_TENANTS, Share
+from polder.apiserver.share import GIVEN, OF_PRESENT_TENANTS, Share
 from polder.apiserver.types import Identity, RequestInfo, Role
 from polder.base.ids import EVERY_TENANT, ROOT
 from polder.sdn.topology.addressing import mac_of_port
@@ -35,6 +35,7 @@ LISTED = frozenset(
     {
         *(kind_of(t).resource for t in (Pod, Node, Tenant)),
         *OF_PRESENT_TENANTS,
+        GIVEN,
     }
 )
 """What a node lists and watches; the view is filtered to its share."""
@@ -81,6 +82,8 @@ class NodeRules:
             return False
         if resource == kind_of(Tenant).resource:  # before it is looked for: whether there is another is not told
             return await self.share.enters(who.node, what.name)
+        if resource == GIVEN:  # the view is all that a node needs of them
+            return False
         entry = await self.store.get(Key(resource, what.tenant, what.namespace, what.name))
         if entry is None:
             return what.tenant == ROOT or await self.share.enters(who.node, what.tenant)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import orjson
 
+from polder.api.addresses import ExternalAddress
 from polder.api.core import Namespace, Node, Pod, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.kinds import Kind, kind_of
@@ -34,6 +35,8 @@ OF_PRESENT_TENANTS = frozenset(
     for t in (Network, Router, Port, Address, Service, EndpointSlice, Namespace, NetworkPolicy, ClusterNetworkPolicy)
 )
 """Kinds of which a node sees all of every tenant present on it."""
+GIVEN = kind_of(ExternalAddress).resource
+"""Root's, but each is a tenant's: a node sees those of tenants present on it."""
 
 
 Fact = tuple[str, ...]
@@ -59,6 +62,7 @@ class Share:
         self._store = store
         self._rows: dict[Key, frozenset[Fact]] = {}
         self._facts: Counter[Fact] = Counter()
+        self._mentioning: dict[Fact, set[str]] = {}
         self._generation: Counter[str] = Counter()
         self._listed: dict[tuple[str, str], int] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -106,14 +110,32 @@ class Share:
             self._rows[key] = facts
         for fact in facts - old:
             self._facts[fact] += 1
-            if self._facts[fact] == 1 and len(fact) == 2:
-                self._changed(fact[0])
+            if self._facts[fact] == 1:
+                self._begins(fact)
         for fact in old - facts:
             self._facts[fact] -= 1
             if not self._facts[fact]:
                 del self._facts[fact]
-                if len(fact) == 2:
-                    self._changed(fact[0])
+                self._ends(fact)
+
+    def _begins(self, fact: Fact) -> None:
+        if len(fact) == 2:
+            self._changed(fact[0])
+        else:
+            self._mentioning.setdefault(fact[1:], set()).add(fact[0])
+
+    def _ends(self, fact: Fact) -> None:
+        if len(fact) == 2:
+            self._changed(fact[0])
+            return
+        nodes = self._mentioning[fact[1:]]
+        nodes.discard(fact[0])
+        if not nodes:
+            del self._mentioning[fact[1:]]
+
+    def mentioning(self, key: Key) -> Collection[str]:
+        """The nodes with a pod bound to them that mentions an object."""
+        return self._mentioning.get((key.tenant, key.namespace, key.resource, key.name), ())
 
     def _changed(self, node: str) -> None:
         self._generation[node] += 1
@@ -135,6 +157,8 @@ class Share:
             return bool(tenant == ROOT)
         if kind.resource == TENANTS:
             return self.present(node, meta["name"])
+        if kind.resource == GIVEN:
+            return tenant == ROOT and self.present(node, (obj.get("spec") or {}).get("tenant", ""))
         if kind.resource not in OF_PRESENT_TENANTS:
             return False
         if tenant == ROOT and kind.resource == PORTS:
@@ -154,7 +178,7 @@ class Share:
 
         At once if that happened since the node's last list, so that nothing is missed between a list and its watch.
         """
-        if kind.resource != TENANTS and kind.resource not in OF_PRESENT_TENANTS:
+        if kind.resource not in (TENANTS, GIVEN) and kind.resource not in OF_PRESENT_TENANTS:
             await asyncio.get_running_loop().create_future()
         if self._listed.get((node, kind.resource)) != self._generation[node]:
             return

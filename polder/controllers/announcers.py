@@ -1,18 +1,21 @@
 """Which node answers for an address on the outside: one that is healthy, where the tenant is, and that can serve.
 
 A node with a ready endpoint of the Service is taken before one without; with ``externalTrafficPolicy: Local`` no other may be.
-The address stays where it is while that node is as good as any. What is decided here, the node's agent reads.
+The address stays where it is while that node is as good as any. What is decided here, the node's agent reads. A node that does
+not
+answer is left at once, long before its lease runs out (``pulse.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from polder.api.addresses import ExternalAddress
 from polder.api.core import Node, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.meta import Condition
+from polder.api.polder import EGRESS_ANNOTATION
 from polder.base.clock import Clock, stamp
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
@@ -32,6 +35,12 @@ def is_healthy(node: Node | None) -> bool:
     if node is None or node.metadata.deletion_timestamp is not None or EXCLUDED in (node.metadata.labels or {}):
         return False
     return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions or ())
+
+
+def has_way(node: Node | None, address: str) -> bool:
+    """Whether traffic of the address's family comes and goes there: of IPv6 a node says it."""
+    said = (node.metadata.annotations or {}).get(EGRESS_ANNOTATION, "") if node is not None else ""
+    return ":" not in address or ":" in said
 
 
 def serving_nodes(slices: Iterable[EndpointSlice], family: str) -> set[str]:
@@ -60,7 +69,8 @@ def chosen(address: str, now: str, possible: set[str], serving: set[str], *, loc
 class AnnouncerController:
     """Reconciles ``status.node`` of an ExternalAddress; key: its reference."""
 
-    def __init__(self, client: Client, clock: Clock, caches: Caches) -> None:
+    def __init__(self, client: Client, clock: Clock, caches: Caches, is_lost: Callable[[str], bool]) -> None:
+        self._is_lost = is_lost
         self._client = client
         self._clock = clock
         self._caches = caches
@@ -90,9 +100,13 @@ class AnnouncerController:
 
     def _choose(self, claim: ExternalAddress, service: Service) -> str:
         present = {port.spec.node for port in self._caches.ports.by_index("router", claim.spec.tenant)}
-        healthy = {name for name in present if is_healthy(self._caches.node(name))}
+        healthy = {name for name in present if self._can(name, claim.spec.address)}
         family = "IPv6" if ":" in claim.spec.address else "IPv4"
         at = Ref(TenantName(claim.spec.tenant), *claim.spec.service.split("/"))
         serving = serving_nodes(self._caches.slices.by_index("service", at), family)
         local = service.spec.external_traffic_policy == "Local"
         return chosen(claim.spec.address, claim.status.node, healthy, serving, local=local)
+
+    def _can(self, name: str, address: str) -> bool:
+        node = self._caches.node(name)
+        return is_healthy(node) and has_way(node, address) and not self._is_lost(name)

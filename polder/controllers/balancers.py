@@ -31,9 +31,7 @@ from polder.controllers.reading import find
 CLAIMS = kind_of(ExternalAddress)
 ASSIGNED = "polder.dev/AddressAssigned"
 ANNOUNCED = "polder.dev/AddressAnnounced"
-NOT_ANNOUNCED = (
-    "the address is allocated and answers inside the tenant; this release of Polder does not announce it outside"
-)
+NOT_ANNOUNCED = "{}: no healthy node on which the tenant is has a ready endpoint of the Service"
 RECHECK = 600.0
 """Seconds after which a Service that got nothing is looked at, beside the changes that wake it."""
 WOKEN = 8
@@ -227,7 +225,12 @@ class BalancerController:
             type=ASSIGNED, status="False" if outcome.reason else "True", reason=outcome.reason or "Assigned",
             message=outcome.message or ", ".join(point.ip for point in ingress),
         )  # fmt: skip
-        announced = Condition(type=ANNOUNCED, status="False", reason="NotAnnounced", message=NOT_ANNOUNCED)
+        silent = [claim.spec.address for claim in claims if not claim.status.node]
+        answering = ", ".join(f"{claim.spec.address} on node {claim.status.node}" for claim in claims)
+        announced = Condition(
+            type=ANNOUNCED, status="False" if silent else "True", reason="NoNode" if silent else "Announced",
+            message=NOT_ANNOUNCED.format(", ".join(silent)) if silent else answering,
+        )  # fmt: skip
         said = merged(
             service.status.conditions, [assigned, announced] if ingress else [assigned], stamp(self._clock.now())
         )

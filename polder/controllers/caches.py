@@ -166,6 +166,16 @@ class Caches:
         """The Ports that a tenant's router has in root."""
         return [ref_of(port) for port in self.ports.by_index("router", tenant)]
 
+    def announcing_nodes(self) -> set[str]:
+        """The nodes that answer for addresses on the outside."""
+        return {claim.status.node for claim in self.external.values() if claim.status.node}
+
+    def underlay_of(self, name: str) -> str:
+        """The address of a node on the nodes' network; empty where it says none."""
+        node = self.node(name)
+        said = node.status.addresses or () if node is not None else ()
+        return next((one.address for one in said if one.type == "InternalIP"), "")
+
     def node(self, name: str) -> Node | None:
         """A node of the platform."""
         return self.nodes.get(Ref(ROOT, "", name))

@@ -51,6 +51,7 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
             group.create_task(recorder.run())
         for runner in runners.all():
             group.create_task(runner.run())
+        group.create_task(runners.pulse.run())
         group.create_task(GarbageFeed(client, runners.garbage.add).run())
         group.create_task(EventExpiry(client, settings.clock, settings).run())
         group.create_task(_every(settings.sweep_period, wiring.sweep))

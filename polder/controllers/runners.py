@@ -35,6 +35,7 @@ from polder.controllers.nodeviews import NodeViews
 from polder.controllers.pods import PodController
 from polder.controllers.pool_status import ClaimController, PoolController
 from polder.controllers.ports import AddressSweeper, PortSweeper
+from polder.controllers.pulse import Pulse
 from polder.controllers.quotas import QuotaController, UsageController
 from polder.controllers.replicas import ReplicaController
 from polder.controllers.router import RouterController
@@ -101,7 +102,8 @@ class Runners:
         self.balancers: Runner[Ref] = Runner("load balancers", outside.reconcile, 4)
         self.pools: Runner[Ref] = Runner("address pools", PoolController(client, caches.external).reconcile, 1)
         self.claims: Runner[Ref] = Runner("external addresses", ClaimController(client).reconcile, 2)
-        placing = AnnouncerController(client, clock, caches)
+        self.pulse = Pulse(caches.announcing_nodes, caches.underlay_of, clock)
+        placing = AnnouncerController(client, clock, caches, self.pulse.is_lost)
         self.announcers: Runner[Ref] = Runner("announcers", placing.reconcile, 4)
         self.recorders.append(told)
 

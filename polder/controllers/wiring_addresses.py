@@ -11,13 +11,16 @@ from polder.api.meta import ref_of
 from polder.api.polder import Port
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
-from polder.controllers.announcers import is_healthy
+from polder.controllers.announcers import has_way, is_healthy
 from polder.controllers.balancers import a_few_of_each, service_of
 from polder.controllers.caches import Caches, root_ref
 from polder.controllers.caches import service_of as sliced_service
 from polder.controllers.pools import BALANCER
 from polder.controllers.runners import Runners
 from polder.controllers.service_ranges import OWN, is_settled
+
+SIX = "::"
+"""Any address of IPv6."""
 
 
 class AddressWiring:
@@ -36,6 +39,7 @@ class AddressWiring:
         self._caches.slices.on_change(self._slice)
         self._caches.on_node(self._node)
         self._caches.ports.on_change(self._port)
+        self._runners.pulse.on_change(self.node_lost)
 
     def _range(self, ref: Ref, old: ServiceCIDR | None, new: ServiceCIDR | None) -> None:
         if ref.name != OWN and (old is None or new is None):
@@ -75,6 +79,8 @@ class AddressWiring:
                 self._runners.balancers.add(service_of(old))
             return
         self._runners.announcers.add(ref)
+        if old is not None and old.status.node != new.status.node:
+            self._runners.balancers.add(service_of(new))
         service = self._caches.services.get(service_of(new))
         if service is None or service.metadata.uid != new.spec.service_uid or service.spec.type != BALANCER:
             self._runners.claims.add(ref)
@@ -90,8 +96,13 @@ class AddressWiring:
 
     def _node(self, ref: Ref, old: Node | None, new: Node | None) -> None:
         """Who left a node looks for another; who has none looks at one that came."""
-        if is_healthy(old) != is_healthy(new):
+        if (is_healthy(old), has_way(old, SIX)) != (is_healthy(new), has_way(new, SIX)):
             self._place(self._caches.external.by_index("node", "" if is_healthy(new) else ref.name))
+
+    def node_lost(self, name: str) -> None:
+        """A node stopped answering, or answers again."""
+        self._place(self._caches.external.by_index("node", name))
+        self._place(self._caches.external.by_index("node", ""))
 
     def _port(self, _ref: Ref, old: Port | None, new: Port | None) -> None:
         """A tenant's router came to a node, or left it."""

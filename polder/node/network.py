@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, cast
 
+from polder.api.addresses import ExternalAddress
 from polder.api.core import Namespace, Node, Pod, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.errors import ApiError
@@ -36,6 +37,7 @@ from polder.node.ipam import TRANSIT, Ipam, UsedAddresses, router_port_name
 from polder.node.journal import Journal
 from polder.node.keep import keep_sockets
 from polder.node.policies import PolicyFacts, Views
+from polder.node.ways_out import WaysOut
 from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.pipeline import KernelPort, Pipeline
 from polder.sdn.render.linux.facts import NodeFacts
@@ -123,8 +125,9 @@ class NodeNetwork:
         self._ports = self._follow(Port)
         self._networks = self._follow(Network)
         self._namespaces = self._follow(Namespace)
-        for kind in (Router, Tenant, Node, Service, EndpointSlice, NetworkPolicy, ClusterNetworkPolicy):
+        for kind in (Router, Tenant, Service, EndpointSlice, NetworkPolicy, ClusterNetworkPolicy, ExternalAddress):
             self._follow(kind)
+        self._ways_out = WaysOut(client, settings.facts, self._follow(Node))
         self._ports.add_index("pod", lambda port: [port.spec.pod_uid] if port.spec.pod_uid else [])
         pods.add_index("uid", lambda pod: [pod.metadata.uid])
         pods.add_index("tenant", lambda pod: [tenant_of(pod.metadata)])
@@ -168,6 +171,7 @@ class NodeNetwork:
             group.create_task(self._tenants.run())
             group.create_task(self._gone.run())
             group.create_task(self._policies.run())
+            group.create_task(self._ways_out.run())
             if set_entries is not None:
                 group.create_task(self._keep_entries(set_entries))
             if sandboxes is not None:

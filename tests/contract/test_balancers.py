@@ -78,7 +78,7 @@ async def test_an_address_comes_from_the_tenants_pool_and_goes_with_the_service(
     conditions = (await acme.get(f"{SERVICES}/a")).json["status"]["conditions"]
     assert {c["type"]: (c["status"], c["reason"]) for c in conditions} == {
         "polder.dev/AddressAssigned": ("True", "Assigned"),
-        "polder.dev/AddressAnnounced": ("False", "NotAnnounced"),
+        "polder.dev/AddressAnnounced": ("False", "NoNode"),
     }
 
     async def counted(number: int) -> Any:

@@ -223,7 +223,7 @@ class Lab:
             protected, egress6 = (f"{UNDERLAY}.99",), f"{UNDERLAY6}:{number}" if self.six else ""
             facts = NodeFacts(name, underlay, underlay, "eth0", 1500, protected, self.prefix, egress6)
             self.nodes[name] = Node(host, Kernel(settings), facts)
-            self.put(NodeAddress(name, underlay))
+            self.put(NodeAddress(name, underlay, egress=tuple(filter(None, (underlay, egress6)))))
 
     async def close(self) -> None:
         """Take everything down; safe after a half start."""

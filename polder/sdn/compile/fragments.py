@@ -21,6 +21,9 @@ from polder.sdn.topology.invariants import (
     share,
 )
 
+MOST_EGRESS = 8
+"""Addresses from which one node's tenants leave it; more are not read."""
+
 
 def local_name(ref: Ref) -> str:
     """``namespace/name``, as objects of one tenant refer to each other."""
@@ -34,7 +37,9 @@ def compile_node(node: core.Node) -> t.NodeAddress:
     for address in own:
         if parse_address(address) is not None:
             zone = (node.metadata.labels or {}).get("topology.kubernetes.io/zone", "")
-            return t.NodeAddress(node.metadata.name, address, others, zone)
+            said = (node.metadata.annotations or {}).get(api.EGRESS_ANNOTATION, "").split(",")
+            egress = tuple(sorted({str(one) for text in said[:MOST_EGRESS] if (one := parse_ip(text)) is not None}))
+            return t.NodeAddress(node.metadata.name, address, others, zone, egress)
     raise NotReadyError(f"Node {node.metadata.name}: status.addresses has no InternalIP of IPv4")
 
 

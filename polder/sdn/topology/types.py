@@ -11,13 +11,14 @@ from polder.sdn.topology.vips import Outside, Vip
 @dataclass(frozen=True, slots=True, order=True)
 class NodeAddress:
     """A machine of the cluster, its address on the underlay, and what else it answers to there (IPv6): no tenant reaches
-    either. ``zone`` is where it stands, as its label says.
+    either. ``zone`` is where it stands, as its label says. ``egress`` are the addresses from which tenants' traffic leaves it.
     """
 
     name: str
     underlay: str
     others: tuple[str, ...] = ()
     zone: str = ""
+    egress: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)

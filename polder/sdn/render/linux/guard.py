@@ -5,7 +5,7 @@ from __future__ import annotations
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.names import LINK_LOCAL_RANGE, TRANSIT_RANGE, TRANSIT_RANGE6, transit_pattern
 
-NODES, PROTECTED, TRANSIT, ENTRANCES = "nodes", "protected", "transit", "entrances"
+NODES, EGRESS, PROTECTED, TRANSIT, ENTRANCES = "nodes", "egress", "protected", "transit", "entrances"
 """Names of the sets for IPv4; those for IPv6 end in 6."""
 NO_ONE6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fe80::/10, ff00::/8"
 """Nothing outside has these: unspecified, loopback, mapped and translated IPv4, link-local, groups."""
@@ -18,6 +18,8 @@ def guard_rules(facts: NodeFacts) -> str:
     return f"""\
  set {NODES} {{ type ipv4_addr; }}
  set {NODES}6 {{ type ipv6_addr; }}
+ set {EGRESS} {{ type ipv4_addr; }}
+ set {EGRESS}6 {{ type ipv6_addr; }}
  set {PROTECTED} {{ type ipv4_addr; flags interval; }}
  set {PROTECTED}6 {{ type ipv6_addr; flags interval; }}
  set {TRANSIT} {{ type ifname . ipv4_addr; }}
@@ -76,9 +78,11 @@ def _through_the_node(facts: NodeFacts) -> str:
   {to_tenants} drop
   ct direction reply ct state established,related oifname "{facts.uplink}" accept
   ip daddr @{NODES} drop
+  ip daddr @{EGRESS} drop
   ip daddr @{PROTECTED} drop
   ip daddr {{ {TRANSIT_RANGE}, {LINK_LOCAL_RANGE}, 127.0.0.0/8, 224.0.0.0/3 }} drop
   ip6 daddr @{NODES}6 drop
+  ip6 daddr @{EGRESS}6 drop
   ip6 daddr @{PROTECTED}6 drop
   ip6 daddr {{ {TRANSIT_RANGE6}, {NO_ONE6} }} drop
   ct state invalid drop
@@ -89,9 +93,16 @@ def _through_the_node(facts: NodeFacts) -> str:
   type filter hook forward priority filter; policy accept;
   {tenants} jump from_tenants
   {to_tenants} ct state established,related accept
-  iifname "{facts.uplink}" ip saddr != @{NODES} oifname . ip daddr @{ENTRANCES} accept
-  iifname "{facts.uplink}" ip6 saddr != @{NODES}6 oifname . ip6 daddr @{ENTRANCES}6 accept
+  {to_tenants} iifname "{facts.uplink}" jump from_outside
   {to_tenants} drop
+ }}
+ chain from_outside {{
+  ip saddr @{NODES} drop
+  ip saddr @{EGRESS} drop
+  ip6 saddr @{NODES}6 drop
+  ip6 saddr @{EGRESS}6 drop
+  oifname . ip daddr @{ENTRANCES} accept
+  oifname . ip6 daddr @{ENTRANCES}6 accept
  }}
  chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from polder.sdn.render.linux.facts import NodeFacts
-from polder.sdn.render.linux.guard import NODES, PROTECTED, guard_rules
+from polder.sdn.render.linux.guard import EGRESS, NODES, PROTECTED, guard_rules
 from polder.sdn.render.linux.items import NODE, Element, Item, Ruleset, Sysctl
 from polder.sdn.render.linux.names import node_table
 from polder.sdn.render.linux.rules import set_for
@@ -28,6 +28,8 @@ def render_guard(facts: NodeFacts) -> frozenset[Item]:
     }
     if facts.egress6:
         items.add(Sysctl(NODE, "net/ipv6/conf/all/forwarding", "1"))
+    for own in filter(None, (facts.egress, facts.egress6)):
+        items.add(Element(NODE, "inet", table, set_for(EGRESS, own), own))
     items.update(Element(NODE, "inet", table, set_for(PROTECTED, one), one) for one in _protected(facts))
     return frozenset(items)
 
@@ -47,7 +49,9 @@ def _protected(facts: NodeFacts) -> Iterator[str]:
 def render_node(node: NodeAddress, facts: NodeFacts) -> frozenset[Item]:
     """Another machine: VXLAN is accepted from it, and no tenant reaches it."""
     addresses = node.others if node.name == facts.name else (node.underlay, *node.others)
-    return frozenset(render_nodes(addresses, facts))
+    table = node_table(facts)
+    found = frozenset(Element(NODE, "inet", table, set_for(EGRESS, one), one) for one in node.egress)
+    return found.union(render_nodes(addresses, facts))
 
 
 def render_nodes(addresses: Iterable[str], facts: NodeFacts) -> Iterable[Item]:
