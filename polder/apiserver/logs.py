@@ -12,26 +12,32 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 
-import orjson
 from aiohttp import web
 
-from polder.api.core import Pod
-from polder.api.errors import Field, FieldError, bad_request, invalid, not_found, unavailable
-from polder.api.kinds import Kind, kind_of
+from polder.api.errors import Field, FieldError, bad_request, invalid, unavailable
+from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.apiserver.hooks import Call
 from polder.apiserver.listener import on_lost
-from polder.apiserver.podplace import choose_container
+from polder.apiserver.logmessages import send_messages
+from polder.apiserver.podplace import Place, choose_container, place_of, read_pod
 from polder.apiserver.requestinfo import is_true
 from polder.apiserver.stream import NodeStreams, NotConnectedError
+from polder.apiserver.streamshares import StreamShares
+from polder.apiserver.websocket import is_websocket
 from polder.client.carry import ByteStream
-from polder.store.protocol import Key, Store
+from polder.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
-POD = kind_of(Pod)
 OPTIONS = Kind("", "v1", "PodLogOptions", "podlogoptions", "podlogoptions")
+_STREAMS: Final = {"All": "", "Stderr": "stderr", "Stdout": "stdout"}
+_PULLS: Final = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
 _INT64 = 2**63 - 1
 HEAD_WAIT = 1.0
 """Seconds to wait for the first bytes before the answer's head goes out: a refusal can still become a Status."""
@@ -39,7 +45,9 @@ HEAD_WAIT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """What of a log is asked for; numbers below zero mean unset. ``since_time`` is RFC 3339, empty for unset."""
+    """What of a log is asked for; numbers below zero mean unset. ``since_time`` is RFC 3339, empty for unset, ``stream`` is
+    ``stdout`` or ``stderr``, empty for both.
+    """
 
     container: str
     follow: bool
@@ -49,14 +57,15 @@ class LogOptions:
     since_seconds: int
     since_time: str
     limit_bytes: int
+    stream: str = ""
 
 
 def parse_options(query: Mapping[str, str], container: str) -> LogOptions:
-    """Raises ApiError 422 naming each wrong parameter, 400 for one that is not supported."""
+    """Raises ApiError 422 naming each wrong parameter."""
     errors: list[FieldError] = []
-    stream = query.get("stream", "")
-    if stream not in {"", "All"}:
-        raise bad_request(f"stream={stream}: logs of one output stream alone are not supported by this server")
+    stream = query.get("stream") or "All"
+    if stream not in _STREAMS:
+        errors.append(Field("stream").not_supported(stream, _STREAMS))
     options = LogOptions(
         container,
         is_true(query.get("follow")),
@@ -66,7 +75,10 @@ def parse_options(query: Mapping[str, str], container: str) -> LogOptions:
         _number(query, "sinceSeconds", 1, errors),
         _time(query, errors),
         _number(query, "limitBytes", 1, errors),
+        _STREAMS.get(stream, ""),
     )
+    if options.stream and options.tail_lines >= 0:
+        errors.append(Field("").forbidden("`tailLines` and specific `stream` are mutually exclusive for now"))
     if options.since_seconds > 0 and options.since_time:
         errors.append(Field("sinceSeconds").forbidden("at most one of `sinceTime` or `sinceSeconds` may be specified"))
     if errors:
@@ -104,7 +116,8 @@ def _time(query: Mapping[str, str], errors: list[FieldError]) -> str:
 def check_state(pod: Raw, options: LogOptions) -> None:
     """Raises ApiError 400 where the container has no log yet, or none of the run before."""
     name, status = pod["metadata"]["name"], pod.get("status") or {}
-    known = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+    fields = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    known = [entry for field in fields for entry in status.get(field) or []]
     found: Raw = next((c for c in known if c.get("name") == options.container), {})
     if options.previous:
         if not ((found.get("lastState") or {}).get("terminated") or {}).get("containerID"):
@@ -114,36 +127,38 @@ def check_state(pod: Raw, options: LogOptions) -> None:
     waiting = state.get("waiting") or {}
     ran_before = (found.get("lastState") or {}).get("terminated")
     if not state or (waiting and not ran_before):
-        reason = waiting.get("reason") or "PodScheduled"
+        reason = str(waiting.get("reason") or "PodScheduled")
+        reason = _PULLS.get(reason, reason)
         raise bad_request(f'container "{options.container}" in pod "{name}" is waiting to start: {reason}')
 
 
 class Logs:
     """The handler of ``pods/log``."""
 
-    def __init__(self, store: Store, streams: NodeStreams) -> None:
+    def __init__(self, store: Store, streams: NodeStreams, shares: StreamShares) -> None:
         self._store = store
         self._streams = streams
+        self._shares = shares
 
     async def serve(self, call: Call) -> web.StreamResponse:
-        """Streams a container's log as text. Raises ApiError 400, 404, 422, 503."""
+        """Streams a container's log, as text or through a WebSocket. Raises ApiError 400, 404, 422, 429, 503."""
         info = call.info
-        entry = await self._store.get(Key(POD.resource, info.tenant, info.namespace, info.name))
-        if entry is None:
-            raise not_found(POD, info.name)
-        pod = orjson.loads(entry.value)
+        pod = await read_pod(self._store, info, info.name)
         options = parse_options(call.query, choose_container(pod, call.query.get("container", "")))
-        node = (pod.get("spec") or {}).get("nodeName")
-        if not node:
-            raise bad_request(f"pod {info.name} does not have a host assigned")
+        place = place_of(pod, info)
         check_state(pod, options)
-        place = {"tenant": info.tenant, "namespace": info.namespace, "pod": info.name, "uid": pod["metadata"]["uid"]}
+        with self._shares.one(place.tenant, place.node):
+            return await self._serve(call.request, place, options)
+
+    async def _serve(self, request: web.BaseRequest, place: Place, options: LogOptions) -> web.StreamResponse:
         try:
-            stream = await self._streams.open(node, {"kind": "logs", **place, **asdict(options)})
+            stream = await self._streams.open(place.node, {**place.header("logs"), **asdict(options)})
         except NotConnectedError as error:
-            raise unavailable(f"the log of pod {info.name} cannot be read now: {error}") from error
+            raise unavailable(f"the log of pod {place.name} cannot be read now: {error}") from error
         try:
-            return await _pass_on(call.request, stream, info.name)
+            if is_websocket(request.headers):
+                return await send_messages(request, stream)
+            return await _pass_on(request, stream, place.name)
         finally:
             await _drop(stream)
 

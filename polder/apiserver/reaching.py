@@ -20,7 +20,7 @@ class Reaching:
 
     def __init__(self, store: Store, streams: NodeStreams, authorizer: Authorizer, outcalls: Outcalls) -> None:
         shares = StreamShares()
-        self._logs = Logs(store, streams)
+        self._logs = Logs(store, streams, shares)
         self._commands = RemoteCommands(store, streams, authorizer, shares)
         self._forward = PortForward(store, streams, authorizer, shares)
         self._proxies = Proxies(store, outcalls)

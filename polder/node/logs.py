@@ -45,6 +45,7 @@ class LogRequest(msgspec.Struct, frozen=True):
     since_seconds: int = -1
     since_time: str = ""
     limit_bytes: int = -1
+    stream: str = ""
 
 
 class LogStream(Protocol):
@@ -105,7 +106,7 @@ class LogReader:
         """The log's bytes as a user sees them. Raises PermanentError where there is no log."""
         path, attempt = self._find(request)
         left = request.limit_bytes if request.limit_bytes > 0 else None
-        form = _Form(request.timestamps, self._since(request))
+        form = _Form(request.timestamps, self._since(request), request.stream.encode())
         async for raw in self._raw(path, attempt, request):
             text = form.feed(raw)
             if left is not None:
@@ -215,8 +216,9 @@ def tail_offset(path: Path, lines: int) -> int:
 class _Form:
     """Turns raw lines into what the user sees."""
 
-    def __init__(self, timestamps: bool, since: datetime | None) -> None:
+    def __init__(self, timestamps: bool, since: datetime | None, stream: bytes) -> None:
         self._timestamps = timestamps
+        self._stream = stream
         self._since = since
         self._within_line = False
 
@@ -224,7 +226,7 @@ class _Form:
         out = bytearray()
         for line in raw.split(b"\n"):
             parts = line.split(b" ", 3)
-            if len(parts) < 4 or not self._wanted(parts[0]):
+            if len(parts) < 4 or not self._wanted(parts[0]) or (self._stream and parts[1] != self._stream):
                 continue
             if self._timestamps and not self._within_line:
                 out += parts[0] + b" "

@@ -11,7 +11,8 @@ import pytest
 from polder.api.errors import ApiError
 from polder.apiserver.authn import NODES, PLATFORM_ADMINS, ROOT_URN, TENANT_ADMINS, tenant_urn
 from polder.apiserver.identity import IdentityLayer, IdentitySettings
-from polder.apiserver.logs import check_state, choose_container, parse_options
+from polder.apiserver.logs import check_state, parse_options
+from polder.apiserver.podplace import choose_container
 from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
 from polder.base.ids import TenantName
@@ -186,8 +187,9 @@ async def test_only_nodes_open_streams(cluster):
     [
         ({"containers": [{"name": "a"}, {"name": "b"}]}, "",
          "a container name must be specified for pod web, choose one of: [a b]"),
-        ({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]}, "",
-         "a container name must be specified for pod web, choose one of: [a] or one of the init containers: [i]"),
+        ({"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}],
+          "ephemeralContainers": [{"name": "e"}]}, "",
+         "a container name must be specified for pod web, choose one of: [i a b e]"),
         ({"containers": [{"name": "a"}]}, "z", "container z is not valid for pod web"),
     ],
 )  # fmt: skip
@@ -197,12 +199,18 @@ def test_which_container_is_meant(spec, asked, message):
     assert (caught.value.code, caught.value.message) == (400, message)
 
 
+def test_the_only_container_is_meant_whatever_ran_before_it():
+    spec = {"containers": [{"name": "a"}], "initContainers": [{"name": "i"}], "ephemeralContainers": [{"name": "e"}]}
+    pod = {"metadata": {"name": "web"}, "spec": spec}
+    assert [choose_container(pod, asked) for asked in ("", "i", "e")] == ["a", "i", "e"]
+
+
 @pytest.mark.parametrize(
     ("status", "previous", "message"),
     [
         ({}, "", 'container "c" in pod "web" is waiting to start: PodScheduled'),
         ({"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}, "",
-         'container "c" in pod "web" is waiting to start: ImagePullBackOff'),
+         'container "c" in pod "web" is waiting to start: trying and failing to pull image'),
         (RUNNING, "true", 'previous terminated container "c" in pod "web" not found'),
     ],
 )  # fmt: skip
@@ -232,6 +240,8 @@ def test_a_container_that_crashed_has_logs_while_it_waits():
         ({"sinceTime": "yesterday"}, "sinceTime"),
         ({"sinceTime": "2026-01-01T00:00:00"}, "sinceTime"),
         ({"sinceTime": "2026-01-01T00:00:00Z", "sinceSeconds": "1"}, "sinceSeconds"),
+        ({"stream": "stdout"}, "stream"),
+        ({"stream": "Stdout", "tailLines": "1"}, ""),
     ],
 )
 def test_wrong_options_are_named(query, field):
