@@ -147,7 +147,7 @@ class _Starts:
         done = initialized(self.pod, self.view, self.sandbox)
         began = [number for number, c in enumerate(init) if self.view.latest(c.name, self.sandbox) is not None]
         reached = len(init) if done else max(began, default=-1)
-        for container in init[:reached]:
+        for container in init[: max(reached, 0)]:
             if is_sidecar(container):
                 self._keep(container)
         if done:

@@ -56,23 +56,24 @@ class Grace:
             await asyncio.wait({task})
 
     async def each(self, act: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-        """Does something with the whole seconds that are left, and again with fewer whenever they become fewer. Returns when all
-        of it is done; raises what it raises.
+        """Does something with the whole seconds that are left, and again with fewer whenever they become fewer. Returns when one
+        of these is done; raises what it raises.
         """
         until = self._until
         tasks = {asyncio.create_task(act(self._whole()))}
         try:
-            while waiting := {task for task in tasks if not task.done()}:
-                await self._next(waiting, None)
-                if self._until < until and any(not task.done() for task in tasks):
+            while not any(task.done() for task in tasks):
+                await self._next(tasks, None)
+                if self._until < until:
                     until = self._until
                     tasks.add(asyncio.create_task(act(self._whole())))
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        for task in tasks:
-            task.result()
 
     def _whole(self) -> int:
         return max(SHORTEST, math.ceil(self.left()))

@@ -82,7 +82,7 @@ def test_a_container_is_ready_when_its_probes_say_so() -> None:
     assert conditions(first)["Ready"] == conditions(first)["ContainersReady"] == "False"
     assert conditions(status_of(pod(PROBED), now, probed={"a0": Probed()}))["Ready"] == "True"
     starting = status_of(pod(PROBED), now, probed={"a0": Probed(started=False, ready=False)})
-    assert [(c.started, c.ready) for c in starting.container_statuses or []][0] == (False, False)
+    assert next((c.started, c.ready) for c in starting.container_statuses or []) == (False, False)
 
 
 def test_readiness_gates_wait_for_conditions_of_others() -> None:
@@ -185,3 +185,43 @@ def test_the_patch_takes_away_what_is_empty_and_keeps_required_zeros() -> None:
     assert (second["ready"], second["state"]["running"]) == (True, {"startedAt": "1970-01-01T00:01:40Z"})
     assert patch["status"]["initContainerStatuses"] is None
     assert status_patch(spec, PodStatus())["status"]["phase"] == "Pending"
+
+
+SIDECARS = {"initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "i"}], "restartPolicy": "Never"}
+
+
+def test_sidecars_have_started_but_need_not_end() -> None:
+    early = status_of(pod(SIDECARS), view(container("s"), container("i")))
+    assert (early.phase, conditions(early)["Initialized"]) == ("Pending", "False")
+    assert [(c.started, c.ready) for c in early.init_container_statuses or []] == [(True, True), (True, False)]
+    done = (container("s"), container("i", code=0))
+    assert status_of(pod(SIDECARS), view(*done, container("a"), container("b"))).phase == "Running"
+    again = status_of(pod(SIDECARS), view(container("s", code=1), done[1], container("a"), container("b")))
+    assert (again.phase, conditions(again)["Initialized"]) == ("Running", "True")
+    unready = next(c for c in again.conditions or [] if c.type == "ContainersReady")
+    assert unready.message == "containers with unready status: [s]"
+
+
+def test_a_pod_has_ended_when_its_sidecars_have() -> None:
+    ended = (container("i", code=0), container("a", code=0), container("b", code=0))
+    assert status_of(pod(SIDECARS), view(container("s"), *ended)).phase == "Running"
+    assert status_of(pod(SIDECARS), view(container("s", code=137), *ended)).phase == "Succeeded"
+
+
+def test_a_pod_that_was_deleted_ends_in_a_phase_of_its_containers() -> None:
+    good, bad = (
+        view(container("a", code=0), container("b", code=0)),
+        view(container("a", code=0), container("b", code=1)),
+    )
+    assert status_of(pod(), good).phase == "Running"
+    assert status_of(pod(), good, ended=True).phase == "Succeeded"
+    assert status_of(pod(), bad, ended=True).phase == "Failed"
+    assert status_of(pod(), view(container("a", code=0)), ended=True).phase == "Failed"
+
+
+def test_ephemeral_containers_are_shown_beside() -> None:
+    spec = pod({"ephemeralContainers": [{"name": "e", "targetContainerName": "a"}]})
+    status = status_of(spec, view(container("a"), container("b"), container("e")))
+    shown = (status.ephemeral_container_statuses or [])[0]
+    assert (shown.name, shown.ready, shown.state is not None and shown.state.running is not None) == ("e", False, True)
+    assert conditions(status)["Ready"] == "True"
