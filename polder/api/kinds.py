@@ -22,9 +22,11 @@ from polder.api import (
     policy,
     resourcemetrics,
     sets,
+    storagefacts,
     workloads,
 )
 from polder.api.meta import Object
+from polder.api.nodefacts import ScheduledNode
 from polder.api.podfacts import ControlledPod, ScheduledPod
 
 VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -252,9 +254,17 @@ POLDER_WRITTEN = frozenset(
 BY_TYPE: dict[type[Object], Kind] = {k.type: k for k in BUILT_IN if k.type is not None}
 # What caches keep of a pod is asked for as a pod.
 BY_TYPE.update(dict.fromkeys((ControlledPod, ScheduledPod), BY_TYPE[core.Pod]))
+BY_TYPE[ScheduledNode] = BY_TYPE[core.Node]
 BY_TYPE.update({batch.KnownJob: BY_TYPE[batch.Job], batch.KnownCronJob: BY_TYPE[batch.CronJob]})
 BY_TYPE.update({sets.KnownStatefulSet: BY_TYPE[sets.StatefulSet], sets.KnownDaemonSet: BY_TYPE[sets.DaemonSet]})
 BY_PATH: Final = {(k.group, k.version, k.plural): k for k in BUILT_IN}
+BY_TYPE.update(
+    {
+        storagefacts.Claim: BY_PATH["", "v1", "persistentvolumeclaims"],
+        storagefacts.Volume: BY_PATH["", "v1", "persistentvolumes"],
+        storagefacts.StorageClassFacts: BY_PATH["storage.k8s.io", "v1", "storageclasses"],
+    }
+)
 STORED_FORM: Final[dict[str, Kind]] = {k.resource: k for k in reversed(BUILT_IN) if k.stored}
 """By the store's resource: the kind, group and version in which its rows are written."""
 

@@ -6,7 +6,7 @@ a cache compares. Whoever needs more of a pod reads it from the server.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -98,32 +98,126 @@ class ControlledPod(Object, frozen=True, kw_only=True):
     status: ControlledStatus = ControlledStatus()
 
 
+class HostPort(Struct, frozen=True, kw_only=True):
+    """A port of the node that a container takes, if ``host_port`` says so."""
+
+    protocol: str = "TCP"
+    host_port: int = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
+
+
 class ContainerDemand(Struct, frozen=True, kw_only=True):
     """Of a container, what it takes of a node."""
 
-    ports: list[ContainerPort] | None = None
+    name: str = ""
+    image: str = ""
+    ports: list[HostPort] | None = None
     resources: Resources | None = None
     restart_policy: str = ""
 
+    def __post_init__(self) -> None:
+        """Forgets ports that take none of the node's."""
+        if self.ports:
+            msgspec.structs.force_setattr(self, "ports", [p for p in self.ports if p.host_port] or None)
+
+
+class Gate(Struct, frozen=True, kw_only=True):
+    """What must be taken away before a pod is scheduled."""
+
+    name: str
+
+
+class ClaimVolume(Struct, frozen=True, kw_only=True):
+    """A volume that is a claim."""
+
+    claim_name: str = ""
+
+
+class DemandedVolume(Struct, frozen=True, kw_only=True):
+    """Of a volume, the claim that it is, or that is made for it."""
+
+    name: str = ""
+    persistent_volume_claim: ClaimVolume | None = None
+    ephemeral: dict[str, Any] | None = None
+
+
+_NONE: Final = msgspec.Raw(b"null")
+_SHARED: Final = (
+    "containers", "init_containers", "node_selector", "affinity", "topology_spread_constraints", "tolerations", "overhead",
+    "resources",
+)  # fmt: skip
+_LIGHT: Final = 4096
+"""Bytes of what is remembered of one template."""
+_KEPT: Final = 1024
+"""Templates that are remembered; a full memory is begun anew."""
+_templates: dict[bytes, tuple[Any, ...]] = {}
+
+
+def _remembered(key: bytes, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What equal pods brought before."""
+    known = _templates.get(key)
+    if known is None:
+        if len(_templates) >= _KEPT:
+            _templates.clear()
+        if len(key) <= _LIGHT:
+            _templates[key] = values
+        return values
+    return known
+
 
 class ScheduledSpec(Struct, frozen=True, kw_only=True):
-    """What a pod asks of a node."""
+    """What a pod asks of a node. Affinity and spread constraints stay as they came: they are read once for many pods."""
 
     containers: list[ContainerDemand] = []
     init_containers: list[ContainerDemand] | None = None
     node_name: str = ""
     node_selector: dict[str, str] | None = None
-    affinity: dict[str, Any] | None = None
+    affinity: msgspec.Raw = _NONE
+    topology_spread_constraints: msgspec.Raw = _NONE
     tolerations: list[Toleration] | None = None
     scheduler_name: str = "default-scheduler"
     priority: int | None = None
+    preemption_policy: str = ""
+    overhead: dict[str, str | int | float] | None = None
+    resources: Resources | None = None
+    scheduling_gates: list[Gate] | None = None
+    volumes: list[DemandedVolume] | None = None
+
+    def __post_init__(self) -> None:
+        """Takes the raw parts out of the message that they came in, and forgets volumes that are no claims."""
+        for name in ("affinity", "topology_spread_constraints"):
+            part = getattr(self, name)
+            msgspec.structs.force_setattr(self, name, _NONE if bytes(part) == b"null" else part.copy())
+        self._share()
+        if self.volumes:
+            claims = [v for v in self.volumes if v.persistent_volume_claim is not None or v.ephemeral is not None]
+            msgspec.structs.force_setattr(self, "volumes", claims or None)
+
+
+    def _share(self) -> None:
+        """Thousands of pods of one template hold what they have of it once."""
+        values = tuple(getattr(self, name) for name in _SHARED)
+        known = _remembered(msgspec.json.encode(values), values)
+        for name, value in zip(_SHARED, known, strict=True):
+            msgspec.structs.force_setattr(self, name, value)
+
+
+class ContainerHolds(Struct, frozen=True, kw_only=True):
+    """What a container was given, while it is resized."""
+
+    name: str = ""
+    resources: Resources | None = None
+    allocated_resources: dict[str, str | int | float] | None = None
 
 
 class ScheduledStatus(Struct, frozen=True, kw_only=True):
-    """Whether a pod has ended, and what it says about its scheduling."""
+    """Whether a pod has ended, what it says about its scheduling, and what it holds."""
 
     phase: str = "Pending"
     conditions: list[ConditionFacts] | None = None
+    nominated_node_name: str = ""
+    start_time: str | None = None
+    container_statuses: list[ContainerHolds] | None = None
 
 
 class ScheduledPod(Object, frozen=True, kw_only=True):

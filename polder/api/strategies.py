@@ -80,11 +80,17 @@ def _secret(new: Raw, old: Raw | None) -> None:
         new["type"] = old.get("type", "")
 
 
+_GATED: Final = "Scheduling is blocked due to non-empty scheduling gates"
+
+
 def _pod(new: Raw, old: Raw | None) -> None:
     """A status without a class of service keeps the one that the spec gives."""
     status = new.setdefault("status", {})
     if not status.get("qosClass"):
         status["qosClass"] = ((old or {}).get("status") or {}).get("qosClass") or qos_class(new.get("spec") or {})
+    if old is None and (new.get("spec") or {}).get("schedulingGates"):
+        gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": _GATED}
+        status["conditions"] = [*(c for c in status.get("conditions") or () if c.get("type") != "PodScheduled"), gated]
 
 
 def _claim(new: Raw, _: Raw | None) -> None:

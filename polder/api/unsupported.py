@@ -29,8 +29,10 @@ _POD: Final = frozenset(
         "priority",
     }
     | {"preemptionPolicy", "priorityClassName", "affinity", "setHostnameAsFQDN", "hostnameOverride"}
+    | {"topologySpreadConstraints", "schedulingGates", "overhead"}
     | {"readinessGates"}
 )
+_AFFINITY: Final = frozenset({"nodeAffinity", "podAffinity", "podAntiAffinity"})
 _POD_SECURITY: Final = frozenset(
     {"runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "sysctls", "seLinuxOptions"}
     | {"supplementalGroupsPolicy", "fsGroupChangePolicy", "seccompProfile", "appArmorProfile"}
@@ -70,7 +72,7 @@ def unsupported(pod: Raw, tenant_is_root: bool) -> list[FieldError]:
     spec = pod.get("spec") or {}
     found = list(_unknown(spec, _POD, _SPEC))
     found += _unknown(spec.get("securityContext") or {}, _POD_SECURITY, _SPEC / "securityContext")
-    found += _unknown(spec.get("affinity") or {}, frozenset({"nodeAffinity"}), _SPEC / "affinity")
+    found += _unknown(spec.get("affinity") or {}, _AFFINITY, _SPEC / "affinity")
     for number, volume in enumerate(spec.get("volumes") or ()):
         found += _volume(volume, (_SPEC / "volumes")[number])
     for group in ("initContainers", "containers"):

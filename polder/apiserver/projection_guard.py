@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from polder.api.errors import forbidden
 from polder.api.meta import Raw
-from polder.api.nodeview import NODE_LABELS
+from polder.api.nodeview import FIXED_LABELS, TOPOLOGY_LABELS
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.builtin import PRIORITY_CLASSES, content
+from polder.apiserver.objects import decode_entry
 from polder.apiserver.projection import NODES, SHARED, is_hidden
 from polder.base.ids import ROOT
-from polder.store.protocol import Key, Store
+from polder.store.protocol import Entry, Key, Store
 
 _OVERLAID: Final = frozenset({"labels", "annotations", "managedFields", "resourceVersion", "generation"})
 
@@ -34,25 +35,36 @@ class PlatformObjects:
             raise forbidden(kind, context.name, "this is a system priority class and cannot be deleted")
         if context.tenant == ROOT or kind.resource not in SHARED or context.verb not in {"update", "delete"}:
             return
-        if not await self._is_platforms(kind.resource, context.tenant, context.name):
+        platforms = await self._platforms(kind.resource, context.tenant, context.name)
+        if platforms is None:
             return
         if kind.resource != NODES or context.verb == "delete":
             raise forbidden(kind, context.name, "it is the platform's")
-        if context.obj is not None and context.old is not None and _fixed(context.obj) != _fixed(context.old):
+        if context.obj is None or context.old is None:
+            return
+        fixed = _fixed_labels(decode_entry(platforms))
+        if _fixed(context.obj, fixed) != _fixed(context.old, fixed):
             what = "labels, annotations, taints and unschedulable"
             raise forbidden(kind, context.name, f"the node is the platform's: a tenant changes only {what} of it")
 
-    async def _is_platforms(self, resource: str, tenant: str, name: str) -> bool:
+    async def _platforms(self, resource: str, tenant: str, name: str) -> Entry | None:
+        """Root's row, if that is what the tenant sees under the name."""
         root = await self.store.get(Key(resource, ROOT, "", name))
         if root is None or is_hidden(root.value):
-            return False
-        return resource == NODES or await self.store.get(Key(resource, tenant, "", name)) is None
+            return None
+        hides = resource != NODES and await self.store.get(Key(resource, tenant, "", name)) is not None
+        return None if hides else root
 
 
-def _fixed(node: Raw) -> Raw:
+def _fixed_labels(node: Raw) -> tuple[str, ...]:
+    """The labels that are not the tenants' to change: where a node is only as far as the platform says it."""
+    return (*FIXED_LABELS, *(name for name in TOPOLOGY_LABELS if name in (node["metadata"].get("labels") or {})))
+
+
+def _fixed(node: Raw, names: tuple[str, ...]) -> Raw:
     """What of a node is not the tenant's to change."""
     meta, spec = node["metadata"], node.get("spec") or {}
-    labels = {name: (meta.get("labels") or {}).get(name) for name in NODE_LABELS}
+    labels = {name: (meta.get("labels") or {}).get(name) for name in names}
     kept = {name: value for name, value in meta.items() if name not in _OVERLAID}
     rest = {name: value for name, value in spec.items() if name not in {"taints", "unschedulable"}}
     return {"meta": _said(kept), "labels": labels, "spec": _said(rest), "status": _said(node.get("status"))}

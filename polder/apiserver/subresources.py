@@ -148,6 +148,8 @@ class Subresources:
         if pod["spec"].get("nodeName"):
             why = f'pod {meta["name"]} is already assigned to node "{pod["spec"]["nodeName"]}"'
             raise conflict(resource.kind, meta["name"], why)
+        if pod["spec"].get("schedulingGates"):
+            raise conflict(resource.kind, meta["name"], f"pod {meta['name']} has non-empty .spec.schedulingGates")
         status = dict(pod.get("status") or {})
         others = [c for c in status.get("conditions") or [] if c.get("type") != "PodScheduled"]
         scheduled = {

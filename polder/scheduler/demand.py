@@ -1,173 +1,188 @@
-"""What a pod asks of a node, taken from its spec once: amounts, selector, tolerations, host ports, spread group."""
+"""What a pod asks of a node, taken from its spec once. Equal pods share one ``Shape``, so that thousands of them are small."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType
-from typing import TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from polder.api.meta import ref_of
-from polder.api.nodeaffinity import NodeAffinity
-from polder.api.podfacts import ContainerDemand, ScheduledPod, ScheduledSpec
+from polder.api.podfacts import ContainerDemand, ScheduledPod
 from polder.api.podspec import Toleration
-from polder.api.quantity import milli, whole
 from polder.base.errors import PermanentError
+from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
-from polder.scheduler.affinity import node_affinity
+from polder.scheduler.affinity import ANYWHERE, NodeAffinity
+from polder.scheduler.amounts import pod_requests, scored_requests
+from polder.scheduler.terms import NO_WISHES, Spread, Wishes, spreads_of, wishes_of
 
-Amounts = Mapping[str, int]
-"""Per resource name: cpu in thousandths, everything else in whole units, rounded up."""
+DEFAULT_SCHEDULER: Final = "default-scheduler"
+NEVER: Final = "Never"
+ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104  compared, never bound
 
-DEFAULT_SCHEDULER = "default-scheduler"
-SCORED_CPU = 100
-"""What a container without a request counts for when nodes are compared (thousandths), as upstream."""
-SCORED_MEMORY = 200 * 1024 * 1024
-"""Likewise in bytes."""
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class Fixed(dict[_K, _V]):
+    """A map that is never changed, so that it can be a key."""
+
+    __slots__ = ("_hash",)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        """Of all entries; computed once."""
+        try:
+            return self._hash
+        except AttributeError:
+            self._hash: int = hash(frozenset(self.items()))
+            return self._hash
+
+
+NO_TEXTS: Final[Fixed[str, str]] = Fixed()
+NOTHING: Final[Fixed[str, int]] = Fixed()
+
+Port = tuple[str, int, str]
+"""Protocol, port of the node, address of the node (or ``ANY_ADDRESS``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a pod asks of a node's own properties; pods that ask for the same get the same answer."""
+
+    selector: Fixed[str, str] = NO_TEXTS
+    affinity: NodeAffinity = ANYWHERE
+    tolerations: tuple[Toleration, ...] = ()
+    is_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What pods of one template have in common."""
+
+    tenant: TenantName
+    namespace: str
+    labels: Fixed[str, str]
+    priority: int = 0
+    preempts: bool = True
+    requests: Fixed[str, int] = NOTHING
+    scored: tuple[int, int] = (0, 0)
+    place: Place = Place()
+    ports: frozenset[Port] = frozenset()
+    wishes: Wishes = NO_WISHES
+    spread: tuple[Spread, ...] = ()
+    group: str = ""
+    images: tuple[str, ...] = ()
+
+    @property
+    def looks_around(self) -> bool:
+        """Whether a pod that comes somewhere may let this one fit."""
+        return bool(self.wishes.near or self.spread)
+
+    @property
+    def selects_namespaces(self) -> bool:
+        """Whether labels of namespaces count."""
+        wishes = self.wishes
+        terms = [*wishes.near, *wishes.apart, *(term for _, term in wishes.prefer)]
+        return any(term.scope.every is not None for term in terms)
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """One pending pod, as the decision needs it. ``refusal`` says why it can never be placed; empty if it can."""
+    """One pod, as the decision needs it. ``refusal`` says why it can never be placed; empty if it can. ``claims`` are the
+    volume claims that it uses; ``nominated`` the node that its status names.
+    """
 
     ref: Ref
     uid: str
     created: str
-    priority: int
-    requests: Amounts
-    scored: Amounts
-    selector: Mapping[str, str]
-    affinity: NodeAffinity
-    tolerations: tuple[Toleration, ...]
-    ports: frozenset[tuple[str, int]]
-    group: str
+    shape: Shape
+    claims: tuple[str, ...] = ()
+    nominated: str = field(default="", compare=False)
     refusal: str = ""
 
+    @property
+    def tenant(self) -> TenantName:
+        """Whose pod it is."""
+        return self.shape.tenant
 
-@lru_cache(maxsize=4096)
-def amount(resource: str, quantity: str | int | float) -> int:
-    """A quantity in the scheduler's integer unit. Raises PermanentError."""
-    return milli(quantity) if resource == "cpu" else whole(quantity)
-
-
-def amounts(quantities: Mapping[str, str | int | float] | None) -> dict[str, int]:
-    """All of a map of quantities. Raises PermanentError."""
-    found = {}
-    for name, quantity in (quantities or {}).items():
-        try:
-            found[name] = amount(name, quantity)
-        except PermanentError as error:
-            raise PermanentError(f"{name} {quantity!r}: {error}") from error
-    return found
+    @property
+    def priority(self) -> int:
+        """Inside its tenant."""
+        return self.shape.priority
 
 
-def container_requests(container: ContainerDemand) -> dict[str, int]:
-    """A container's requests; a limit stands in for a request that is not given."""
-    if container.resources is None:
-        return {}
-    return {**amounts(container.resources.limits), **amounts(container.resources.requests)}
+KEPT: Final = 2048
+"""Shapes that are remembered; a full memory is begun anew."""
+_shapes: dict[Shape, Shape] = {}
 
 
-def _plus(left: Amounts, right: Amounts) -> dict[str, int]:
-    return {name: left.get(name, 0) + right.get(name, 0) for name in left.keys() | right.keys()}
+def _same(shape: Shape) -> Shape:
+    """An equal shape that is there already."""
+    known = _shapes.get(shape)
+    if known is None:
+        if len(_shapes) >= KEPT:
+            _shapes.clear()
+        known = _shapes[shape] = shape
+    return known
 
 
-def _most(left: Amounts, right: Amounts) -> dict[str, int]:
-    return {name: max(left.get(name, 0), right.get(name, 0)) for name in left.keys() | right.keys()}
+def _host_ports(containers: Iterable[ContainerDemand]) -> frozenset[Port]:
+    return frozenset(
+        (p.protocol, p.host_port, p.host_ip or ANY_ADDRESS) for c in containers for p in c.ports or () if p.host_port
+    )
 
 
-def pod_requests(spec: ScheduledSpec) -> dict[str, int]:
-    """The pod's effective requests: containers together, or the highest moment of its initialization.
-
-    An init container with restartPolicy Always keeps running beside what comes after it (KEP-753).
-    """
-    beside: dict[str, int] = {}
-    peak: dict[str, int] = {}
-    for container in spec.init_containers or []:
-        needs = container_requests(container)
-        if container.restart_policy == "Always":
-            beside = _plus(beside, needs)
-            peak = _most(peak, beside)
-        else:
-            peak = _most(peak, _plus(beside, needs))
-    together = beside
-    for container in spec.containers:
-        together = _plus(together, container_requests(container))
-    return _most(together, peak)
-
-
-def _scored(spec: ScheduledSpec) -> dict[str, int]:
-    """CPU and memory for comparing nodes: containers without requests count for something."""
-    cpu = memory = 0
-    for container in spec.containers:
-        needs = container_requests(container)
-        cpu += needs.get("cpu", SCORED_CPU)
-        memory += needs.get("memory", SCORED_MEMORY)
-    return {"cpu": cpu, "memory": memory}
-
-
-NOTHING: Mapping[str, str] = MappingProxyType({})
-SHORT = 16
-"""Entries of what is remembered for others that are equal."""
-_T = TypeVar("_T", str, tuple[Toleration, ...], frozenset[tuple[str, int]])
-
-
-@lru_cache(maxsize=1024)
-def _known(value: _T) -> _T:
-    return value
-
-
-@lru_cache(maxsize=1024)
-def _known_amounts(items: tuple[tuple[str, int], ...]) -> Amounts:
-    return dict(items)
-
-
-def _same(value: _T) -> _T:
-    """An equal value that is there already: thousands of waiting pods ask for much the same. Long ones are not remembered."""
-    return _known(value) if len(value) <= SHORT else value
-
-
-def _same_amounts(found: dict[str, int]) -> Amounts:
-    return _known_amounts(tuple(found.items())) if len(found) <= SHORT else found
-
-
-def _host_ports(containers: Iterable[ContainerDemand]) -> frozenset[tuple[str, int]]:
-    return frozenset((p.protocol, p.host_port) for c in containers for p in c.ports or [] if p.host_port)
+def _all_containers(pod: ScheduledPod) -> list[ContainerDemand]:
+    """Those whose ports stay taken: the ones that run together."""
+    return [*pod.spec.containers, *(c for c in pod.spec.init_containers or () if c.restart_policy == "Always")]
 
 
 def _group(pod: ScheduledPod) -> str:
-    """Pods of one controller spread; pods without one spread with their namespace's."""
-    ref = ref_of(pod)
-    for owner in pod.metadata.owner_references or []:
+    """Pods of one controller spread; pods without one spread with those that have the same labels, if they have any."""
+    for owner in pod.metadata.owner_references or ():
         if owner.controller:
-            return f"{ref.tenant}/{owner.uid}"
-    return f"{ref.tenant}/{ref.namespace}"
+            return owner.uid
+    labels = pod.metadata.labels
+    return f"{pod.metadata.namespace}/{sorted(labels.items())}" if labels else ""
+
+
+def _claims(pod: ScheduledPod) -> tuple[str, ...]:
+    """A claim that is made for the pod has the pod's name and the volume's."""
+    return tuple(
+        v.persistent_volume_claim.claim_name if v.persistent_volume_claim else f"{pod.metadata.name}-{v.name}"
+        for v in pod.spec.volumes or ()
+    )
 
 
 def demand_of(pod: ScheduledPod) -> Demand:
-    """The pod's demand. What cannot be read or is not supported becomes its ``refusal``."""
+    """The pod's demand. What cannot be read becomes its ``refusal``."""
+    ref, spec = ref_of(pod), pod.spec
+    labels: Fixed[str, str] = Fixed(pod.metadata.labels or {})
     requests: dict[str, int] = {}
-    scored: dict[str, int] = {}
+    scored, wishes, refusal = (0, 0), NO_WISHES, ""
+    spread: tuple[Spread, ...] = ()
     try:
-        requests, scored = pod_requests(pod.spec), _scored(pod.spec)
-        affinity, refusal = node_affinity(pod.spec.affinity)
+        requests = pod_requests(spec, pod.status.container_statuses if spec.node_name else None)
+        scored = scored_requests(spec)
     except PermanentError as error:
-        affinity, refusal = NodeAffinity(), f"spec.containers resources: {error}"
-    return Demand(
-        ref=ref_of(pod),
-        uid=pod.metadata.uid,
-        created=pod.metadata.creation_timestamp or "",
-        priority=pod.spec.priority or 0,
-        requests=_same_amounts(requests),
-        scored=_same_amounts(scored),
-        selector=pod.spec.node_selector or NOTHING,
-        affinity=affinity,
-        tolerations=_same(tuple(pod.spec.tolerations or ())),
-        ports=_same(_host_ports(pod.spec.containers)),
-        group=_known(_group(pod)),
-        refusal=refusal,
+        refusal = f"spec.containers resources: {error}"
+    try:
+        wishes = wishes_of(bytes(spec.affinity), ref.namespace, labels)
+        spread = spreads_of(bytes(spec.topology_spread_constraints), labels)
+    except PermanentError as error:
+        refusal = str(error)
+    place = Place(
+        Fixed(spec.node_selector or {}), wishes.nodes, tuple(spec.tolerations or ()), is_root=ref.tenant == ROOT
     )
+    shape = Shape(
+        tenant=ref.tenant, namespace=ref.namespace, labels=labels, priority=spec.priority or 0,
+        preempts=spec.preemption_policy != NEVER, requests=Fixed(requests), scored=scored, place=place,
+        ports=_host_ports(_all_containers(pod)), wishes=wishes, spread=spread, group=_group(pod),
+        images=tuple(sorted({c.image for c in spec.containers if c.image})),
+    )  # fmt: skip
+    meta = pod.metadata
+    return Demand(ref, meta.uid, meta.creation_timestamp or "", _same(shape), _claims(pod),
+                  pod.status.nominated_node_name, refusal)  # fmt: skip
 
 
 def is_terminal(pod: ScheduledPod) -> bool:
@@ -176,10 +191,11 @@ def is_terminal(pod: ScheduledPod) -> bool:
 
 
 def is_pending(pod: ScheduledPod) -> bool:
-    """Whether the pod waits for this scheduler."""
+    """Whether the pod waits for this scheduler; one with gates does not yet."""
     return (
         not pod.spec.node_name
         and pod.metadata.deletion_timestamp is None
         and pod.spec.scheduler_name in ("", DEFAULT_SCHEDULER)
+        and not pod.spec.scheduling_gates
         and not is_terminal(pod)
     )

@@ -8,51 +8,70 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
+from typing import Final
 
-from polder.api.core import Node
+from polder.api.nodefacts import ScheduledNode
 from polder.api.podfacts import ScheduledPod
-from polder.base.errors import PermanentError, PolderError
-from polder.base.ids import ROOT, TenantName
+from polder.base.errors import PolderError
+from polder.base.ids import TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
 from polder.loop.wait import wait_set
+from polder.scheduler import preempt
 from polder.scheduler.backlog import Backlog
-from polder.scheduler.cluster import Cluster, facts_of, overlay_of
+from polder.scheduler.carry import SLICE, Carrier, Waiting
+from polder.scheduler.claims import ClaimRules, claim_rules
+from polder.scheduler.cluster import AROUND, CLAIMS, Cluster, Placement
 from polder.scheduler.core import Decision, decide
-from polder.scheduler.demand import DEFAULT_SCHEDULER, Demand, demand_of, is_pending, is_terminal
+from polder.scheduler.demand import DEFAULT_SCHEDULER, Demand, Shape
+from polder.scheduler.intake import Intake
 from polder.scheduler.settings import SchedulerSettings
-from polder.scheduler.write import bind, explain
+from polder.scheduler.storage import Namespaces, Storage
+from polder.scheduler.write import says
 
 log = logging.getLogger(__name__)
+
+REMEMBERED: Final = 1024
+"""Shapes of pods of which it is remembered that no node would do, until something changes."""
+LOOK: Final = 60.0
+"""Seconds after which pods are looked for whose claims were not bound in time."""
 
 
 class Scheduler:
     """Composes the pure parts with the API."""
 
     def __init__(self, client: Client, settings: SchedulerSettings) -> None:
-        self._client = client
         self._settings = settings
         self._clock = settings.clock
         self._cluster = Cluster()
         self._backlog = Backlog()
-        self._seen_changes = 0
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(settings.parallel)
         self._busy: Counter[TenantName] = Counter()
         self._full: set[TenantName] = set()
         self._recorder = Recorder(client, DEFAULT_SCHEDULER, settings.clock)
-        self._nodes = Informer(client, Node)
+        self._nodes = Informer(client, ScheduledNode)
         self._pods = Informer(client, ScheduledPod)
+        self._intake = Intake(self._cluster, self._backlog)
+        self._storage = Storage(client, self._cluster, self._on_claim)
+        self._namespaces = Namespaces(client, self._cluster)
+        self._carrier = Carrier(client, settings.clock, self._cluster, self._backlog, self._pods, self._recorder)
+        self._settled: list[Waiting] = []
+        self._refused: OrderedDict[Shape, tuple[int, Decision]] = OrderedDict()
+        self._start = 0
         self._nodes.on_change(self._on_node)
         self._pods.on_change(self._on_pod)
 
     async def run(self) -> None:
         """Schedules until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for part in (self._nodes.run(), self._pods.run(), self._recorder.run()):
+            for part in (
+                self._nodes.run(), self._pods.run(), self._recorder.run(), self._storage.run(self._on_storage),
+                self._namespaces.run(self._on_namespaces), self._look(),
+            ):  # fmt: skip
                 group.create_task(part)
             await self._nodes.wait_synced()
             await self._pods.wait_synced()
@@ -60,69 +79,129 @@ class Scheduler:
                 await self._pass(group)
                 await self._rest()
 
-    def _on_node(self, ref: Ref, _old: Node | None, new: Node | None) -> None:
-        """Root's nodes are the nodes; a tenant's is what the tenant put on one of them."""
-        if ref.tenant != ROOT:
-            self._cluster.set_overlay(ref.tenant, ref.name, overlay_of(new) if new is not None else None)
-        elif new is None:
-            self._cluster.remove_node(ref.name)
-        else:
-            try:
-                self._cluster.set_node(facts_of(new))
-            except PermanentError as error:
-                log.warning("node %s takes no pods, its status is malformed: %s", ref.name, error)
-                self._cluster.remove_node(ref.name)
+    # what happens
+
+    def _on_node(self, ref: Ref, old: ScheduledNode | None, new: ScheduledNode | None) -> None:
+        self._intake.on_node(ref, old, new)
         self._wake.set()
 
     def _on_pod(self, _ref: Ref, old: ScheduledPod | None, new: ScheduledPod | None) -> None:
-        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            self._cluster.free_pod(old.metadata.uid)
-            self._backlog.drop(old.metadata.uid)
-        if new is not None:
-            self._see(new)
+        demand = self._intake.on_pod(old, new)
+        if demand is not None and demand.claims:
+            self._storage.want()
+        if demand is not None and demand.shape.selects_namespaces:
+            self._namespaces.want()
         self._wake.set()
 
-    def _see(self, pod: ScheduledPod) -> None:
-        uid = pod.metadata.uid
-        if pod.spec.node_name and not is_terminal(pod):
-            self._backlog.drop(uid)
-            placed = self._cluster.placement(uid)
-            if placed is None or placed.assumed or placed.node != pod.spec.node_name:
-                self._cluster.place(demand_of(pod), pod.spec.node_name, assumed=False)
-        elif not is_pending(pod):
-            self._backlog.drop(uid)
-            self._cluster.free_pod(uid)
-        elif self._cluster.placement(uid) is None:
-            self._backlog.put(demand_of(pod))
+    def _on_claim(self, ref: Ref) -> None:
+        self._settled += self._carrier.settled(ref, self._storage)
+        self._wake.set()
+
+    def _on_storage(self) -> None:
+        self._cluster.tell((CLAIMS, None))
+        self._wake.set()
+
+    def _on_namespaces(self) -> None:
+        self._cluster.tell((AROUND, None))
+        self._wake.set()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            self._carrier.overdue()
+            self._wake.set()
+
+    # turns
 
     async def _rest(self) -> None:
         """Until there is something to take or something happened."""
         at = self._backlog.next_at(self._full)
-        if self._cluster.changes != self._seen_changes:
+        if self._cluster.wakes or self._settled:
             return
         timeout = None if at is None else max(0.0, at - self._clock.monotonic())
         await wait_set(self._wake, timeout)
         self._wake.clear()
 
     async def _pass(self, group: asyncio.TaskGroup) -> None:
-        """Up to a batch of decisions; the slots hold the loop back when the API is slower than the decisions. One tenant has
-        at most half of them: what it makes slow holds up nobody else's pods.
+        """Decisions, until nobody waits; after each few milliseconds others get a turn of the event loop. The slots hold the
+        loop back when the API is slower than the decisions. One tenant has at most half of them: what it makes slow holds up
+        nobody else's pods.
         """
-        if self._cluster.changes != self._seen_changes:
-            self._seen_changes = self._cluster.changes
-            self._backlog.wake()
-        for _ in range(self._settings.batch):
+        begun = self._clock.monotonic()
+        while True:
+            await self._bind_settled(group)
+            wakes, self._cluster.wakes = self._cluster.wakes, set()
+            for cause, tenant in wakes:
+                self._backlog.wake(cause, tenant)
             demand = self._backlog.take(self._clock.monotonic(), self._full)
             if demand is None:
                 return
-            decision = decide(demand, self._cluster)
-            if decision.node:
-                self._cluster.place(demand, decision.node, assumed=True)
-            else:
-                self._backlog.refuse(demand.uid, self._clock.monotonic())
-            self._count(demand.ref.tenant, 1)
-            await self._slots.acquire()
-            group.create_task(self._carry_out(demand, decision))
+            work = self._decided(demand)
+            if work is not None:
+                await self._carry_out(group, demand, *work)
+            if self._clock.monotonic() - begun >= SLICE:
+                await asyncio.sleep(0)
+                begun = self._clock.monotonic()
+
+    async def _bind_settled(self, group: asyncio.TaskGroup) -> None:
+        settled, self._settled = self._settled, []
+        for waited in settled:
+            if self._cluster.placement(waited.demand.uid) is not None:
+                await self._carry_out(group, waited.demand, Decision(node=waited.node), None)
+
+    def _decided(self, demand: Demand) -> tuple[Decision, ClaimRules | None] | None:
+        """The decision, and what it needs, if there is something to be written."""
+        now = self._clock.monotonic()
+        if demand.uid in self._carrier.preempting:
+            self._carrier.missed.add(demand.uid)
+            self._backlog.refuse(demand.uid, now, (), patient=False)
+            return None
+        if demand.claims and not self._storage.want():
+            self._backlog.refuse(demand.uid, now, (CLAIMS,), patient=False)
+            return None
+        if demand.shape.selects_namespaces and not self._namespaces.want():
+            self._backlog.refuse(demand.uid, now, (AROUND,), patient=False)
+            return None
+        rules = claim_rules(demand, self._storage, self._cluster.claim_users(demand)) if demand.claims else None
+        decision = self._ask(demand, rules)
+        if decision.node:
+            self._cluster.place(Placement(decision.node, demand, assumed=True))
+            return decision, rules
+        self._backlog.refuse(demand.uid, now, decision.causes)
+        if self._may_preempt(demand, decision):
+            return decision, rules
+        pod = self._carrier.pod_of(demand)
+        return None if pod is None or says(pod, _told(demand, decision)) else (decision, rules)
+
+    def _ask(self, demand: Demand, rules: ClaimRules | None) -> Decision:
+        """Decides, unless a pod of the same shape was refused since anything changed."""
+        shape, cluster = demand.shape, self._cluster
+        is_plain = not demand.claims and not demand.refusal and cluster.nomination(demand.uid) is None
+        state = cluster.moves if shape.looks_around else cluster.changes
+        known = self._refused.get(shape) if is_plain else None
+        if known is not None and known[0] == state:
+            return known[1]
+        self._start += 1
+        decision = decide(demand, cluster, rules, self._start)
+        if is_plain and not decision.node:
+            self._refused[shape] = state, decision
+            self._refused.move_to_end(shape)
+            if len(self._refused) > REMEMBERED:
+                self._refused.popitem(last=False)
+        return decision
+
+    def _may_preempt(self, demand: Demand, decision: Decision) -> bool:
+        shape = demand.shape
+        return bool(decision.hopeful) and shape.preempts and self._cluster.has_below(shape.tenant, shape.priority)
+
+    # work beside
+
+    async def _carry_out(
+        self, group: asyncio.TaskGroup, demand: Demand, decision: Decision, rules: ClaimRules | None
+    ) -> None:
+        self._count(demand.tenant, 1)
+        await self._slots.acquire()
+        group.create_task(self._work(demand, decision, rules))
 
     def _count(self, tenant: TenantName, more: int) -> None:
         self._busy[tenant] += more
@@ -134,40 +213,36 @@ class Scheduler:
         if not self._busy[tenant]:
             del self._busy[tenant]
 
-    async def _carry_out(self, demand: Demand, decision: Decision) -> None:
+    async def _work(self, demand: Demand, decision: Decision, rules: ClaimRules | None) -> None:
         try:
-            await self._write(demand, decision)
-        finally:
-            self._slots.release()
-            self._count(demand.ref.tenant, -1)
-
-    async def _write(self, demand: Demand, decision: Decision) -> None:
-        pod = self._pods.get(demand.ref)
-        try:
-            if pod is None or pod.metadata.uid != demand.uid:
-                self._cluster.forget(demand.uid)
-                self._backlog.drop(demand.uid)
-            elif decision.node:
-                await self._bind(pod, demand, decision.node)
-            elif await explain(self._client, pod, decision.message, self._clock):
-                self._recorder.event(pod, "Warning", "FailedScheduling", decision.message)
+            await self._write(demand, decision, rules)
         except (PolderError, OSError) as error:
             log.info("pod %s: %s", demand.ref, error)
-
-    async def _bind(self, pod: ScheduledPod, demand: Demand, node: str) -> None:
-        try:
-            await bind(self._client, pod, node)
-        except (PolderError, OSError):
-            # It may have been bound all the same; then the informer says so and the placement is no assumption.
-            self._cluster.forget(demand.uid)
-            self._backlog.fail(demand.uid, self._clock.monotonic())
+        finally:
+            self._slots.release()
+            self._count(demand.tenant, -1)
             self._wake.set()
-            raise
-        self._recorder.event(pod, "Normal", "Scheduled", f"Successfully assigned {_shown(demand.ref)} to {node}")
+
+    async def _write(self, demand: Demand, decision: Decision, rules: ClaimRules | None) -> None:
+        pod = self._carrier.pod_of(demand)
+        if pod is None:
+            return
+        if decision.node:
+            await self._carrier.bind(pod, demand, decision.node, rules)
+        elif self._may_preempt(demand, decision):
+            await self._carrier.make_room(pod, demand, decision, self._storage)
+        else:
+            self._cluster.withdraw(demand.uid)
+            await self._carrier.explain(pod, _told(demand, decision))
 
 
-def _shown(ref: Ref) -> str:
-    return f"{ref.namespace}/{ref.name}"
+def _told(demand: Demand, decision: Decision) -> str:
+    """What is said of a refusal where nobody can be made to leave."""
+    if not decision.nodes:
+        return decision.message
+    if not demand.shape.preempts:
+        return f"{decision.message} {preempt.NEVER}"
+    return f"{decision.message} {preempt.unhelpful(decision, Counter({preempt.NO_VICTIMS: len(decision.hopeful)}))}"
 
 
 async def run_scheduler(client: Client, settings: SchedulerSettings) -> None:

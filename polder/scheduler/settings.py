@@ -9,8 +9,7 @@ from polder.base.clock import Clock, SystemClock
 
 @dataclass(frozen=True, slots=True)
 class SchedulerSettings:
-    """``parallel`` bounds the requests that bind or explain at one time; ``batch`` the decisions between two yields."""
+    """``parallel`` bounds the requests that bind, explain or make room at one time."""
 
     clock: Clock = field(default_factory=SystemClock)
     parallel: int = 32
-    batch: int = 100

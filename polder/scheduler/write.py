@@ -1,7 +1,8 @@
-"""What the scheduler writes: a binding, or a condition that says why there is none."""
+"""What the scheduler writes: a binding, a condition that says why there is none, the end of a victim, what a claim gets."""
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -10,10 +11,15 @@ from polder.api.core import Binding, ObjectReference
 from polder.api.errors import ApiError
 from polder.api.meta import ObjectMeta, ref_of
 from polder.api.podfacts import ScheduledPod
+from polder.api.storagefacts import Claim, Volume
 from polder.base.clock import Clock, stamp
 from polder.client.client import Client
+from polder.scheduler import claims
 
-CONDITION = "PodScheduled"
+CONDITION: Final = "PodScheduled"
+TARGET: Final = "DisruptionTarget"
+BY_SCHEDULER: Final = "PreemptionByScheduler"
+PREEMPTING: Final = "default-scheduler: preempting to accommodate a higher priority pod"
 
 
 async def bind(client: Client, pod: ScheduledPod, node: str) -> None:
@@ -29,11 +35,20 @@ async def bind(client: Client, pod: ScheduledPod, node: str) -> None:
     await client.raw("POST", path, msgspec.json.encode(binding))
 
 
-async def explain(client: Client, pod: ScheduledPod, message: str, clock: Clock) -> bool:
-    """Writes the condition PodScheduled=False; False if the pod says so already or is gone. Raises ApiError."""
+def says(pod: ScheduledPod, message: str, nominated: str = "") -> bool:
+    """Whether the pod's status says it already."""
     known = next((c for c in pod.status.conditions or [] if c.type == CONDITION), None)
-    if known is not None and known.status == "False" and known.message == message:
+    is_said = known is not None and known.status == "False" and known.message == message
+    return is_said and pod.status.nominated_node_name == nominated
+
+
+async def explain(client: Client, pod: ScheduledPod, message: str, clock: Clock, nominated: str = "") -> bool:
+    """Writes the condition PodScheduled=False, and the node where room is made; False if the pod says so already or is gone.
+    Raises ApiError.
+    """
+    if says(pod, message, nominated):
         return False
+    known = next((c for c in pod.status.conditions or [] if c.type == CONDITION), None)
     now = stamp(clock.now())
     condition = {
         "type": CONDITION,
@@ -42,7 +57,15 @@ async def explain(client: Client, pod: ScheduledPod, message: str, clock: Clock)
         "message": message,
         "lastTransitionTime": known.last_transition_time if known and known.status == "False" else now,
     }
-    patch = {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}
+    status: dict[str, object] = {"conditions": [condition]}
+    if pod.status.nominated_node_name != nominated:
+        status["nominatedNodeName"] = nominated or None
+    return await _patch_status(client, pod, status)
+
+
+async def _patch_status(client: Client, pod: ScheduledPod, status: dict[str, object]) -> bool:
+    """False if this pod is gone. Raises ApiError."""
+    patch = {"metadata": {"uid": pod.metadata.uid}, "status": status}
     try:
         await client.patch(ScheduledPod, ref_of(pod), patch, how="strategic", subresource="status")
     except ApiError as error:
@@ -50,3 +73,36 @@ async def explain(client: Client, pod: ScheduledPod, message: str, clock: Clock)
             return False
         raise
     return True
+
+
+async def evict(client: Client, pod: ScheduledPod, clock: Clock) -> bool:
+    """Says in the pod's status that it makes room, and deletes it; False if it is gone. Raises ApiError."""
+    condition = {"type": TARGET, "status": "True", "reason": BY_SCHEDULER, "message": PREEMPTING,
+                 "lastTransitionTime": stamp(clock.now())}  # fmt: skip
+    if not await _patch_status(client, pod, {"conditions": [condition]}):
+        return False
+    try:
+        await client.delete(ScheduledPod, ref_of(pod), uid=pod.metadata.uid)
+    except ApiError as error:
+        if error.is_not_found or error.is_conflict:
+            return False
+        raise
+    return True
+
+
+async def provide(client: Client, binding: claims.Binding, node: str) -> None:
+    """Gives a claim its volume, or has one made for the node. Raises ApiError."""
+    claim = binding.claim
+    ref, version = ref_of(claim), claim.metadata.resource_version
+    if binding.volume is None:
+        wanted = {"resourceVersion": version, "annotations": {claims.SELECTED_NODE: node}}
+        await client.patch(Claim, ref, {"metadata": wanted})
+        return
+    volume = binding.volume
+    kept = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": ref.namespace, "name": ref.name,
+            "uid": claim.metadata.uid, "resourceVersion": version}  # fmt: skip
+    meta = {
+        "resourceVersion": volume.metadata.resource_version,
+        "annotations": {"pv.kubernetes.io/bound-by-controller": "yes"},
+    }
+    await client.patch(Volume, ref_of(volume), {"metadata": meta, "spec": {"claimRef": kept}})

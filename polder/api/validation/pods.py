@@ -10,6 +10,13 @@ from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
 from polder.api.sysctls import validate_sysctls
 from polder.api.validation.containers import validate_containers
+from polder.api.validation.gates import (
+    PLACING,
+    may_narrow,
+    validate_gated_node,
+    validate_gates,
+    validate_gates_update,
+)
 from polder.api.validation.meta import validate_annotations, validate_labels
 from polder.api.validation.networks import fixed_pod_annotations, validate_pod_annotations
 from polder.api.validation.pod_dns import validate_dns_config
@@ -32,7 +39,9 @@ _CHANGEABLE: Final = (
 def validate_pod(pod: Raw) -> Iterator[FieldError]:
     """The whole pod."""
     yield from validate_pod_annotations((pod.get("metadata") or {}).get("annotations") or {})
-    yield from validate_pod_spec(pod.get("spec") or {}, _SPEC)
+    spec = pod.get("spec") or {}
+    yield from validate_pod_spec(spec, _SPEC)
+    yield from validate_gated_node(spec, _SPEC)
 
 
 def validate_template(template: Raw, at: Field, volumes: Iterable[str] = ()) -> Iterator[FieldError]:
@@ -65,6 +74,7 @@ def validate_pod_spec(spec: Raw, at: Field) -> Iterator[FieldError]:
     yield from validate_labels(spec.get("nodeSelector") or {}, at / "nodeSelector")
     yield from validate_pod_security(spec, at)
     yield from validate_sysctls(spec, at / "securityContext" / "sysctls")
+    yield from validate_gates(spec, at)
     yield from validate_affinity(spec.get("affinity") or {}, at / "affinity")
     for number, spread in enumerate(spec.get("topologySpreadConstraints") or ()):
         yield from validate_spread(spread, (at / "topologySpreadConstraints")[number])
@@ -154,14 +164,16 @@ def validate_pod_update(new: Raw, old: Raw) -> Iterator[FieldError]:
         return
     yield from _deadline(after, before)
     yield from _tolerations(after, before)
-    changed = sorted(key for key in {*after, *before} if _without(after, key) != _without(before, key))
+    yield from validate_gates_update(after, before, _SPEC)
+    free = PLACING if may_narrow(after, before) else frozenset()
+    changed = sorted(key for key in {*after, *before} - free if _without(after, key) != _without(before, key))
     if changed:
         yield _SPEC.forbidden(f"{_CHANGEABLE}; changed: {', '.join(f'spec.{key}' for key in changed)}")
 
 
 def _without(spec: Raw, key: str) -> object:
     """A part of the spec, what may change left out."""
-    if key in ("activeDeadlineSeconds", "tolerations"):
+    if key in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
         return None
     value = spec.get(key)
     if key in ("containers", "initContainers"):

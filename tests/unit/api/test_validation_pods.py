@@ -212,7 +212,9 @@ def missing(spec: Raw | None = None, container: Raw | None = None, *, root: bool
 def test_a_plain_pod_asks_for_nothing_special() -> None:
     assert missing() == []
     assert missing({"affinity": {}, "os": {"name": "linux"}, "hostUsers": True, "hostNetwork": False}) == []
-    assert missing({"affinity": {"nodeAffinity": {}}}) == []
+    assert missing({"affinity": {"nodeAffinity": {}, "podAffinity": NEAR, "podAntiAffinity": NEAR}}) == []
+    assert missing({"topologySpreadConstraints": [{"maxSkew": 1}], "schedulingGates": [{"name": "g"}]}) == []
+    assert missing({"overhead": {"cpu": "1"}}) == []
     usual = {"seccompProfile": {"type": "RuntimeDefault"}}
     assert missing({"securityContext": usual}, {"securityContext": usual}, root=False) == []
 
@@ -221,9 +223,6 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
     ("spec", "container", "field"),
     [
         ({"runtimeClassName": "x"}, {}, "spec.runtimeClassName"),
-        ({"affinity": {"nodeAffinity": {}, "podAffinity": NEAR}}, {}, "spec.affinity.podAffinity"),
-        ({"affinity": {"podAntiAffinity": NEAR}}, {}, "spec.affinity.podAntiAffinity"),
-        ({"topologySpreadConstraints": [{"maxSkew": 1}]}, {}, "spec.topologySpreadConstraints"),
         ({"imagePullSecrets": [{"name": "x"}]}, {}, "spec.imagePullSecrets"),
         ({"volumes": [{"name": "v", "nfs": {"server": "a", "path": "/"}}]}, {}, "spec.volumes[0].nfs"),
         ({"os": {"name": "linux"}}, {"lifecycle": {"stopSignal": "SIGHUP"}}, "spec.containers[0].lifecycle.stopSignal"),
@@ -261,3 +260,41 @@ def test_what_polder_does_not_do_is_refused_for_everybody(spec: Raw, container: 
 def test_what_reaches_out_of_a_tenant_is_for_the_platform(spec: Raw, container: Raw, field: str) -> None:
     assert [found.partition(":")[0] for found in missing(spec, container)] == [field]
     assert missing(spec, container, root=True) == []
+
+
+# --- scheduling gates -------------------------------------------------------------------------------------------------
+
+GATED: Raw = {"schedulingGates": [{"name": "a.example/one"}, {"name": "two"}]}
+
+
+def wrong(spec: Raw) -> list[str]:
+    return refused("pods", pod(spec))
+
+
+def test_gates_are_names_and_each_is_there_once() -> None:
+    assert wrong(GATED) == []
+    assert "spec.schedulingGates[0]: Invalid value" in wrong({"schedulingGates": [{"name": "a b"}]})[0]
+    assert wrong({"schedulingGates": [{"name": "a"}, {"name": "a"}]}) == [
+        'spec.schedulingGates[1]: Duplicate value: "a"'
+    ]
+    assert "cannot be set until all schedulingGates" in wrong({**GATED, "nodeName": "n"})[0]
+
+
+def test_gates_are_only_taken_away() -> None:
+    def changes(after: Raw, before: Raw = GATED) -> list[str]:
+        return refused_update("pods", pod(after), pod(before))
+
+    assert changes({"schedulingGates": [{"name": "two"}]}) == [] == changes({})
+    assert "found new scheduling gate 'x'" in changes({"schedulingGates": [{"name": "x"}]})[0]
+    narrowed = {**GATED, "nodeSelector": {"disk": "ssd"}}
+    assert changes(narrowed) == [] == changes({**narrowed, "nodeSelector": {"disk": "ssd", "a": "b"}}, narrowed)
+    assert changes({**narrowed, "nodeSelector": {"disk": "hdd"}}, narrowed) != []
+    assert changes({"nodeSelector": {"disk": "ssd"}}, {}) != []
+
+    def affine(*clauses: str, **more: Raw) -> Raw:
+        found = [{"key": key, "operator": "Exists"} for key in clauses]
+        terms = {"nodeSelectorTerms": [{"matchExpressions": found}]}
+        return {**GATED, "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}, **more}}
+
+    assert changes(affine("a")) == [] == changes(affine("a", "b"), affine("a"))
+    assert changes(affine("b"), affine("a")) != [] != changes(affine("a", podAffinity=NEAR), affine("a"))

@@ -3,9 +3,10 @@ import asyncio
 import pytest
 
 from polder.client.client import Client, ClientSettings
+from polder.scheduler.nodes import facts_of
 from polder.scheduler.run import Scheduler
 from polder.scheduler.settings import SchedulerSettings
-from tests.unit.scheduler.make import demand
+from tests.unit.scheduler.make import demand, node
 
 
 @pytest.mark.parametrize("ticks", range(6))
@@ -15,7 +16,7 @@ async def test_a_cancellation_together_with_a_change_is_not_lost(ticks, pending)
     if pending:
         scheduler._backlog.put(demand())
         scheduler._backlog.refuse(
-            scheduler._backlog.take(scheduler._clock.monotonic()).uid, scheduler._clock.monotonic()
+            scheduler._backlog.take(scheduler._clock.monotonic()).uid, scheduler._clock.monotonic(), ()
         )
     task = asyncio.ensure_future(scheduler._rest())
     await asyncio.sleep(0.01)
@@ -32,7 +33,7 @@ async def test_a_cancellation_together_with_a_change_is_not_lost(ticks, pending)
 class Slow(Scheduler):
     """Whatever is to be written of one tenant's pods takes for ever."""
 
-    async def _write(self, demand, decision):
+    async def _write(self, demand, decision, rules):
         self.begun = [*getattr(self, "begun", []), demand.ref]
         if demand.ref.tenant == "big":
             await asyncio.sleep(3600)
@@ -40,6 +41,7 @@ class Slow(Scheduler):
 
 async def test_a_tenant_whose_writes_hang_leaves_slots_to_others():
     scheduler = Slow(Client(ClientSettings("https://127.0.0.1:1", "ca")), SchedulerSettings(parallel=6))
+    scheduler._cluster.set_node(facts_of(node("one", allocatable={"pods": "100"})))
     for number in range(20):
         scheduler._backlog.put(demand(f"p{number}", "big"))
     for number in range(20):
