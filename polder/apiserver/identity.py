@@ -25,6 +25,7 @@ from polder.apiserver.entry import Contexts, Entry, ServeSocket
 from polder.apiserver.hooks import Handler, Layers, Parts
 from polder.apiserver.impersonation import Impersonation
 from polder.apiserver.internal_tokens import ACCOUNT_TOKEN_PATH, AccountTokens
+from polder.apiserver.mentions import ChangeFeed
 from polder.apiserver.node_reports import NodeReports
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.outcalls import Outcalls
@@ -69,7 +70,8 @@ class IdentityLayer:
         self._proxies = ProxyTrust(store, pki, self.tenants, self.bootstrap.proxy_trust)
         self._rules = NodeRules(store, self.share)
         self._entry = Entry(Contexts(pki, clock), self.tenants, self.share, self._serve_socket)
-        self.streams = NodeStreams({"api": self._enter})
+        self._changes = ChangeFeed(store, self.share.mentioning)
+        self.streams = NodeStreams({"api": self._enter, "changes": self._changes.serve})
         self._dialer = Dialer(self.streams, self.share.present)
         self.outcalls = Outcalls(store, self._dialer.connect)
         self.authentication = Authentication(
@@ -128,6 +130,7 @@ class IdentityLayer:
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self.share.run())
+            group.create_task(self._changes.run())
             group.create_task(self._authorization.run())
             group.create_task(self._certificates.run())
 

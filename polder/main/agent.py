@@ -31,6 +31,7 @@ from polder.main.join import Joining, ensure_joined, link_with, own_name
 from polder.main.logs import set_up
 from polder.node.admin import AdminServer, Inspection
 from polder.node.agent import Agent, AgentSettings, Doings
+from polder.node.changes import Changes
 from polder.node.dial import Dials, is_address
 from polder.node.entry import Entries
 from polder.node.names import Names
@@ -144,6 +145,7 @@ class NodeAgent:
         self._resolvers = Link(dns_settings(config), self._kernel.resolver_sockets_in)
         dials = Dials(self._network.router_of, self._kernel.connect_in, Names(name_servers, self._datagram).lookup)
         self._stream = ServerStreams(where, {**self._agent.handlers, "dial": dials.serve})
+        self._changes = Changes(self._stream.open, self._agent.changed)
         self._entries = Entries(self._kernel.listen_in, self._stream.open)
         self._cni = CniServer(state / "agent.sock", CniAttachments(self._network.attachments))
         self._admin = AdminServer(state / "admin.sock", self._inspect)
@@ -185,6 +187,7 @@ class NodeAgent:
                 group.create_task(feed(self._names(), self._resolvers))
                 group.create_task(self._resolvers.open_shared(self._shared_dns, self._own_sockets))
                 group.create_task(self._stream.run())
+                group.create_task(self._changes.run())
                 group.create_task(self._agent.run())
                 group.create_task(self._renewal.run())
         finally:

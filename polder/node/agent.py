@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from polder.api.core import Pod
 from polder.base.clock import Clock
 from polder.base.errors import PolderError
 from polder.base.ids import NodeName, TenantName
+from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
@@ -19,7 +20,7 @@ from polder.node.forward import Forwards
 from polder.node.images import Images, ensure_own_images
 from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
-from polder.node.machine import observe_capacity, observe_use
+from polder.node.machine import Capacity, observe_capacity, observe_use
 from polder.node.pods.cluster import ApiCluster
 from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
@@ -106,9 +107,28 @@ class Agent:
         self.cri = CriClient(paths.socket)
         self.supervisor = Supervisor(SupervisorSettings(paths, settings.registries))
         self.recorder = Recorder(client, "kubelet", clock, settings.node)
-        cluster = ApiCluster(client, settings.node, clock)
+        self._context = self._make_context(ApiCluster(client, settings.node, clock), doings, clock, capacity)
+        self._manager: PodManager | None = None
+        self._pods = pods
+        node = NodeSettings(
+            settings.node, settings.address, settings.version, settings.max_pods, settings.state, capacity
+        )
+        self._reporter = NodeReporter(node, client, self.supervisor, self.cri, clock)
+        self.logs = LogReader(settings.places.logs, self.cri.list_containers, clock)
+        self._commands = RemoteCommands(self.cri)
+        self._forwards = Forwards(self.cri)
+        self._sampler = Sampler(
+            settings.places.cgroup,
+            Accounting(observe_hierarchies()),
+            self.cri.list_containers,
+            lambda: observe_use(clock.now().timestamp()),
+            clock,
+        )
+
+    def _make_context(self, cluster: ApiCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
+        settings = self._settings
         machine = Machine(settings.address, capacity.cpu, capacity.memory)
-        self._context = Context(
+        return Context(
             cri=self.cri,
             cluster=cluster,
             recorder=self.recorder,
@@ -125,28 +145,14 @@ class Agent:
             since=clock.now().timestamp(),
             services=doings.services,
         )
-        self._pods = pods
-        node = NodeSettings(
-            settings.node, settings.address, settings.version, settings.max_pods, settings.state, capacity
-        )
-        self._reporter = NodeReporter(node, client, self.supervisor, self.cri, clock)
-        self.logs = LogReader(settings.places.logs, self.cri.list_containers, clock)
-        self._sampler = Sampler(
-            settings.places.cgroup,
-            Accounting(observe_hierarchies()),
-            self.cri.list_containers,
-            lambda: observe_use(clock.now().timestamp()),
-            clock,
-        )
-        self._commands = RemoteCommands(self.cri)
-        self._forwards = Forwards(self.cri)
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """What this part serves of the streams that the server opens."""
         commands = self._commands.serve
         return {
-            "logs": self.logs.serve, "usage": UsageReports(self._sampler).serve,
+            "logs": self.logs.serve,
+            "usage": UsageReports(self._sampler).serve,
             "exec": commands,
             "attach": commands,
             "forward": self._forwards.serve,
@@ -180,4 +186,11 @@ class Agent:
         await self._pods.wait_synced()
         self._reporter.hindrance = ""
         features = Features(is_enabled(), has_app_armor(), await self.cri.strict_groups())
-        await PodManager(replace(self._context, features=features), self._pods).run()
+        self._manager = PodManager(replace(self._context, features=features), self._pods)
+        await self._manager.run()
+
+    def changed(self, what: Iterable[tuple[str, Ref]] | None) -> None:
+        """Objects, by (resource, reference), changed that pods may show; None: any may have."""
+        uids = self._context.volumes.changed(what)
+        if self._manager is not None:
+            self._manager.wake(uids)

@@ -82,6 +82,12 @@ class PodManager:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def wake(self, uids: Iterable[str]) -> None:
+        """Has pods looked at: something changed that they show."""
+        for uid in uids:
+            if uid in self._workers:
+                self._workers[uid][0].wake()
+
     # --- the API's side ---
 
     def _changed(self, ref: Ref, old: Pod | None, new: Pod | None) -> None:

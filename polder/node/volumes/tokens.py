@@ -12,8 +12,8 @@ from polder.node.pods.ports import Cluster
 RENEW_AT = 0.8
 LEAST = 600
 """Seconds: the shortest life that the API grants."""
-REFRESH = 60.0
-"""Seconds between looks at a pod's ConfigMaps and Secrets."""
+REFRESH = 300.0
+"""Seconds between looks at a pod's ConfigMaps and Secrets, of whose changes the server tells."""
 
 
 @dataclass(frozen=True, slots=True)
