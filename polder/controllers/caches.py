@@ -157,6 +157,10 @@ class Caches:
         """The pods of a namespace."""
         return self.pods.by_index("namespace", namespace)
 
+    def pods_on(self, node: str) -> list[ControlledPod]:
+        """The pods of a node, of all tenants."""
+        return self.pods.by_index("node", node)
+
     def bootstrap_tokens_of(self, tenant: str) -> list[Secret]:
         """The bootstrap tokens of a tenant."""
         found = self.bootstrap_tokens.by_index("tenant", tenant)

@@ -1,38 +1,56 @@
-"""Nodes that fall silent: Ready becomes Unknown and taints keep new pods off, until the node is back.
+"""Nodes that fall silent: Ready becomes Unknown, taints keep new pods off and let those that are there go after a while, until
+the node is back. Follows upstream's node lifecycle controller.
 
-The agent writes its own conditions; the controller writes only what a silent agent cannot say, and the taints that follow
-from the Ready condition. No pod is evicted.
+The agent writes its own conditions; the controller writes only what a silent agent cannot say: the conditions of the node, that
+its pods are not ready, and the taints that follow. ``taint_evictions.py`` deletes the pods that do not bear them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from polder.api.core import Node, NodeCondition
 from polder.api.discovery import Lease
 from polder.api.errors import ApiError
+from polder.api.meta import ref_of
+from polder.api.podfacts import ControlledPod
 from polder.base.clock import stamp
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
 from polder.client.client import Client
+from polder.client.events import Recorder
+from polder.controllers.batch import each
+from polder.controllers.endpoints_pure import is_ready
 from polder.controllers.node_health import (
+    Evict,
     Heartbeats,
     overwritten,
+    readiness,
     still_unknown,
     unknown_conditions,
     wanted_taints,
     whole,
 )
+from polder.controllers.node_zones import Zones, zone_of
 from polder.controllers.settings import ControllerSettings
 
+PodsOn = Callable[[str], Iterable[ControlledPod]]
+"""The pods of a node, of all tenants, as a cache knows them."""
 LEASES = "kube-node-lease"
 
 
 class NodeController:
     """Reconciles root's Nodes; key: the Node's reference."""
 
-    def __init__(self, client: Client, settings: ControllerSettings) -> None:
+    def __init__(
+        self, client: Client, settings: ControllerSettings, pods_on: PodsOn, recorder: Recorder | None = None
+    ) -> None:
         self._client = client
+        self._pods_on = pods_on
+        self._recorder = recorder
+        self._zones = Zones(settings.node_eviction, settings.node_grace)
         self._clock = settings.clock
         self._heartbeats = Heartbeats(settings.node_grace)
         self._tick = settings.node_tick
@@ -50,6 +68,7 @@ class NodeController:
         except ApiError as error:
             if error.is_not_found:
                 self._heartbeats.forget(ref.name)
+                self._zones.forget(ref.name)
                 self._said.pop(ref.name, None)
                 return None
             raise
@@ -57,7 +76,11 @@ class NodeController:
             node = await self._mark_silent(ref, node)
         elif ref.name in self._said:
             node = await self._restore(ref, node)
+        ready = readiness(node) == "True"
+        self._zones.see(ref.name, zone_of(node), ready, self._clock.monotonic())
         await self._taint(ref, node)
+        if not ready:
+            await self._mark_pods(node)
         return self._tick
 
     async def _is_silent(self, name: str) -> bool:
@@ -102,7 +125,8 @@ class NodeController:
         return await self._client.patch(Node, ref, patch, how="strategic", subresource="status")
 
     async def _taint(self, ref: Ref, node: Node) -> None:
-        taints = wanted_taints(node, stamp(self._clock.now()))
+        at, evict = stamp(self._clock.now()), self._evict(node)
+        taints = wanted_taints(node, at, evict)
         if taints is None:
             return
         patch = {
@@ -110,3 +134,27 @@ class NodeController:
             "spec": {"taints": msgspec.to_builtins(taints) or None},
         }
         await self._client.patch(Node, ref, patch)
+
+    def _evict(self, node: Node) -> Evict:
+        """Asks for a turn only where the taint that makes pods go is missing."""
+        if readiness(node) == "True":
+            return "never"
+        if wanted_taints(node, "", "hold") == wanted_taints(node, "", "go"):
+            return "never" if self._zones.is_dark else "hold"
+        return self._zones.may_evict(node.metadata.name, self._clock.monotonic())
+
+    async def _mark_pods(self, node: Node) -> None:
+        """Pods of a node that is not ready are not ready: nothing may rest on what was said of them last."""
+        await each([self._mark_pod(pod) for pod in self._pods_on(node.metadata.name) if is_ready(pod)])
+
+    async def _mark_pod(self, pod: ControlledPod) -> None:
+        said = {"type": "Ready", "status": "False", "lastTransitionTime": stamp(self._clock.now())}
+        patch = {"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [said]}}
+        try:
+            await self._client.patch(ControlledPod, ref_of(pod), patch, how="strategic", subresource="status")
+        except ApiError as error:
+            if not (error.is_not_found or error.is_conflict):
+                raise
+            return
+        if self._recorder is not None:
+            self._recorder.event(pod, "Warning", "NodeNotReady", "Node is not ready")

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from polder.api.core import Node, NodeCondition, Taint
 
 UNREACHABLE = "node.kubernetes.io/unreachable"
 NOT_READY = "node.kubernetes.io/not-ready"
-EFFECTS = ("NoSchedule", "NoExecute")
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "NoExecute"
+PRESSURES = {
+    "MemoryPressure": "node.kubernetes.io/memory-pressure",
+    "DiskPressure": "node.kubernetes.io/disk-pressure",
+    "PIDPressure": "node.kubernetes.io/pid-pressure",
+    "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
+}
+"""Conditions that keep new pods off while they hold, with their taints."""
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 UNKNOWN_REASON = "NodeStatusUnknown"
 UNKNOWN_MESSAGE = "The node's agent stopped renewing its lease."
 JUDGED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+
+
+Evict = Literal["go", "hold", "never"]
+"""Whether the pods of a node that is not ready may be made to go: now, not yet, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +108,44 @@ def whole(condition: NodeCondition) -> dict[str, str | None]:
     }
 
 
-def wanted_taints(node: Node, at: str) -> list[Taint] | None:
-    """The node's taints as its Ready condition asks for them; None: they are right as they are."""
-    status = next((c.status for c in node.status.conditions or [] if c.type == "Ready"), "Unknown")
-    key = {"True": "", "False": NOT_READY}.get(status, UNREACHABLE)
-    have = node.spec.taints or []
-    kept = [t for t in have if t.key not in (UNREACHABLE, NOT_READY) or t.key == key]
+def readiness(node: Node) -> str:
+    """The node's Ready condition: True, False or Unknown."""
+    return next((c.status for c in node.status.conditions or [] if c.type == "Ready"), "Unknown")
+
+
+def is_out_of_service(node: Node) -> bool:
+    """Whether somebody vouches that nothing runs on the node any more, which is not ready."""
+    return readiness(node) != "True" and any(t.key == OUT_OF_SERVICE for t in node.spec.taints or [])
+
+
+def keeping_off(node: Node) -> set[str]:
+    """Taints that keep new pods off a node, by what it says of itself."""
+    held = {c.type for c in node.status.conditions or [] if c.status == "True"}
+    keys = {taint for condition, taint in PRESSURES.items() if condition in held}
+    if node.spec.unschedulable:
+        keys.add(UNSCHEDULABLE)
+    ready = readiness(node)
+    return keys if ready == "True" else {*keys, NOT_READY if ready == "False" else UNREACHABLE}
+
+
+def wanted_taints(node: Node, at: str, evict: Evict) -> list[Taint] | None:
+    """The node's taints as its conditions ask for them; None: they are right as they are."""
+    have, off, ready = node.spec.taints or [], keeping_off(node), readiness(node)
+    executing = any(t.effect == NO_EXECUTE and t.key in (NOT_READY, UNREACHABLE) for t in have)
+    if ready != "True" and (evict == "go" or (evict == "hold" and executing)):
+        out = {NOT_READY if ready == "False" else UNREACHABLE}
+    else:
+        out = set()
+    wanted = {(key, NO_SCHEDULE) for key in off} | {(key, NO_EXECUTE) for key in out}
+    kept = [t for t in have if (t.key, t.effect) in wanted or not _is_ours(t)]
     present = {(t.key, t.effect) for t in kept}
-    missing = [Taint(key=key, effect=e, time_added=at) for e in EFFECTS if key and (key, e) not in present]
-    wanted = kept + missing
-    return None if wanted == have else wanted
+    missing = sorted(wanted - present, key=lambda found: (found[1] != NO_SCHEDULE, found[0]))
+    made = kept + [Taint(key=key, effect=effect, time_added=at) for key, effect in missing]
+    return None if made == have else made
+
+
+def _is_ours(taint: Taint) -> bool:
+    if taint.effect == NO_EXECUTE:
+        return taint.key in (NOT_READY, UNREACHABLE)
+    known = (NOT_READY, UNREACHABLE, UNSCHEDULABLE, *PRESSURES.values())
+    return taint.effect == NO_SCHEDULE and taint.key in known

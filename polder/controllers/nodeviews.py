@@ -44,8 +44,14 @@ class NodeViews:
 
     def evicting(self, tenant: TenantName, name: str) -> tuple[Taint, ...]:
         """The taints of a node that pods of the tenant must bear to stay on it."""
-        place = self.place(tenant, name)
-        return tuple(taint for taint in place.taints if taint.effect == NO_EXECUTE) if place is not None else ()
+        node = self._nodes.get(Ref(ROOT, "", name))
+        if node is None:
+            return ()
+        overlay = self._nodes.get(Ref(tenant, "", name)) if tenant != ROOT else None
+        own = overlay.spec.taints if overlay is not None else None
+        if not node.spec.taints and not own:
+            return ()
+        return tuple(taint for taint in (*(node.spec.taints or ()), *(own or ())) if taint.effect == NO_EXECUTE)
 
     def _place(self, tenant: TenantName, node: Node) -> Place:
         overlay = self._nodes.get(Ref(tenant, "", node.metadata.name)) if tenant != ROOT else None

@@ -15,6 +15,7 @@ from polder.controllers.settings import ControllerSettings
 from polder.controllers.wiring import Wiring
 from polder.controllers.wiring_addresses import AddressWiring
 from polder.controllers.wiring_batch import BatchWiring
+from polder.controllers.wiring_nodes import NodeWiring
 from polder.controllers.wiring_policy import PolicyWiring
 from polder.controllers.wiring_services import ServiceWiring
 from polder.controllers.wiring_sets import SetWiring
@@ -43,6 +44,9 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         sets = SetWiring(caches, runners)
         sets.attach()
         group.create_task(sets.nodes.run())
+        nodes = NodeWiring(caches, runners)
+        nodes.attach()
+        group.create_task(_every(settings.ended_pods_period, lambda: nodes.sweep(settings.ended_pods)))
         batch = BatchWiring(caches, runners, settings.clock)
         batch.attach()
         policy = PolicyWiring(caches, runners)

@@ -32,7 +32,7 @@ from polder.controllers.namespace_content import NamespaceContentController
 from polder.controllers.network import NetworkController, SegmentController
 from polder.controllers.node import NodeController
 from polder.controllers.nodeviews import NodeViews
-from polder.controllers.pods import PodController
+from polder.controllers.pods import EndedPodController, PodController
 from polder.controllers.pool_status import ClaimController, PoolController
 from polder.controllers.ports import AddressSweeper, PortSweeper
 from polder.controllers.pulse import Pulse
@@ -42,6 +42,7 @@ from polder.controllers.router import RouterController
 from polder.controllers.service_ranges import ServiceRangeController
 from polder.controllers.settings import ControllerSettings
 from polder.controllers.stateful import StatefulController
+from polder.controllers.taint_evictions import TaintEvictionController
 from polder.controllers.tenant import TenantController
 from polder.loop.runner import Runner
 
@@ -77,7 +78,12 @@ class Runners:
         missing = MissingNodes(client, clock, settings.missing_node_grace)
         ports = PortSweeper(client, missing, clock, settings.orphan_grace)
         addresses = AddressSweeper(client, clock, settings.orphan_grace)
-        self.health = NodeController(client, settings)
+        said = Recorder(client, "node-controller", clock)
+        self.recorders.append(said)
+        self.health = NodeController(client, settings, caches.pods_on, said)
+        views = NodeViews(caches.nodes)
+        evicting = TaintEvictionController(client, views, caches.pods, clock, said)
+        self.evictions: Runner[Ref] = Runner("taint evictions", evicting.reconcile, 4)
         tenants = TenantController(client, settings, caches.router_ports)
         self.tenants: Runner[Ref] = Runner("tenants", tenants.reconcile, 4, turn=subject)
         self.namespaces: Runner[Ref] = Runner("namespaces", NamespaceController(client, settings).reconcile, 8)
@@ -88,7 +94,8 @@ class Runners:
         self.segments: Runner[Ref] = Runner("segments", SegmentController(client).reconcile, 2, turn=subject)
         self.routers: Runner[Ref] = Runner("routers", RouterController(client, caches.further_ranges).reconcile, 4)
         self.nodes: Runner[Ref] = Runner("nodes", self.health.reconcile, 2, turn=subject)
-        self.pods: Runner[Ref] = Runner("pods", PodController(client, missing).reconcile, 4)
+        self.pods: Runner[Ref] = Runner("pods", PodController(client, missing, clock).reconcile, 4)
+        self.ended: Runner[Ref] = Runner("ended pods", EndedPodController(client).reconcile, 2)
         self.ports: Runner[Ref] = Runner("ports", ports.reconcile, 4)
         self.addresses: Runner[Ref] = Runner("addresses", addresses.reconcile, 4)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from polder.base.clock import Clock, SystemClock
+from polder.controllers.node_zones import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class ControllerSettings:
     """How long a node's Lease may stand still before the node counts as unreachable."""
     node_tick: float = 5.0
     """How often that is looked at."""
+    node_eviction: Rates = field(default_factory=Rates)
+    """How fast the pods of nodes that are not ready are made to go."""
     missing_node_grace: float = 40.0
     """How long a Node object may be missing before its pods, ports and addresses are cleaned up."""
     orphan_grace: float = 60.0
@@ -25,6 +28,10 @@ class ControllerSettings:
     """How often orphans are looked for."""
     clock_period: float = 10.0
     """How often it is looked whether the wall clock was put right."""
+    ended_pods: int = 1000
+    """Records of ended pods that a tenant may keep."""
+    ended_pods_period: float = 20.0
+    """How often those beyond that are looked for."""
     event_lifetime: float = 3600.0
     """How long an Event is kept."""
     event_period: float = 300.0

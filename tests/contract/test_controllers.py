@@ -299,7 +299,8 @@ async def test_a_silent_node_takes_no_pods_until_it_is_back(running: Any) -> Non
         await add_node(client, "one")
         lease = Ref(ROOT, "kube-node-lease", "one")
         await client.create(ROOT, Lease(metadata=ObjectMeta(name="one", namespace="kube-node-lease")))
-        controller = NodeController(client, ControllerSettings(root_ca="", clock=clock))
+        await add_node(client, "other")
+        controller = NodeController(client, ControllerSettings(root_ca="", clock=clock), lambda _node: [])
         node = Ref(ROOT, "", "one")
         await controller.reconcile(node)
         clock.ahead = 39

@@ -2,7 +2,7 @@
 
 import pytest
 
-from polder.api.core import Event, Node, NodeCondition, NodeSpec, NodeStatus, Taint
+from polder.api.core import Event, Node, NodeCondition, NodeStatus
 from polder.api.meta import Condition, Object, ObjectMeta
 from polder.api.polder import NetworkSpec
 from polder.base.ids import TenantName
@@ -10,7 +10,7 @@ from polder.base.ref import Ref
 from polder.controllers.conditions import a_few, merged
 from polder.controllers.drain import Found, Remains, conditions
 from polder.controllers.event_expiry import last_seen
-from polder.controllers.node_health import Heartbeats, unknown_conditions, wanted_taints
+from polder.controllers.node_health import Heartbeats, unknown_conditions
 from polder.controllers.resources import Resource, collection_path, object_path
 from polder.controllers.suspects import Suspects
 from polder.controllers.vni import END, FIRST, candidates, gateways_of
@@ -66,25 +66,9 @@ def test_silence_is_measured_from_the_last_change_seen():
     assert not beats.is_late("one", 1000)
 
 
-def _node(ready: str | None, *taints: Taint) -> Node:
+def _node(ready: str | None) -> Node:
     found = [NodeCondition(type="Ready", status=ready, last_heartbeat_time="h")] if ready else None
-    return Node(spec=NodeSpec(taints=list(taints) or None), status=NodeStatus(conditions=found))
-
-
-def test_taints_follow_the_ready_condition_and_leave_others_alone():
-    own = Taint(key="mine", effect="NoSchedule")
-    assert wanted_taints(_node("True", own), "t") is None
-    marked = wanted_taints(_node("Unknown", own), "t")
-    assert marked is not None
-    assert [(t.key, t.effect) for t in marked] == [
-        ("mine", "NoSchedule"),
-        ("node.kubernetes.io/unreachable", "NoSchedule"),
-        ("node.kubernetes.io/unreachable", "NoExecute"),
-    ]
-    assert wanted_taints(_node("Unknown", *marked), "later") is None
-    changed = wanted_taints(_node("False", *marked), "t")
-    assert changed is not None and {t.key for t in changed} == {"mine", "node.kubernetes.io/not-ready"}
-    assert wanted_taints(_node("True", *marked), "t") == [own]
+    return Node(status=NodeStatus(conditions=found))
 
 
 def test_a_node_that_said_nothing_yet_becomes_unknown_once():
