@@ -55,6 +55,7 @@ class NodeController:
         self._heartbeats = Heartbeats(settings.node_grace)
         self._tick = settings.node_tick
         self._said: dict[str, list[NodeCondition]] = {}
+        self._marked: dict[str, set[str]] = {}
 
     def see(self, lease: Lease) -> None:
         """A Lease as the watch shows it: a sign of life if it changed."""
@@ -70,6 +71,7 @@ class NodeController:
                 self._heartbeats.forget(ref.name)
                 self._zones.forget(ref.name)
                 self._said.pop(ref.name, None)
+                self._marked.pop(ref.name, None)
                 return None
             raise
         if await self._is_silent(ref.name):
@@ -79,7 +81,9 @@ class NodeController:
         ready = readiness(node) == "True"
         self._zones.see(ref.name, zone_of(node), ready, self._clock.monotonic())
         await self._taint(ref, node)
-        if not ready:
+        if ready:
+            self._marked.pop(ref.name, None)
+        else:
             await self._mark_pods(node)
         return self._tick
 
@@ -144,8 +148,13 @@ class NodeController:
         return self._zones.may_evict(node.metadata.name, self._clock.monotonic())
 
     async def _mark_pods(self, node: Node) -> None:
-        """Pods of a node that is not ready are not ready: nothing may rest on what was said of them last."""
-        await each([self._mark_pod(pod) for pod in self._pods_on(node.metadata.name) if is_ready(pod)])
+        """Pods of a node that is not ready are not ready: nothing may rest on what was said of them last. What an agent that is
+        there says of them after that counts again.
+        """
+        pods = [pod for pod in self._pods_on(node.metadata.name) if is_ready(pod)]
+        marked = self._marked.get(node.metadata.name, set())
+        await each([self._mark_pod(pod) for pod in pods if pod.metadata.uid not in marked])
+        self._marked[node.metadata.name] = marked | {pod.metadata.uid for pod in pods}
 
     async def _mark_pod(self, pod: ControlledPod) -> None:
         said = {"type": "Ready", "status": "False", "lastTransitionTime": stamp(self._clock.now())}

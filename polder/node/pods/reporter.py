@@ -24,11 +24,20 @@ class Reporter:
         self._wanted: tuple[Pod, PodStatus] | None = None
         self._written: PodStatus | None = None
         self._task: asyncio.Task[None] | None = None
+        self._doubted = False
+
+    def shown(self, status: PodStatus) -> None:
+        """What the API shows. Somebody else says that the pod is not ready when its node falls silent: what is reported next is
+        written then, though it is as it was.
+        """
+        written = self._written
+        self._doubted = self._wanted is None and written is not None and _readiness(status) != _readiness(written)
 
     def report(self, pod: Pod, status: PodStatus) -> None:
         """Wants this status written; it replaces one that still waits."""
-        if self._wanted is None and status == (self._written or pod.status):
+        if self._wanted is None and status == (self._written or pod.status) and not self._doubted:
             return
+        self._doubted = False
         self._wanted = (pod, status)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write())
@@ -66,3 +75,7 @@ class Reporter:
                 continue
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_RETRY)
+
+
+def _readiness(status: PodStatus) -> str:
+    return next((c.status for c in status.conditions or [] if c.type == "Ready"), "")

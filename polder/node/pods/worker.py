@@ -65,6 +65,8 @@ class PodWorker:
         """The pod as it now is in the API; None: it is gone."""
         self._gone = pod is None
         self._pod = pod if pod is not None else self._pod
+        if pod is not None:
+            self._reporter.shown(pod.status)
         self._note_end()
         self._wake.set()
 

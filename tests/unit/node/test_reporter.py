@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from polder.api.core import Pod, PodStatus
+from polder.api.core import Pod, PodCondition, PodStatus
 from polder.api.errors import conflict
 from polder.api.kinds import kind_of
 from polder.node.pods.ports import Cluster
@@ -49,6 +49,22 @@ async def test_what_the_server_shows_already_is_not_written() -> None:
     reporter.report(pod(), pod().status)
     await reporter.flush()
     assert cluster.written == []
+
+
+async def test_who_is_called_not_ready_by_another_says_again_that_it_is() -> None:
+    cluster = SlowCluster()
+    cluster.let.set()
+    reporter = Reporter(cast(Cluster, cluster))
+    well, not_well = (
+        PodStatus(phase="Running", conditions=[PodCondition(type="Ready", status=status)])
+        for status in ("True", "False")
+    )
+    for shown, times in ((None, 1), (well, 1), (not_well, 2), (well, 2)):
+        if shown is not None:
+            reporter.shown(shown)
+        reporter.report(pod(), well)
+        await reporter.flush()
+        assert len(cluster.written) == times
 
 
 async def test_a_server_that_is_away_is_waited_for_and_another_pod_is_not_written() -> None:
