@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from polder.api.meta import TENANT_ANNOTATION, OwnerReference
+from polder.api.meta import TENANT_ANNOTATION, OwnerReference, Struct
 from polder.api.sets import ControllerRevision
 from polder.api.workloads import Template
 
@@ -50,14 +50,35 @@ def whole(template: Template) -> Template:
     return {**template, "metadata": template.get("metadata") or {}, "spec": spec}
 
 
+class _Meta(Struct, frozen=True, kw_only=True):
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    finalizers: list[str] | None = None
+
+
+class _Spec(Struct, frozen=True, kw_only=True):
+    containers: list[dict[str, Any]] | None = None
+    init_containers: list[dict[str, Any]] | None = None
+    volumes: list[dict[str, Any]] | None = None
+
+
+class _Shape(Struct, frozen=True, kw_only=True):
+    """What is looked into of a template."""
+
+    metadata: _Meta | None = None
+    spec: _Spec
+
+
 def template_of(revision: ControllerRevision) -> Template | None:
     """The template that a revision restores; None where its data is nothing of the kind (a tenant may write it)."""
     data = revision.data if isinstance(revision.data, dict) else {}
     spec = data.get("spec")
     template = spec.get("template") if isinstance(spec, dict) else None
-    if not isinstance(template, dict) or not isinstance(template.get("spec"), dict):
+    try:
+        msgspec.convert(template, _Shape)
+    except msgspec.ValidationError:
         return None
-    return {key: value for key, value in template.items() if key != "$patch"}
+    return {key: value for key, value in (template or {}).items() if key != "$patch"}
 
 
 def hash_of(template: Template, collisions: int) -> str:
