@@ -1,4 +1,4 @@
-"""Of claims, volumes and storage classes, what the scheduler looks at: names and meanings are those of core/v1 and storage/v1."""
+"""Of claims, volumes and storage classes, what the scheduler and nodes look at: names and meanings are those of core/v1 and storage/v1."""
 
 from __future__ import annotations
 
@@ -40,6 +40,21 @@ class ClaimRef(Struct, frozen=True, kw_only=True):
     uid: str = ""
 
 
+class NodePath(Struct, frozen=True, kw_only=True):
+    """A path of a node (``local``, ``hostPath``)."""
+
+    path: str = ""
+    type: str = ""
+
+
+class CsiVolume(Struct, frozen=True, kw_only=True):
+    """A volume of a driver, and its name there."""
+
+    driver: str = ""
+    volume_handle: str = ""
+    read_only: bool = False
+
+
 class VolumeSpec(Struct, frozen=True, kw_only=True):
     """What a volume is, and where."""
 
@@ -48,6 +63,9 @@ class VolumeSpec(Struct, frozen=True, kw_only=True):
     storage_class_name: str = ""
     volume_mode: str = "Filesystem"
     claim_ref: ClaimRef | None = None
+    host_path: NodePath | None = None
+    local: NodePath | None = None
+    csi: CsiVolume | None = None
     node_affinity: dict[str, Any] | None = None
 
 

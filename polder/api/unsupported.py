@@ -30,7 +30,7 @@ _POD: Final = frozenset(
     }
     | {"preemptionPolicy", "priorityClassName", "affinity", "setHostnameAsFQDN", "hostnameOverride"}
     | {"topologySpreadConstraints", "schedulingGates", "overhead"}
-    | {"readinessGates"}
+    | {"readinessGates", "imagePullSecrets"}
 )
 _AFFINITY: Final = frozenset({"nodeAffinity", "podAffinity", "podAntiAffinity"})
 _POD_SECURITY: Final = frozenset(
@@ -50,7 +50,10 @@ _CONTAINER_SECURITY: Final = frozenset(
 _MOUNT: Final = frozenset(
     {"name", "mountPath", "readOnly", "subPath", "subPathExpr", "mountPropagation", "recursiveReadOnly"}
 )
-_VOLUME: Final = frozenset({"name", "emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath", "csi"})
+_VOLUME: Final = frozenset(
+    {"name", "emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath", "csi"}
+    | {"persistentVolumeClaim", "ephemeral"}
+)
 _PROJECTED: Final = frozenset({"configMap", "secret", "downwardAPI", "serviceAccountToken"})
 _ENV_SOURCE: Final = frozenset({"fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"})
 _RESOURCES: Final = frozenset({"requests", "limits"})

@@ -25,7 +25,8 @@ from polder.sdn.topology.addressing import mac_of_port
 from polder.store.protocol import Key, Prefix, Store
 
 LEASE_NAMESPACE = "kube-node-lease"
-MENTIONED = frozenset({"configmaps", "secrets", "serviceaccounts"})
+MENTIONED = frozenset({"configmaps", "secrets", "serviceaccounts", "persistentvolumeclaims"})
+VOLUMES, CLAIMS = "persistentvolumes", "persistentvolumeclaims"
 READ = frozenset({"get", "list", "watch"})
 CHANGE = frozenset({"update", "patch"})
 PORTS, ADDRESSES, NODES = (kind_of(t).resource for t in (Port, Address, Node))
@@ -70,6 +71,8 @@ class NodeRules:
         if resource in MENTIONED:
             key = Key(resource, what.tenant, what.namespace, what.name)
             return what.verb == "get" and await self.share.references(who.node, key)
+        if resource == VOLUMES:
+            return what.verb == "get" and not what.subresource and await self._uses(who, what)
         if what.subresource and what.subresource != "status":
             return False
         if resource == "leases.coordination.k8s.io":
@@ -116,6 +119,15 @@ class NodeRules:
                 return not what.subresource
             return what.verb in {"delete", *CHANGE} and await self._owns(who, what, resource, "node")
         return False
+
+    async def _uses(self, who: Identity, what: RequestInfo) -> bool:
+        """Whether a pod bound to the node mentions the claim that a volume is bound to."""
+        entry = await self.store.get(Key(VOLUMES, what.tenant, "", what.name))
+        claim = (orjson.loads(entry.value).get("spec") or {}).get("claimRef") if entry is not None else None
+        if not claim:
+            return False
+        key = Key(CLAIMS, what.tenant, claim.get("namespace", ""), claim.get("name", ""))
+        return await self.share.references(who.node, key)
 
     def _own_lease(self, who: Identity, what: RequestInfo) -> bool:
         return what.tenant == ROOT and what.namespace == LEASE_NAMESPACE and what.name == who.node

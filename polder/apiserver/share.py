@@ -39,6 +39,7 @@ GIVEN = kind_of(ExternalAddress).resource
 """Root's, but each is a tenant's: a node sees those of tenants present on it."""
 
 
+CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 Fact = tuple[str, ...]
 """(node, tenant): the tenant is on the node. (node, tenant, namespace, resource, name): a pod bound to it mentions that."""
 
@@ -51,7 +52,7 @@ def facts_of(key: Key, raw: Raw) -> frozenset[Fact]:
         return frozenset()
     facts: set[Fact] = {(node, spec.get("routerOf") or key.tenant)}
     if key.resource == PODS:
-        facts |= {(node, key.tenant, key.namespace, *mentioned) for mentioned in mentions(spec)}
+        facts |= {(node, key.tenant, key.namespace, *mentioned) for mentioned in mentions(spec, key.name)}
     return frozenset(facts)
 
 
@@ -206,20 +207,25 @@ class Share:
         if (node, key.tenant, key.namespace, key.resource, key.name) in self._facts:
             return True
         pods = await self.bound_pods(node, key.tenant, key.namespace)
-        return any((key.resource, key.name) in mentions(pod.get("spec") or {}) for pod in pods)
+        wanted = (key.resource, key.name)
+        return any(wanted in mentions(pod.get("spec") or {}, pod["metadata"]["name"]) for pod in pods)
 
 
-def mentions(spec: Raw) -> set[tuple[str, str]]:
-    """The (resource, name) of all ConfigMaps, Secrets and ServiceAccounts that a pod's spec refers to."""
+def mentions(spec: Raw, pod: str) -> set[tuple[str, str]]:
+    """The (resource, name) of all ConfigMaps, Secrets, ServiceAccounts and claims that the spec of a pod refers to."""
     found = {("serviceaccounts", spec.get("serviceAccountName") or "default")}
     found |= {("secrets", ref.get("name", "")) for ref in spec.get("imagePullSecrets") or []}
-    for container in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]:
+    for container in (c for group in CONTAINERS for c in spec.get(group) or ()):
         for source in container.get("envFrom") or []:
             found |= _named(source, "configMapRef", "secretRef")
         for variable in container.get("env") or []:
             found |= _named(variable.get("valueFrom") or {}, "configMapKeyRef", "secretKeyRef")
     for volume in spec.get("volumes") or []:
         found |= _named(volume, "configMap", "secret")
+        if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+            found.add(("persistentvolumeclaims", claim))
+        if "ephemeral" in volume:
+            found.add(("persistentvolumeclaims", f"{pod}-{volume.get('name')}"))
         for source in (volume.get("projected") or {}).get("sources") or []:
             found |= _named(source, "configMap", "secret")
     return found

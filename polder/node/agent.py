@@ -36,6 +36,7 @@ from polder.node.stats.usage import UsageReports
 from polder.node.status import NodeReporter, NodeSettings
 from polder.node.stream import Handler
 from polder.node.supervisor import Supervisor, SupervisorSettings
+from polder.node.volumes.claims import Claims
 from polder.node.volumes.manager import Volumes
 from polder.node.volumes.tokens import Tokens
 from polder.system.accounting import Accounting, observe_hierarchies
@@ -128,11 +129,12 @@ class Agent:
     def _make_context(self, cluster: ApiCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
         settings = self._settings
         machine = Machine(settings.address, capacity.cpu, capacity.memory)
+        claims = Claims(cluster, settings.state / "storage")
         return Context(
             cri=self.cri,
             cluster=cluster,
             recorder=self.recorder,
-            volumes=Volumes(settings.places.pods, cluster, Tokens(cluster, clock), machine.around),
+            volumes=Volumes(settings.places.pods, cluster, Tokens(cluster, clock), machine.around, [claims]),
             images=Images(self.cri),
             prepare=doings.prepare,
             places=settings.places,

@@ -17,6 +17,7 @@ import msgspec
 
 from polder.api.core import ConfigMap, Pod, PodStatus, Secret, Service, ServicePort, ServiceSpec
 from polder.api.meta import TENANT_ANNOTATION, Object, ObjectMeta, ref_of
+from polder.api.storagefacts import Claim, Volume
 from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
@@ -47,6 +48,8 @@ class MemoryCluster:
         self.pods: dict[Ref, Pod] = {}
         self.maps: dict[Ref, ConfigMap] = {}
         self.secrets: dict[Ref, Secret] = {}
+        self.claims: dict[Ref, Claim] = {}
+        self.volumes: dict[Ref, Volume] = {}
         self.events: list[tuple[str, str, str]] = []
         self.statuses: list[PodStatus] = []
         self.away = False
@@ -114,6 +117,12 @@ class MemoryCluster:
 
     async def secret(self, ref: Ref) -> Secret | None:
         return self.secrets.get(ref)
+
+    async def claim(self, ref: Ref) -> Claim | None:
+        return self.claims.get(ref)
+
+    async def volume(self, tenant: TenantName, name: str) -> Volume | None:
+        return self.volumes.get(Ref(tenant, "", name))
 
     async def kubernetes_service(self, tenant: TenantName) -> Service | None:
         return Service(spec=ServiceSpec(cluster_ip="10.96.0.1", ports=[ServicePort(port=443, name="https")]))

@@ -59,6 +59,12 @@ def _source(kind: str, source: Raw, at: Field) -> Iterator[FieldError]:
             yield from _projected(source, at)
         case "csi":
             yield from _csi(source, at)
+        case "persistentVolumeClaim":
+            if not source.get("claimName"):
+                yield (at / "claimName").required()
+        case "ephemeral":
+            if not source.get("volumeClaimTemplate"):
+                yield (at / "volumeClaimTemplate").required()
 
 
 def _csi(source: Raw, at: Field) -> Iterator[FieldError]:

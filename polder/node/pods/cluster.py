@@ -10,6 +10,7 @@ import msgspec
 from polder.api.core import ConfigMap, Pod, PodStatus, Secret, Service
 from polder.api.errors import ApiError
 from polder.api.meta import Object, Raw, Struct, ref_of, tenant_of
+from polder.api.storagefacts import Claim, Volume
 from polder.base.clock import Clock
 from polder.base.errors import PermanentError
 from polder.base.ids import NodeName, TenantName
@@ -79,6 +80,14 @@ class ApiCluster:
     async def secret(self, ref: Ref) -> Secret | None:
         """A Secret; None if there is none."""
         return await self._get(Secret, ref)
+
+    async def claim(self, ref: Ref) -> Claim | None:
+        """A PersistentVolumeClaim; None if there is none."""
+        return await self._get(Claim, ref)
+
+    async def volume(self, tenant: TenantName, name: str) -> Volume | None:
+        """A PersistentVolume that a claim of a pod here is bound to; None if there is none."""
+        return await self._get(Volume, Ref(tenant, "", name))
 
     async def kubernetes_service(self, tenant: TenantName) -> Service | None:
         """The tenant's ``default/kubernetes``; None if there is none."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from polder.api.core import ConfigMap, Pod, PodStatus, Secret, Service
 from polder.api.meta import Object
+from polder.api.storagefacts import Claim, Volume
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
 
@@ -35,6 +36,14 @@ class Cluster(Protocol):
 
     async def secret(self, ref: Ref) -> Secret | None:
         """A Secret; None if there is none."""
+        ...
+
+    async def claim(self, ref: Ref) -> Claim | None:
+        """A PersistentVolumeClaim; None if there is none."""
+        ...
+
+    async def volume(self, tenant: TenantName, name: str) -> Volume | None:
+        """A PersistentVolume that a claim of a pod here is bound to; None if there is none."""
         ...
 
     async def kubernetes_service(self, tenant: TenantName) -> Service | None:

@@ -119,10 +119,11 @@ def _unsupported(pod: Pod) -> str:
         return "spec.runtimeClassName is not supported yet; leave it out"
     for volume in pod.spec.volumes or []:
         kinds = (volume.empty_dir, volume.host_path, volume.config_map, volume.secret, volume.projected)
-        if all(kind is None for kind in (*kinds, volume.downward_api)):
+        claims = (volume.persistent_volume_claim, volume.ephemeral)
+        if all(kind is None for kind in (*kinds, *claims, volume.downward_api)):
             return (
-                f"spec.volumes, {volume.name}: only emptyDir, configMap, secret, projected, downwardAPI and hostPath "
-                "are supported"
+                f"spec.volumes, {volume.name}: only emptyDir, configMap, secret, projected, downwardAPI, hostPath, "
+                "persistentVolumeClaim and ephemeral are supported"
             )
     for where, container in _every(pod):
         if container.lifecycle is not None and container.lifecycle.stop_signal:

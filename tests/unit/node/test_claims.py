@@ -1,0 +1,123 @@
+"""Volumes that claims are bound to: what a tenant's PersistentVolume can name, and what it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from polder.api.core import Pod
+from polder.api.storagefacts import Claim, Volume
+from polder.base.errors import PermanentError, RetryableError
+from polder.base.ids import TenantName
+from polder.base.ref import Ref
+from polder.node.pods.ports import Cluster
+from polder.node.volumes.claims import DRIVER, Claims
+from polder.node.volumes.mounting import Mounted
+from tests.unit.node.podkit import pod
+
+
+class Storage:
+    """Claims and volumes by name; every look must be in the pod's own tenant."""
+
+    def __init__(self, tenant: str, claims: dict[str, Any], volumes: dict[str, Any]) -> None:
+        self.tenant, self.claims, self.volumes = tenant, claims, volumes
+
+    async def claim(self, ref: Ref) -> Claim | None:
+        assert (ref.tenant, ref.namespace) == (self.tenant, "ns")
+        found = self.claims.get(ref.name)
+        return (
+            None if found is None else msgspec.convert({"metadata": {"name": ref.name, "uid": "c-1"}, **found}, Claim)
+        )
+
+    async def volume(self, tenant: TenantName, name: str) -> Volume | None:
+        assert tenant == self.tenant
+        spec = self.volumes.get(name)
+        kept = {"claimRef": {"namespace": "ns", "name": "data", "uid": "c-1"}}
+        return None if spec is None else msgspec.convert({"metadata": {"name": name}, "spec": {**kept, **spec}}, Volume)
+
+
+BOUND: dict[str, Any] = {"spec": {"volumeName": "v"}, "status": {"phase": "Bound"}}
+CLAIMED: dict[str, Any] = {"volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}]}
+
+
+async def mounted(
+    place: Path, spec: dict[str, Any], claim: dict[str, Any] | None = BOUND, *, tenant: str = "root", **around: Any
+) -> Mounted:
+    whole: Pod = pod({**CLAIMED, **around}, tenant=tenant)
+    cluster = Storage(tenant, {} if claim is None else {"data": claim, "p-d": claim}, {"v": spec})
+    found = await Claims(cast(Cluster, cluster), place / "storage").mounted(whole, (whole.spec.volumes or [])[0])
+    assert found is not None
+    return found
+
+
+async def test_the_platforms_pods_have_paths_of_the_node(tmp_path: Path) -> None:
+    assert (await mounted(tmp_path, {"local": {"path": str(tmp_path)}})).path == tmp_path
+    made = tmp_path / "new"
+    spec = {"hostPath": {"path": str(made), "type": "DirectoryOrCreate"}}
+    assert (await mounted(tmp_path, spec)).path == made and made.is_dir()
+    with pytest.raises(PermanentError, match="is not a directory"):
+        await mounted(tmp_path, {"local": {"path": str(tmp_path / "missing")}})
+
+
+async def test_a_tenants_volume_is_never_a_path_of_the_node(tmp_path: Path) -> None:
+    for spec in ({"local": {"path": str(tmp_path)}}, {"hostPath": {"path": "/"}}):
+        with pytest.raises(PermanentError, match="for pods of the platform"):
+            await mounted(tmp_path, spec, tenant="acme")
+
+
+async def test_a_directory_of_the_tenants_own(tmp_path: Path) -> None:
+    spec = {"csi": {"driver": DRIVER, "volumeHandle": "pvc-1"}}
+    found = await mounted(tmp_path, spec, tenant="acme")
+    assert found.path == tmp_path / "storage" / "acme" / "pvc-1"
+    (found.path / "kept").write_text("x")
+    again = await mounted(tmp_path, spec, tenant="acme", securityContext={"fsGroup": 42})
+    assert (again.path / "kept").stat().st_gid == 42
+    assert (await mounted(tmp_path, spec, tenant="globex")).path == tmp_path / "storage" / "globex" / "pvc-1"
+    for handle in ("../globex/pvc-1", "..", ".", "/etc", "a/b", ""):
+        with pytest.raises(PermanentError, match="is no name of a volume"):
+            await mounted(tmp_path, {"csi": {"driver": DRIVER, "volumeHandle": handle}}, tenant="acme")
+    with pytest.raises(PermanentError, match="of a kind that is not supported"):
+        await mounted(tmp_path, {"csi": {"driver": "other", "volumeHandle": "x"}}, tenant="acme")
+
+
+async def test_who_may_only_read_does(tmp_path: Path) -> None:
+    spec = {"csi": {"driver": DRIVER, "volumeHandle": "pvc-1"}}
+    assert not (await mounted(tmp_path, spec)).read_only
+    read = [{"name": "d", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}}]
+    assert (await mounted(tmp_path, spec, volumes=read)).read_only
+    assert (await mounted(tmp_path, {"csi": {**spec["csi"], "readOnly": True}})).read_only
+
+
+@pytest.mark.parametrize(
+    ("claim", "volume", "why"),
+    [
+        (None, {}, "not found"),
+        ({"spec": {}, "status": {"phase": "Pending"}}, {}, "is not bound"),
+        ({"spec": {"volumeName": "v"}, "status": {"phase": "Lost"}}, {}, "is not bound"),
+        ({"spec": {"volumeName": "w"}, "status": {"phase": "Bound"}}, {}, "not its own"),
+        (BOUND, {"claimRef": {"namespace": "ns", "name": "data", "uid": "c-0"}}, "not its own"),
+    ],
+)
+async def test_a_claim_without_its_volume_is_waited_for(
+    tmp_path: Path, claim: dict[str, Any] | None, volume: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(RetryableError, match=why):
+        await mounted(tmp_path, {"local": {"path": str(tmp_path)}, **volume}, claim)
+
+
+async def test_a_claim_of_the_pods_own_must_be_its_own(tmp_path: Path) -> None:
+    spec, volumes = {"local": {"path": str(tmp_path)}}, [{"name": "d", "ephemeral": {}}]
+    mine = {**BOUND, "metadata": {"name": "p-d", "uid": "c-1"}}
+    with pytest.raises(PermanentError, match="was not created for pod"):
+        await mounted(tmp_path, spec, BOUND, volumes=volumes)
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u-1"}
+    mine["metadata"]["ownerReferences"] = [owner]
+    assert (await mounted(tmp_path, spec, mine, volumes=volumes)).path == tmp_path
+
+
+async def test_block_devices_are_not_files(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="volumeMode Block"):
+        await mounted(tmp_path, {"local": {"path": str(tmp_path)}, "volumeMode": "Block"})
