@@ -1,4 +1,4 @@
-"""The store on SQLite: a write-ahead log with full sync, one writer thread, readers beside it."""
+"""The store on SQLite: a write-ahead log with full sync, one writer, readers beside it."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class SqliteStore:
         self._closed = True
         self._hub.close()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._writer.stop)
+        await self._writer.stop()
         await loop.run_in_executor(None, self._pool.shutdown)
         for connection in (self._near, *self._far):
             connection.close()

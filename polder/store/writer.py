@@ -1,7 +1,9 @@
-"""The SQLite store's writer: one thread, one transaction for all commits that wait (group commit).
+"""The SQLite store's writer: one transaction for all commits that wait (group commit).
 
 A disk sync costs the same for one commit as for a hundred, so whatever arrived during the last sync shares the next.
-Each commit checks its own expectations and fails alone.
+Each commit checks its own expectations and fails alone. The sync is waited for in a thread. The statements of a small group
+run on the event loop: a thread would have to wait for the interpreter's lock at each of them, half a millisecond beside
+a busy loop. While several tenants write, a group has only a few commits of each.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import queue
 import sqlite3
-import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from polder.store.hub import Hub
@@ -34,6 +37,12 @@ log = logging.getLogger(__name__)
 
 GROUP = 512
 """The most jobs of one transaction: bounds what one failed sync takes along, and the pause of the others."""
+SHARE = 4
+"""The most jobs of one tenant in a transaction while others write too."""
+NEAR_OPS, NEAR_BYTES = 48, 256 * 1024
+"""Ops and bytes of a transaction whose statements run on the event loop: about a millisecond."""
+RECENT = 1.0
+"""Seconds for which a tenant that wrote counts among those that share."""
 
 _SELECT = (
     "SELECT id, revision, value, terms FROM entry WHERE resource = ? AND tenant = ? AND namespace = ? AND name = ?"
@@ -65,55 +74,101 @@ class Job:
     error: Exception | None = None
 
 
+class Waiting:
+    """Jobs by tenant, in the order in which they came."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._jobs: dict[str, deque[Job]] = {}
+        self._seen: dict[str, float] = {}
+
+    def add(self, job: Job) -> None:
+        """Behind those of its tenant, that of its first op."""
+        tenant = job.ops[0].key.tenant if job.ops else ""
+        self._jobs.setdefault(tenant, deque()).append(job)
+        self._seen.pop(tenant, None)
+        self._seen[tenant] = self._clock()
+
+    def take(self) -> list[Job]:
+        """The next group: all that wait of one tenant, or a few of each of several."""
+        long_ago = self._clock() - RECENT
+        while self._seen and (oldest := next(iter(self._seen.items())))[1] < long_ago:
+            del self._seen[oldest[0]]
+        share = SHARE if len(self._seen | dict.fromkeys(self._jobs)) > 1 else GROUP
+        group: list[Job] = []
+        for tenant, jobs in list(self._jobs.items()):
+            del self._jobs[tenant]
+            group += [jobs.popleft() for _ in range(min(share, len(jobs), GROUP - len(group)))]
+            if jobs:
+                self._jobs[tenant] = jobs  # behind the others
+        return group
+
+
 class Writer:
-    """Owns the writing connection and its thread."""
+    """Owns the writing connection. All but what its thread does happens on the event loop."""
 
     def __init__(self, connection: sqlite3.Connection, hub: Hub) -> None:
         self._connection = connection
         self._hub = hub
         self._revision = hub.published
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self._thread.start()
+        self._waiting = Waiting()
+        self._thread = ThreadPoolExecutor(1, "store-writer")
+        self._work: asyncio.Task[None] | None = None
 
     def submit(self, job: Job) -> None:
         """Queues a job; its future is resolved on its loop."""
-        self._jobs.put(job)
+        self._waiting.add(job)
+        if self._work is None:
+            self._work = asyncio.get_running_loop().create_task(self._run(), name="store-writer")
 
-    def stop(self) -> None:
-        """Writes what was queued, then closes the connection. Blocks."""
-        self._jobs.put(None)
-        self._thread.join()
+    async def stop(self) -> None:
+        """Writes what was queued, then closes the connection."""
+        if self._work is not None:
+            await self._work
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+        self._connection.close()
 
-    def _run(self) -> None:
+    async def _run(self) -> None:
+        """While there are jobs."""
+        while group := self._waiting.take():
+            await self._commit(group)
+            _resolve(group, self._hub)
+        self._work = None
+
+    async def _commit(self, group: Sequence[Job]) -> None:
+        begun = self._begin(group) if _is_small(group) else None
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._end, group, begun)
+
+    def _begin(self, group: Sequence[Job]) -> int | None:
+        """A transaction's statements, here; the revision before it. None where they did not go through."""
+        start = self._revision
         try:
-            while (group := self._next_group()) is not None:
-                if group:
-                    self._write(group)
-                    self._hand_back(group)
-        finally:
-            self._connection.close()
-
-    def _next_group(self) -> list[Job] | None:
-        first = self._jobs.get()
-        if first is None:
+            self._statements(group)
+        except Exception as error:  # noqa: BLE001 - each job is tried alone next, and says what it was
+            log.warning("store: a group of %d could not be written, it is tried again: %s", len(group), error)
+            self._undo(group, start)
             return None
-        group = [first]
-        while len(group) < GROUP:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            group.append(job)
-        return group
+        return start
+
+    def _end(self, group: Sequence[Job], begun: int | None) -> None:
+        """In the thread: ends the transaction that was ``begun`` after that revision, or does all of it."""
+        if begun is None:
+            self._write(group)
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - as above
+            log.warning("store: a group of %d could not be committed, it is tried again: %s", len(group), error)
+            self._undo(group, begun)
+            self._write(group)
 
     def _write(self, group: Sequence[Job]) -> None:
+        start = self._revision
         try:
-            self._transact(group)
+            self._statements(group)
+            self._connection.execute("COMMIT")
         except Exception as error:
+            self._undo(group, start)
             if len(group) == 1:
                 group[0].error = StoreFailedError(f"the store could not write: {error}")
                 group[0].error.__cause__ = error
@@ -121,27 +176,27 @@ class Writer:
                 return
             # One job may be what the database refuses: the others must not fail with it.
             for job in group:
-                job.changes, job.error = [], None
                 self._write([job])
 
-    def _transact(self, group: Sequence[Job]) -> None:
+    def _undo(self, group: Sequence[Job], start: int) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._revision = self._hub.assigned = start
+        for job in group:
+            job.changes, job.error = [], None
+
+    def _statements(self, group: Sequence[Job]) -> None:
+        """All of a transaction but its commit."""
         connection, start = self._connection, self._revision
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            for job in group:
-                if job.upkeep is not None:
-                    job.revision = job.upkeep(connection)
-                else:
-                    self._apply(job)
-            if self._revision != start:
-                connection.execute("UPDATE counter SET value = ? WHERE name = 'revision'", (self._revision,))
-            self._hub.assigned = self._revision  # before the commit, for then readers can see it
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._revision = self._hub.assigned = start
-            raise
+        for job in group:
+            if job.upkeep is not None:
+                job.revision = job.upkeep(connection)
+            else:
+                self._apply(job)
+        if self._revision != start:
+            connection.execute("UPDATE counter SET value = ? WHERE name = 'revision'", (self._revision,))
+        self._hub.assigned = self._revision  # before the commit, for then readers can see it
 
     def _apply(self, job: Job) -> None:
         """Checks all of a commit's expectations, then writes; so nothing has to be undone when one does not hold."""
@@ -189,11 +244,13 @@ class Writer:
             self._connection.executemany(_UNINDEX, [(term, number) for term in json.loads(old)])
         write_terms(self._connection, number, terms)
 
-    def _hand_back(self, group: Sequence[Job]) -> None:
-        try:
-            group[0].future.get_loop().call_soon_threadsafe(_resolve, group, self._hub)
-        except RuntimeError:
-            log.warning("store: the event loop ended before %d commits were acknowledged", len(group))
+
+def _is_small(group: Sequence[Job]) -> bool:
+    """Whether its statements take so little that they may run on the event loop."""
+    if any(job.upkeep is not None for job in group):
+        return False
+    ops = [op for job in group for op in job.ops]
+    return len(ops) <= NEAR_OPS and sum(len(op.value) for op in ops if isinstance(op, Put)) <= NEAR_BYTES
 
 
 def _resolve(group: Sequence[Job], hub: Hub) -> None:

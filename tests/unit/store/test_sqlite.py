@@ -116,8 +116,10 @@ async def test_compaction_frees_the_log_and_keeps_the_present(tmp_path):
 async def test_waiting_commits_share_one_transaction_and_one_bad_one_fails_alone(tmp_path, monkeypatch):
     store = open_sqlite(tmp_path / "db")
     transactions = []
-    transact = writer.Writer._transact
-    monkeypatch.setattr(writer.Writer, "_transact", lambda self, g: (transactions.append(len(g)), transact(self, g)))
+    statements = writer.Writer._statements
+    monkeypatch.setattr(
+        writer.Writer, "_statements", lambda self, g: (transactions.append(len(g)), statements(self, g))
+    )
     commits = [store.commit([Put(key(f"p{n}"), b"")]) for n in range(300)]
     await asyncio.gather(*commits)
     assert len(transactions) < 30
@@ -131,6 +133,57 @@ async def test_waiting_commits_share_one_transaction_and_one_bad_one_fails_alone
     assert {type(r) for r in (results[0], results[2])} == {int}
     assert await store.get(key("half")) is None
     assert await store.revision() == 303
+    await store.close()
+
+
+def test_while_several_tenants_write_a_transaction_has_a_few_commits_of_each():
+    now = [100.0]
+    waiting = writer.Waiting(lambda: now[0])
+
+    def jobs(tenant, number):
+        for n in range(number):
+            waiting.add(writer.Job(None, [Put(Key("pods", tenant, "d", f"{tenant}{n}"), b"")]))
+
+    def taken():
+        return [job.ops[0].key.name for job in waiting.take()]
+
+    jobs("a", 6)
+    assert taken() == [f"a{n}" for n in range(6)], "alone it has all"
+    jobs("a", 6)
+    jobs("b", 1)
+    assert taken() == ["a0", "a1", "a2", "a3", "b0"]
+    jobs("b", 1)
+    assert taken() == ["a4", "a5", "b0"]
+    jobs("a", 6)
+    assert taken() == ["a0", "a1", "a2", "a3"], "the other wrote a moment ago"
+    now[0] += 2
+    assert taken() == ["a4", "a5"]
+    assert taken() == []
+
+
+async def test_a_commit_that_the_disk_refuses_is_made_again_and_nothing_is_half_done(tmp_path):
+    """The statements were made on the loop, the sync fails in the thread."""
+    store = open_sqlite(tmp_path / "db")
+    connection, refused = store._writer._connection, []
+
+    class Refusing:
+        def execute(self, sql, *values):
+            if sql == "COMMIT" and not refused:
+                refused.append(sql)
+                raise sqlite3.OperationalError("disk I/O error")
+            return connection.execute(sql, *values)
+
+        def __getattr__(self, name):
+            return getattr(connection, name)
+
+    store._writer._connection = Refusing()
+    events = store.watch(PODS, 0)
+    assert sorted(await asyncio.gather(*(store.commit([Put(key(name), b"")]) for name in "abc"))) == [2, 3, 4]
+    assert refused == ["COMMIT"]
+    seen = await anext(events)
+    assert [change.revision for change in seen.changes] == [2, 3, 4][: len(seen.changes)]
+    assert [entry.revision for entry in (await store.list(PODS)).entries] == [2, 3, 4]
+    await events.aclose()
     await store.close()
 
 
