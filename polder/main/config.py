@@ -12,6 +12,7 @@ from polder.apiserver.admission_names import DEFAULT as DEFAULT_PLUGINS
 from polder.base.errors import PermanentError
 from polder.main.config_authn import DEFAULT_METHODS, Method
 from polder.main.config_authz import DEFAULT_MODES, AuditConfig, Mode
+from polder.main.config_controllers import ControllersConfig
 from polder.main.config_storage import EtcdConfig, SealingConfig
 
 VERSION = "config.polder.dev/v1alpha1"
@@ -44,6 +45,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     """What is written down of requests; without it nothing is."""
     admission: tuple[str, ...] = DEFAULT_PLUGINS
     """The admission plug-ins that are on, by upstream's names; their order is fixed."""
+    controllers: ControllersConfig = ControllersConfig()
+    """How patient the controllers are."""
     connections_per_source: int = 512
     """Open connections of one address of the network (IPv6: of one /64). Behind a balancer all clients are one source."""
     log_format: str = "text"

@@ -20,11 +20,11 @@ from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError
 from polder.client.client import Client, ClientSettings
 from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from polder.loop.leader import Leader, LeaderSettings, LeadershipError
 from polder.main.authentication import read_methods
 from polder.main.authorization import make_audit, read_modes
 from polder.main.config import ServerConfig, load
+from polder.main.config_controllers import controller_settings
 from polder.main.daemon import run
 from polder.main.doors import doors_of, open_files
 from polder.main.logs import set_up
@@ -153,7 +153,8 @@ class Server:
         """The controllers; from their beginning when pods are to trust other authorities."""
         while True:
             self._certificates.trust_changed.clear()
-            running = asyncio.ensure_future(run_controllers(client, ControllerSettings(self._pki.trust), self._pki))
+            settings = controller_settings(self._config.controllers, self._pki.trust)
+            running = asyncio.ensure_future(run_controllers(client, settings, self._pki))
             changed = asyncio.ensure_future(self._certificates.trust_changed.wait())
             try:
                 await asyncio.wait({running, changed}, return_when=asyncio.FIRST_COMPLETED)
