@@ -10,6 +10,7 @@ from typing import Final
 
 from polder.api import (
     addresses,
+    autoscaling,
     batch,
     certificates,
     clusterroles,
@@ -146,7 +147,8 @@ _WORK: Final = (
     _review("authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
     _review("authorization.k8s.io/v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews"),
     _review("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews"),
-    _kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories=ALL, sub=STATUS),
+    _kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories=ALL, sub=STATUS,
+          type=autoscaling.Autoscaler),
     _kind("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers", "hpa", categories=ALL, sub=STATUS),
     _kind("batch/v1", "CronJob", "cronjobs", "cj", categories=ALL, sub=STATUS, type=batch.CronJob),
     _kind("batch/v1", "Job", "jobs", categories=ALL, sub=STATUS, type=batch.Job),
@@ -253,7 +255,8 @@ POLDER_WRITTEN = frozenset(
 
 BY_TYPE: dict[type[Object], Kind] = {k.type: k for k in BUILT_IN if k.type is not None}
 # What caches keep of a pod is asked for as a pod.
-BY_TYPE.update(dict.fromkeys((ControlledPod, ScheduledPod), BY_TYPE[core.Pod]))
+BY_TYPE.update(dict.fromkeys((ControlledPod, ScheduledPod, autoscaling.MeasuredPod), BY_TYPE[core.Pod]))
+BY_TYPE[autoscaling.KnownAutoscaler] = BY_TYPE[autoscaling.Autoscaler]
 BY_TYPE[ScheduledNode] = BY_TYPE[core.Node]
 BY_TYPE.update({batch.KnownJob: BY_TYPE[batch.Job], batch.KnownCronJob: BY_TYPE[batch.CronJob]})
 BY_TYPE.update({sets.KnownStatefulSet: BY_TYPE[sets.StatefulSet], sets.KnownDaemonSet: BY_TYPE[sets.DaemonSet]})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from polder.api.addresses import AddressPool, ExternalAddress, ServiceCIDR
+from polder.api.autoscaling import KnownAutoscaler
 from polder.api.batch import KnownCronJob, KnownJob
 from polder.api.certificates import CertificateSigningRequest
 from polder.api.clusterroles import ClusterRole
@@ -98,6 +99,7 @@ class Caches:
         self.daemons = Informer(client, KnownDaemonSet)
         self.jobs = Informer(client, KnownJob)
         self.cron_jobs = Informer(client, KnownCronJob)
+        self.autoscalers = Informer(client, KnownAutoscaler)
         self.budgets = Informer(client, PodDisruptionBudget)
         self.roles = Informer(client, ClusterRole)
         self.requests = Informer(client, CertificateSigningRequest)

@@ -12,6 +12,7 @@ from polder.client.events import Recorder
 from polder.controllers.account_tokens import AccountTokenController
 from polder.controllers.aggregation import AggregationController
 from polder.controllers.announcers import AnnouncerController
+from polder.controllers.autoscale import AutoscalerController
 from polder.controllers.balancers import BalancerController, Ledger
 from polder.controllers.bootstrap_tokens import BootstrapTokenController
 from polder.controllers.caches import Caches
@@ -25,6 +26,7 @@ from polder.controllers.gc import GarbageCollector
 from polder.controllers.internal import Item
 from polder.controllers.jobs import JobController
 from polder.controllers.jobs_after import JobExpiry, JobLeftovers
+from polder.controllers.mapper import Mapper
 from polder.controllers.members import MemberController
 from polder.controllers.missing import MissingNodes
 from polder.controllers.namespace import NamespaceController
@@ -136,11 +138,14 @@ class Runners:
         """What runs to an end."""
         clock = settings.clock
         said = [Recorder(client, f"{name}-controller", clock) for name in ("cronjob", "job")]
+        said.append(Recorder(client, "horizontal-pod-autoscaler", clock))
         self.recorders += said
         planning = CronJobController(client, caches.jobs, clock, said[0])
         self.cron_jobs: Runner[Ref] = Runner("cron jobs", planning.reconcile, 4)
         running = JobController(client, caches.pods, clock, said[1])
         self.jobs: Runner[Ref] = Runner("jobs", running.reconcile, 8)
+        sizing = AutoscalerController(client, Mapper(client, clock), clock, said[2])
+        self.autoscalers: Runner[Ref] = Runner("autoscalers", sizing.reconcile, 4)
         self.job_expiry: Runner[Ref] = Runner("job expiry", JobExpiry(client, clock).reconcile, 2)
         self.job_pods: Runner[Ref] = Runner("job pods", JobLeftovers(client, caches.pods).reconcile, 4)
 

@@ -1,7 +1,8 @@
-"""Which change concerns which CronJob or Job."""
+"""Which change concerns which CronJob, Job or autoscaler."""
 
 from __future__ import annotations
 
+from polder.api.autoscaling import KnownAutoscaler
 from polder.api.batch import OWN_MANAGER, KnownCronJob, KnownJob, ending_of
 from polder.api.labelselector import matcher_of
 from polder.api.meta import ref_of
@@ -34,6 +35,7 @@ class BatchWiring:
         self._caches.cron_jobs.on_change(self._cron_job)
         self._caches.jobs.on_change(self._job)
         self._caches.pods.on_change(self._pod)
+        self._caches.autoscalers.on_change(self._autoscaler)
 
     def _drift(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()
@@ -51,6 +53,10 @@ class BatchWiring:
     def _cron_job(self, ref: Ref, _old: KnownCronJob | None, new: KnownCronJob | None) -> None:
         if new is not None:
             self._runners.cron_jobs.add(ref)
+
+    def _autoscaler(self, ref: Ref, old: KnownAutoscaler | None, new: KnownAutoscaler | None) -> None:
+        if old is None or new is None or old.spec != new.spec or old.metadata.uid != new.metadata.uid:
+            self._runners.autoscalers.add(ref)
 
     def _job(self, ref: Ref, old: KnownJob | None, new: KnownJob | None) -> None:
         owners = {owner.uid: owner for job in (old, new) if job and (owner := controller_of(job))}
