@@ -6,7 +6,6 @@ tenant sees; taints of the platform keep its pods off as they keep off all other
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from polder.controllers.batch import each
 from polder.controllers.daemons_pure import Fitting, Place, View, Work
 from polder.controllers.history import History
 from polder.controllers.history_pure import POD_HASH, Parent
+from polder.controllers.pauses import Pauses
 from polder.controllers.podcontrol import BEHIND, PodControl, in_batches
 from polder.controllers.reading import find
 
@@ -40,8 +40,6 @@ FIRST_RETRY, LONGEST_RETRY = 1.0, 900.0
 """Seconds until a pod that failed on a node again is replaced there."""
 REMEMBERED = 4096
 """Failures that are remembered."""
-SLICE = 200
-"""Nodes that are looked at before others have a turn."""
 Places = Callable[[TenantName], Iterable[Place]]
 """The nodes as a tenant sees them."""
 
@@ -125,11 +123,10 @@ class DaemonController:
     async def _view(
         self, ref: Ref, daemons: DaemonSet, place: DaemonPlace, mark: str, pods: Iterable[ControlledPod]
     ) -> View:
-        fits, nodes = Fitting(place), {}
-        for number, node in enumerate(self._places(ref.tenant), 1):
+        fits, nodes, pauses = Fitting(place), {}, Pauses()
+        for node in list(self._places(ref.tenant)):
             nodes[node.name] = fits(node)
-            if not number % SLICE:
-                await asyncio.sleep(0)
+            await pauses.here()
         wanted = frozenset(name for name, (should, _) in nodes.items() if should)
         return View(daemons, mark, nodes, daemons_pure.by_node(pods), self._clock.now(), wanted)
 

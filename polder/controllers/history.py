@@ -36,10 +36,13 @@ class History:
     async def revisions(
         self, at: Ref, owner: OwnerReference, selector: LabelSelector, *, going: bool
     ) -> list[ControllerRevision]:
-        """The owner's revisions, oldest first; takes those that nobody owns. ``at`` is the owner's reference."""
+        """The owner's revisions that carry its labels, oldest first; takes those that nobody owns. ``at`` is the owner's
+        reference.
+        """
         fits = matcher_of(msgspec.to_builtins(selector))
+        labels = ",".join(f"{key}={value}" for key, value in (selector.match_labels or {}).items())
         own = []
-        for found in (await self._client.list(ControllerRevision, at.tenant, at.namespace)).items:
+        for found in (await self._client.list(ControllerRevision, at.tenant, at.namespace, labels=labels)).items:
             holder = controller_of(found)
             if holder is not None and holder.uid == owner.uid:
                 own.append(found)

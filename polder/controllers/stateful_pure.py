@@ -22,6 +22,8 @@ from polder.controllers.replicas_pure import is_available
 POD_NAME = "statefulset.kubernetes.io/pod-name"
 POD_INDEX = "apps.kubernetes.io/pod-index"
 RETAIN = "Retain"
+BURST = 500
+"""Pods that one pass makes."""
 Pods = Mapping[int, ControlledPod]
 """By ordinal."""
 
@@ -126,11 +128,13 @@ def plan(view: View) -> list[list[Step]]:
 def _replicas(view: View) -> tuple[list[Step], bool]:
     """Steps for the pods that ought to be there; whether everything else waits for them."""
     steps: list[Step] = []
+    missing = 0
     for number in view.ordinals:
         pod = view.pods.get(number)
         found, ready = _replica(view, number, pod)
         steps += found
-        if not ready and not view.is_parallel:
+        missing += pod is None
+        if (not ready and not view.is_parallel) or missing >= BURST:
             return steps, True
     return steps, False
 
@@ -171,7 +175,7 @@ def _outdated(view: View) -> list[Step]:
     if strategy.type == "OnDelete":
         return []
     rolling, numbers = strategy.rolling_update, view.ordinals
-    targets = list(reversed(numbers[rolling.partition if rolling is not None else 0 :]))
+    targets = numbers[rolling.partition if rolling is not None else 0 :][::-1]
     if rolling is not None and rolling.max_unavailable is not None:
         return _several(view, targets, most_away(rolling.max_unavailable, view.stateful.spec.replicas))
     for number in targets:
@@ -184,10 +188,14 @@ def _outdated(view: View) -> list[Step]:
 
 
 def _several(view: View, targets: Sequence[int], most: int) -> list[Step]:
-    left = most - sum(view.is_away(view.pods.get(number)) for number in view.ordinals)
+    wanted = view.ordinals
+    there = sum(number in wanted and not view.is_away(pod) for number, pod in view.pods.items())
+    left = most - (len(wanted) - there)
+    if left <= 0:
+        return []
     old = [(number, pod) for number in targets if (pod := view.pods.get(number)) is not None
            and revision_of(pod) != view.update and not is_going(pod)]  # fmt: skip
-    return [Step("delete", number, pod, update=True) for number, pod in old[: max(0, left)]]
+    return [Step("delete", number, pod, update=True) for number, pod in old[:left]]
 
 
 def most_away(value: int | str, replicas: int) -> int:

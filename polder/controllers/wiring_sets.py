@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from polder.api.core import Node
@@ -18,12 +16,11 @@ from polder.controllers.caches import Caches, namespace_of
 from polder.controllers.daemons_pure import Fitting
 from polder.controllers.disruption import controller_of
 from polder.controllers.nodeviews import NodeViews
+from polder.controllers.pauses import Pauses
 from polder.controllers.runners import Runners
 from polder.loop.runner import Runner
 
 APPS = "apps/v1"
-SLICE = 100
-"""Sets that are looked at for a node before others have a turn."""
 
 
 class SetWiring:
@@ -75,13 +72,13 @@ class SetWiring:
         """Finds the DaemonSets that a change of a node concerns: all tenants' for one of the platform, else the tenant's own."""
         sets = self._caches.daemons
         concerned = sets.values() if ref.tenant == ROOT else sets.by_index("tenant", ref.tenant)
+        pauses = Pauses()
         pods = self._caches.pods
         there = {self._owner(pod) for name in ("node", "target") for pod in pods.by_index(name, ref.name)}
-        for number, found in enumerate(concerned, 1):
+        for found in concerned:
             if self._concerns(found, ref.name, there):
                 self._runners.daemons.add(ref_of(found))
-            if not number % SLICE:
-                await asyncio.sleep(0)
+            await pauses.here()
         return None
 
     def _owner(self, pod: ControlledPod) -> str:

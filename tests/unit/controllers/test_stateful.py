@@ -1,5 +1,6 @@
 """Which pod of a StatefulSet comes, goes or waits next."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -172,3 +173,11 @@ def test_claims_are_owned_as_the_policy_says():
     assert owners("Delete", "Delete").wanted([earlier]) is None
     assert owners("Retain", "Delete").is_stale([earlier])
     assert not owners("Retain", "Retain").is_stale([earlier])
+
+
+def test_a_set_of_a_billion_is_planned_a_few_at_a_time():
+    begun = time.monotonic()
+    assert len(plan(view(10**9, **PARALLEL))[0]) == 500
+    assert steps(view(10**9, pod(0, "old"), **rolling(0, "50%"))) == [["create 1"]]
+    assert most_away("50%", 10**9) == 5 * 10**8
+    assert time.monotonic() - begun < 1
