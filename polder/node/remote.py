@@ -174,10 +174,13 @@ async def _upwards(channels: Channels, inputs: dict[int, SpdyStream]) -> None:
 
 async def _downwards(error: SpdyStream, outputs: dict[int, SpdyStream], channels: Channels) -> bytes:
     """Output to its end, then the status. Raises ConnectionError where the server has gone."""
-    async with asyncio.TaskGroup() as group:
-        for channel, stream in outputs.items():
-            group.create_task(_output(stream, channel, channels))
-        said = group.create_task(_whole(error))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for channel, stream in outputs.items():
+                group.create_task(_output(stream, channel, channels))
+            said = group.create_task(_whole(error))
+    except ExceptionGroup as broken:
+        raise broken.exceptions[0] from None
     return said.result() or _failure("the container runtime ended the connection without saying how the command ended")
 
 
