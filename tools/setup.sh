@@ -36,9 +36,12 @@ fi
 stamp=.venv/.polder-$(cat requirements/*.txt tools/generate.py third_party/*/*.proto pyproject.toml | sha256sum | cut -c1-16)
 if [ ! -e "$stamp" ] || [ ! -d polder/_generated ]; then
     say "installing the locked Python packages"
-    VIRTUAL_ENV=.venv .venv/bin/uv pip sync --quiet requirements/dev.txt
+    VIRTUAL_ENV=.venv .venv/bin/uv pip sync --quiet --compile-bytecode requirements/dev.txt
     VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
     .venv/bin/python tools/generate.py
     rm -f .venv/.polder-*
     touch "$stamp"
 fi
+# As an installed wheel has it: a daemon starts in half the time. Done here for those whose environment forbids Python to
+# write bytecode by itself; what is compiled already is only looked at.
+.venv/bin/python -m compileall -q polder
