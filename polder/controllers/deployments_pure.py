@@ -17,6 +17,7 @@ import msgspec
 from polder.api.meta import TENANT_ANNOTATION
 from polder.api.workloads import Deployment, DeploymentStatus, ReplicaSet, Template, WorkloadCondition
 from polder.base.clock import stamp
+from polder.controllers.replicas_pure import leaving
 
 HASH = "pod-template-hash"
 PREFIX = "deployment.kubernetes.io/"
@@ -296,7 +297,7 @@ def status_of(rollout: Rollout, now: datetime) -> DeploymentStatus:
         ready_replicas=sum(s.status.ready_replicas for s in sets),
         available_replicas=rollout.available,
         unavailable_replicas=max(0, rollout.total - rollout.available),
-        terminating_replicas=deployment.status.terminating_replicas,
+        terminating_replicas=leaving(rollout.sets),
         conditions=with_condition(deployment.status.conditions, told, now),
         collision_count=deployment.status.collision_count,
     )

@@ -77,6 +77,20 @@ def is_active(pod: ControlledPod) -> bool:
     return pod.status.phase not in ("Succeeded", "Failed") and pod.metadata.deletion_timestamp is None
 
 
+def is_leaving(pod: ControlledPod) -> bool:
+    """Whether a pod is asked to end, and has not."""
+    return pod.status.phase not in ("Succeeded", "Failed") and pod.metadata.deletion_timestamp is not None
+
+
+def leaving(sets: Iterable[ReplicaSet]) -> int | None:
+    """How many pods of all sets are asked to end; None while one that was looked at does not say it."""
+    known = [
+        s.status.terminating_replicas for s in sets if s.status.observed_generation or s.status.terminating_replicas
+    ]
+    counts = [count for count in known if count is not None]
+    return sum(counts) if len(counts) == len(known) else None
+
+
 def ready_since(pod: ControlledPod) -> str:
     """When the pod became ready, empty if it is not."""
     found = (
@@ -153,7 +167,7 @@ def status_of(
         fully_labeled_replicas=sum(labels <= (pod.metadata.labels or {}).items() for pod in active),
         ready_replicas=sum(is_ready(pod) for pod in active),
         available_replicas=sum(is_available(pod, wanted.min_ready, now) for pod in active),
-        terminating_replicas=obj.status.terminating_replicas,
+        terminating_replicas=sum(is_leaving(pod) for pod in pods) if isinstance(obj, ReplicaSet) else None,
         observed_generation=obj.metadata.generation,
         conditions=[*others, *known] or None,
     )

@@ -11,7 +11,7 @@ import pytest
 from polder.controllers.run import run_controllers
 from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, add_tenant, client_of, until
+from tests.contract.controlled import ACME, add_node, add_tenant, client_of, until
 
 NS = "/api/v1/namespaces/default"
 RCS = f"{NS}/replicationcontrollers"
@@ -201,6 +201,27 @@ async def test_a_deployment_rolls_a_new_template_out(api: Api, nodes: None) -> N
         return not await pods(api) and (await api.get(f"{APPS}/deployments/web")).status == 404
 
     await until(gone)
+
+
+async def test_pods_that_are_asked_to_end_are_counted(running: Any, api: Api, nodes: None) -> None:
+    client = client_of(running)
+    await add_node(client, "n1")
+    await client.close()
+    held = template()
+    held["metadata"]["finalizers"] = ["a.dev/held"]
+    assert (await api.post(f"{APPS}/deployments", workload("web", 2, template=held))).status == 201
+    await status_is(api, f"{APPS}/deployments/web", availableReplicas=2)
+    for pod in await pods(api):
+        binding = {"metadata": {"name": pod["metadata"]["name"]}, "target": {"kind": "Node", "name": "n1"}}
+        assert (await api.post(f"{NS}/pods/{pod['metadata']['name']}/binding", binding)).status == 201
+    await api.patch(f"{APPS}/deployments/web", {"spec": {"replicas": 1}})
+    status = await status_is(api, f"{APPS}/deployments/web", replicas=1, terminatingReplicas=1)
+    assert status["terminatingReplicas"] == 1
+    for pod in await pods(api):
+        await api.patch(f"{NS}/pods/{pod['metadata']['name']}", {"metadata": {"finalizers": None}})
+        if "deletionTimestamp" in pod["metadata"]:
+            await api.delete(f"{NS}/pods/{pod['metadata']['name']}", {"gracePeriodSeconds": 0})
+    await status_is(api, f"{APPS}/deployments/web", replicas=1, availableReplicas=1, terminatingReplicas=0)
 
 
 async def test_recreate_ends_all_before_it_begins_and_a_pause_holds(api: Api, nodes: None) -> None:

@@ -1,0 +1,200 @@
+"""A node cut off for a minute and back, and a node killed: Deployments' pods are moved, no StatefulSet's identity runs twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from polder.main.hostnet import cluster_of
+from polder.main.up import server_daemon
+from tests.e2e.conftest import new_cluster
+from tests.e2e.harness import Cluster, eventually, pod, run
+
+pytestmark = pytest.mark.e2e
+PATIENCE = {"nodeGrace": 14, "nodeMonitor": 1, "evictedNodesPerSecond": 10}
+"""Agents renew their leases every ten seconds."""
+STAYS = 4
+"""Seconds that a pod bears a node that does not answer."""
+AWAY = 60.0
+
+
+@pytest.fixture(scope="module")
+def lost() -> Iterator[Cluster]:
+    """Two nodes under a server that loses patience sooner."""
+    made = new_cluster("n", 181 + os.getpid() % 50)
+    try:
+        made.up()
+        path = made.state / "server" / "server.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "controllers": PATIENCE}))
+        daemon = server_daemon(cluster_of(made.state))
+        before = made.pid("server")
+        os.kill(before, signal.SIGTERM)
+        eventually("the server ends", lambda: daemon.running() is None)
+        daemon.ensure()
+        eventually("the server answers", lambda: made.get("root", "nodes")["items"])
+        yield made
+    finally:
+        for name in ("server", "nodes/node-1", "nodes/node-2"):
+            log = made.state / name / "log"
+            if log.exists():
+                lines = [line for line in log.read_text(errors="replace").splitlines() if "polder.audit" not in line]
+                print(f"--- the last lines of {log}", *lines[-15:], sep="\n")
+        made.down()
+        shutil.rmtree(made.state)
+
+
+@pytest.fixture
+def tenant(lost: Cluster) -> Iterator[str]:
+    name = f"lost{time.monotonic_ns() % 100000}"
+    lost.make_tenant(name)
+    keys = ("not-ready", "unreachable")
+    bears = [{"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute",
+              "tolerationSeconds": STAYS} for key in keys]  # fmt: skip
+    lost.apply(name, workload("Deployment", "web", 4, bears), workload("StatefulSet", "db", 4, bears))
+    eventually("all pods run", lambda: len(ready(lost, name)) == 8, within=60)
+    yield name
+    lost.delete_tenant(name)
+
+
+def workload(kind: str, name: str, replicas: int, bears: list[dict[str, Any]]) -> dict[str, Any]:
+    template = pod(name, tolerations=bears)
+    parallel = {"podManagementPolicy": "Parallel", "serviceName": name} if kind == "StatefulSet" else {}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": {
+            **parallel,
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": template["spec"]},
+        },
+    }
+
+
+def ready(cluster: Cluster, tenant: str, app: str = "") -> dict[str, str]:
+    """Pods that are ready and stay, with their nodes."""
+    found = {}
+    for item in cluster.get(tenant, "pods", *(["-l", f"app={app}"] if app else []))["items"]:
+        said = {c["type"]: c["status"] for c in item["status"].get("conditions", ())}
+        if said.get("Ready") == "True" and "deletionTimestamp" not in item["metadata"]:
+            found[item["metadata"]["name"]] = item["spec"]["nodeName"]
+    return found
+
+
+def uids(cluster: Cluster, tenant: str) -> dict[str, str]:
+    items = cluster.get(tenant, "pods", "-l", "app=db")["items"]
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in items}
+
+
+def running(cluster: Cluster, node: str) -> Counter[str]:
+    """By pod name, how many containers of the StatefulSet run on a node, as its containerd says."""
+    base = ["ctr", "--address", str(cluster.state / "nodes" / node / "containerd" / "sock"), "-n", "k8s.io"]
+    tasks = run(*base, "task", "ls", check=False).stdout.splitlines()[1:]
+    alive = {line.split()[0] for line in tasks if line.endswith("RUNNING")}
+    found: Counter[str] = Counter()
+    for number in range(4):
+        chosen = f'labels."io.kubernetes.pod.name"==db-{number},labels."io.kubernetes.container.name"==main'
+        ids = run(*base, "container", "ls", "-q", chosen, check=False).stdout.split()
+        found[f"db-{number}"] += len(alive & set(ids))
+    return found
+
+
+def never_twice(cluster: Cluster) -> None:
+    both = running(cluster, "node-1") + running(cluster, "node-2")
+    assert max(both.values(), default=0) <= 1, f"an identity runs twice: {both}"
+
+
+def link(cluster: Cluster, node: str, state: str) -> None:
+    netns = cluster.state / "nodes" / node / "net"
+    run("nsenter", f"--net={netns}", "ip", "link", "set", "uplink", state)
+
+
+def readiness(cluster: Cluster, node: str) -> str:
+    said = cluster.get("root", "node", node)["status"]["conditions"]
+    return str(next(c["status"] for c in said if c["type"] == "Ready"))
+
+
+def test_a_node_cut_off_for_a_minute_and_back(lost: Cluster, tenant: str) -> None:
+    before, stateful = uids(lost, tenant), ready(lost, tenant, "db")
+    there = {name for name, node in stateful.items() if node == "node-2"}
+    assert there, "both nodes have pods"
+    link(lost, "node-2", "down")
+    begun = time.monotonic()
+    try:
+        eventually("the node is unknown", lambda: readiness(lost, "node-2") == "Unknown", within=40)
+        eventually(
+            "the Deployment's pods are moved",
+            lambda: list(ready(lost, tenant, "web").values()) == ["node-1"] * 4,
+            within=30,
+        )
+        assert set(ready(lost, tenant, "db")) == set(stateful) - there, "what is on the node is not ready"
+        while time.monotonic() - begun < AWAY:
+            assert uids(lost, tenant) == before, "a pod of an identity that may still run was replaced"
+            never_twice(lost)
+            time.sleep(3)
+        assert {name for name, count in running(lost, "node-2").items() if count} == there, "they ran on meanwhile"
+    finally:
+        link(lost, "node-2", "up")
+    eventually("the node is back", lambda: readiness(lost, "node-2") == "True", within=60)
+
+    def whole() -> bool:
+        never_twice(lost)
+        return len(ready(lost, tenant, "db")) == 4 and len(ready(lost, tenant, "web")) == 4
+
+    eventually("all pods are ready", whole, within=60)
+    after = uids(lost, tenant)
+    assert {name for name in after if after[name] != before[name]} == there, (
+        "those that were to go went, the others stayed"
+    )
+    assert not lost.get("root", "node", "node-2")["spec"].get("taints")
+    eventually("nothing is left of the moved", lambda: len(lost.get(tenant, "pods")["items"]) == 8, within=30)
+
+
+def end_all_of(cluster: Cluster, node: str) -> None:
+    """A machine that loses its power: agent, containerd, and all that it ran."""
+    folder = cluster.state / "nodes" / node
+    base = ["ctr", "--address", str(folder / "containerd" / "sock"), "-n", "k8s.io"]
+    tasks = [line.split()[1] for line in run(*base, "task", "ls").stdout.splitlines()[1:]]
+    containerd = yaml.safe_load((folder / "containerd" / "pid").read_text())["pid"]
+    mine = {pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if str(folder) in _argv(pid)}
+    for pid in (cluster.pid(node), containerd, *sorted(mine), *map(int, tasks)):
+        subprocess.run(["kill", "-9", str(pid)], check=False, capture_output=True)
+
+
+def _argv(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def test_a_node_killed_and_declared_out_of_service(lost: Cluster, tenant: str) -> None:
+    before, stateful = uids(lost, tenant), ready(lost, tenant, "db")
+    there = {name for name, node in stateful.items() if node == "node-2"}
+    assert there, "both nodes have pods"
+    end_all_of(lost, "node-2")
+    eventually("the node is unknown", lambda: readiness(lost, "node-2") == "Unknown", within=40)
+    moved = ["node-1"] * 4
+    eventually("the Deployment's pods are moved", lambda: list(ready(lost, tenant, "web").values()) == moved, within=30)
+    time.sleep(2 * STAYS)
+    assert uids(lost, tenant) == before, "nobody knows yet that nothing runs there"
+    lost.kubectl("root", "taint", "node", "node-2", "node.kubernetes.io/out-of-service=gone:NoExecute")
+    eventually("all identities run", lambda: list(ready(lost, tenant, "db").values()) == moved, within=60)
+    after = uids(lost, tenant)
+    assert {name for name in after if after[name] != before[name]} == there
+    lost.up()
+    eventually("the node is back", lambda: readiness(lost, "node-2") == "True", within=60)
+    lost.kubectl("root", "taint", "node", "node-2", "node.kubernetes.io/out-of-service-")
+    never_twice(lost)
+    eventually("nothing runs there", lambda: not any(running(lost, "node-2").values()), within=30)
