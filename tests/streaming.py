@@ -13,7 +13,10 @@ from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
+from polder.client.channels import Channels
+from polder.client.frames import StreamError
 from polder.client.spdy import SpdyError, SpdySession, SpdyStream
+from polder.node.remote import RemoteCommands
 from polder.system.cri_types import ContainerInfo, ContainerState
 
 
@@ -40,7 +43,13 @@ class Runtime:
         self.waiting: dict[str, Any] = {}
         self.sizes: list[Any] = []
         self.running = 0
+        self.busy, self.idle = asyncio.Event(), asyncio.Event()
         self.refusal = ""
+
+    def _count(self, more: int) -> None:
+        self.running += more
+        (self.busy.set if self.running else self.busy.clear)()
+        (self.idle.clear if self.running else self.idle.set)()
 
     async def list_containers(self, uid: str) -> list[ContainerInfo]:
         return [c for c in self.containers if c.labels["uid"] == uid]
@@ -72,7 +81,7 @@ class Runtime:
 
         session = SpdySession(Socket(reader, writer), client=False, on_stream=take)
         running = asyncio.ensure_future(session.run())
-        self.running += 1
+        self._count(1)
         try:
             await ready.wait()
             work = asyncio.ensure_future(self.run(list(getattr(request, "cmd", [])) or ["cat"], streams))
@@ -80,7 +89,7 @@ class Runtime:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
         finally:
-            self.running -= 1
+            self._count(-1)
             running.cancel()
             with suppress(asyncio.CancelledError, SpdyError, OSError):
                 await running
@@ -153,7 +162,49 @@ async def runtime(*containers: ContainerInfo) -> AsyncIterator[Runtime]:
         yield found
     finally:
         server.close()
-        for _ in range(100):
-            if not found.running:
-                break
-            await asyncio.sleep(0.02)
+        if found.running:
+            async with asyncio.timeout(5):
+                await found.idle.wait()
+
+
+PLACE = {"tenant": "acme", "namespace": "default", "pod": "p", "uid": "u1"}
+
+
+class End:
+    """One end of a stream in memory."""
+
+    def __init__(self, inbox: asyncio.Queue[bytes | None], outbox: asyncio.Queue[bytes | None]) -> None:
+        self.inbox, self.outbox, self.reason = inbox, outbox, ""
+
+    async def read(self) -> bytes:
+        found = await self.inbox.get()
+        if found is None:
+            raise StreamError("the peer has gone")
+        return found
+
+    async def write(self, data: bytes) -> None:
+        await self.outbox.put(data)
+
+    async def end(self) -> None:
+        await self.outbox.put(b"")
+
+    async def reset(self, reason: str) -> None:
+        self.reason = reason
+        await self.outbox.put(None)
+
+
+@asynccontextmanager
+async def served(commands: RemoteCommands, kind: str = "exec", uid: str = "u1") -> AsyncIterator[tuple[Channels, End]]:
+    """A stream of the server's that the agent serves: the server's end, and the agent's."""
+    one: asyncio.Queue[bytes | None] = asyncio.Queue()
+    two: asyncio.Queue[bytes | None] = asyncio.Queue()
+    mine, theirs = End(one, two), End(two, one)
+    serving = asyncio.ensure_future(commands.serve({"kind": kind, **PLACE, "uid": uid}, theirs))
+    try:
+        async with asyncio.timeout(30):
+            yield Channels(mine), theirs
+            with suppress(ConnectionError):
+                await serving
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)

@@ -19,7 +19,7 @@ from polder.base.errors import PolderError
 from polder.client.carry import ByteStream
 from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
 from polder.client.spdy import SpdySession, SpdyStream
-from polder.node.spdydial import UpgradeError, spdy_connection
+from polder.node.spdydial import Connect, UpgradeError, connect_here, spdy_connection
 from polder.system.cri import CriClient
 from polder.system.cri_streaming import Streams, Waiting, prepare_attach, prepare_exec
 from polder.system.cri_types import ContainerState, RuntimeFailureError
@@ -48,8 +48,9 @@ class CommandRequest(msgspec.Struct, frozen=True):
 class RemoteCommands:
     """Serves the server's streams of the kinds ``exec`` and ``attach``."""
 
-    def __init__(self, cri: CriClient) -> None:
+    def __init__(self, cri: CriClient, connect: Connect = connect_here) -> None:
         self._cri = cri
+        self._connect = connect
         self._open: Counter[str] = Counter()
 
     async def serve(self, header: Raw, stream: ByteStream) -> None:
@@ -79,7 +80,7 @@ class RemoteCommands:
             await _expected(channels, START, START_LIMIT)
         except TimeoutError:
             return  # the user's side did not come about, and nothing has begun
-        await channels.send(STATUS, await _status(where, asked, channels))
+        await channels.send(STATUS, await self._run(where, asked, channels))
 
     async def _prepare(self, kind: str, uid: str, asked: CommandRequest) -> Waiting:
         """Raises RuntimeFailureError, in a kubelet's words."""
@@ -96,6 +97,18 @@ class RemoteCommands:
             return await prepare_exec(self._cri, container, asked.command, streams)
         return await prepare_attach(self._cri, container, streams)
 
+    async def _run(self, where: Waiting, asked: CommandRequest, channels: Channels) -> bytes:
+        """Runs it, and returns how it ended as metav1.Status. Raises ConnectionError where the server has gone."""
+        try:
+            async with spdy_connection(where, self._connect) as session:
+                return await _carry(session, asked, channels)
+        except (UpgradeError, TimeoutError) as error:
+            return _failure(str(error) or "the container runtime does not answer")
+        except ConnectionError:
+            raise
+        except (OSError, PolderError) as error:
+            return _failure(str(error))
+
 
 async def _expected(channels: Channels, channel: int, limit: float) -> bytes:
     """A message that must come next. Raises TimeoutError, ConnectionError."""
@@ -104,19 +117,6 @@ async def _expected(channels: Channels, channel: int, limit: float) -> bytes:
     if message is None or message[0] != channel:
         raise ConnectionResetError("the server asked for nothing")
     return message[1]
-
-
-async def _status(where: Waiting, asked: CommandRequest, channels: Channels) -> bytes:
-    """Runs it, and returns how it ended as metav1.Status. Raises ConnectionError where the server has gone."""
-    try:
-        async with spdy_connection(where) as session:
-            return await _carry(session, asked, channels)
-    except (UpgradeError, TimeoutError) as error:
-        return _failure(str(error) or "the container runtime does not answer")
-    except ConnectionError:
-        raise
-    except (OSError, PolderError) as error:
-        return _failure(str(error))
 
 
 def _failure(why: str) -> bytes:

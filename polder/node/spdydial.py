@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -37,11 +38,28 @@ class _Socket:
         await self._writer.drain()
 
 
+Connect = Callable[[str, int], Awaitable[socket.socket]]
+"""A connected, non-blocking socket to the runtime. Raises OSError."""
+
+
+async def connect_here(host: str, port: int) -> socket.socket:
+    """From this process's own network namespace, which is the runtime's too."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 @asynccontextmanager
-async def spdy_connection(where: Waiting) -> AsyncIterator[SpdySession]:
+async def spdy_connection(where: Waiting, connect: Connect) -> AsyncIterator[SpdySession]:
     """A session that runs as long as the context. Raises UpgradeError, OSError, TimeoutError."""
     async with asyncio.timeout(DIAL):
-        reader, writer = await asyncio.open_connection(where.host, where.port, limit=HEAD_LIMIT)
+        sock = await connect("127.0.0.1" if where.host == "localhost" else where.host, where.port)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=HEAD_LIMIT)
     try:
         async with asyncio.timeout(DIAL):
             await _upgrade(reader, writer, where)

@@ -312,8 +312,6 @@ async def test_when_the_user_goes_the_command_is_let_go(acme: Api, node: Node) -
     async with socket(acme, f"{PODS}/p/" + query("sleep", "60", stdin="1"), "v5.channel.k8s.io") as found:
         await found.receive()
         async with asyncio.timeout(10):
-            while not node.cri.running:
-                await asyncio.sleep(0.01)
+            await node.cri.busy.wait()
     async with asyncio.timeout(10):
-        while node.cri.running:
-            await asyncio.sleep(0.01)
+        await node.cri.idle.wait()

@@ -4,61 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 import orjson
 import pytest
 
 from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
-from polder.client.frames import StreamError
 from polder.node import remote
 from polder.node.forward import Forwards, netns_of
 from polder.node.remote import RemoteCommands
 from polder.system.cri_streaming import _waiting
 from polder.system.cri_types import ContainerState, RuntimeFailureError
-from tests.streaming import Runtime, container, runtime
-
-PLACE = {"tenant": "acme", "namespace": "default", "pod": "p", "uid": "u1"}
-
-
-class End:
-    """One end of a stream in memory."""
-
-    def __init__(self, inbox: asyncio.Queue[bytes | None], outbox: asyncio.Queue[bytes | None]) -> None:
-        self.inbox, self.outbox, self.reason = inbox, outbox, ""
-
-    async def read(self) -> bytes:
-        found = await self.inbox.get()
-        if found is None:
-            raise StreamError("the peer has gone")
-        return found
-
-    async def write(self, data: bytes) -> None:
-        await self.outbox.put(data)
-
-    async def end(self) -> None:
-        await self.outbox.put(b"")
-
-    async def reset(self, reason: str) -> None:
-        self.reason = reason
-        await self.outbox.put(None)
-
-
-@asynccontextmanager
-async def served(commands: RemoteCommands, kind: str = "exec") -> AsyncIterator[tuple[Channels, End]]:
-    one: asyncio.Queue[bytes | None] = asyncio.Queue()
-    two: asyncio.Queue[bytes | None] = asyncio.Queue()
-    mine, theirs = End(one, two), End(two, one)
-    serving = asyncio.ensure_future(commands.serve({"kind": kind, **PLACE}, theirs))
-    try:
-        async with asyncio.timeout(10):
-            yield Channels(mine), theirs
-            with suppress(ConnectionError):
-                await serving
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+from tests.streaming import PLACE, End, Runtime, container, runtime, served
 
 
 def asked(*command: str, stdin: bool = False, tty: bool = False) -> bytes:
@@ -123,10 +79,10 @@ async def test_the_newest_running_container_is_meant() -> None:
 @pytest.mark.parametrize("uid", ["u1", "u2"], ids=["not running", "another pod's"])
 async def test_a_container_that_does_not_run_is_refused(uid: str) -> None:
     state = ContainerState.EXITED if uid == "u1" else ContainerState.RUNNING
-    async with runtime(container(uid, state=state)) as cri:
-        async with served(RemoteCommands(cri)) as (channels, _):  # type: ignore[arg-type]
-            await channels.send(REQUEST, asked("true"))
-            assert await channels.receive() == (OPENED, b'container not found ("c")')
+    one = container(uid, state=state)
+    async with runtime(one) as cri, served(RemoteCommands(cri)) as (channels, _):  # type: ignore[arg-type]
+        await channels.send(REQUEST, asked("true"))
+        assert await channels.receive() == (OPENED, b'container not found ("c")')
 
 
 async def test_a_runtime_that_refuses_is_a_status() -> None:
@@ -145,12 +101,10 @@ async def test_when_the_server_goes_the_connection_to_the_runtime_ends() -> None
             await channels.send(REQUEST, asked("sleep", "60", stdin=True))
             await channels.receive()
             await channels.send(START, b"")
-            while not cri.running:
-                await asyncio.sleep(0.01)
+            await cri.busy.wait()
             await channels.stream.end()
         async with asyncio.timeout(5):
-            while cri.running:
-                await asyncio.sleep(0.01)
+            await cri.idle.wait()
 
 
 async def test_one_tenants_commands_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
