@@ -74,6 +74,9 @@ def default_pod_spec(spec: Raw) -> None:
     ):
         if spec.get(name) in (None, ""):
             spec[name] = value
+    grace = spec["terminationGracePeriodSeconds"]
+    if isinstance(grace, int) and grace < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     spec.setdefault("securityContext", {})
     if account := spec.get("serviceAccountName") or spec.get("serviceAccount"):
         spec["serviceAccountName"] = spec["serviceAccount"] = account

@@ -17,6 +17,7 @@ from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
 from polder.node.forward import Forwards
+from polder.node.access import ImageAccess
 from polder.node.images import Images, ensure_own_images
 from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
@@ -135,7 +136,7 @@ class Agent:
             cluster=cluster,
             recorder=self.recorder,
             volumes=Volumes(settings.places.pods, cluster, Tokens(cluster, clock), machine.around, [claims]),
-            images=Images(self.cri),
+            images=Images(self.cri, ImageAccess(settings.state / "image-access")),
             prepare=doings.prepare,
             places=settings.places,
             resolver=Resolver(doings.resolver_of, settings.host_dns),

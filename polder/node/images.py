@@ -6,14 +6,18 @@ import asyncio
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from weakref import WeakValueDictionary
 
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError, PolderError
+from polder.node.access import ImageAccess
 from polder.node.archive import read_references
-from polder.node.pods.backoff import Backoff
+from polder.node.keyring import Keys, Login, logins_for
+from polder.node.pods.backoff import MANY, Backoff
 from polder.system.containerd import CONTAINERS, PAUSE_IMAGE, SEARCH_PATH, find_ctr
 from polder.system.cri import CriClient
 from polder.system.cri_types import ImageInfo, RuntimeFailureError
@@ -26,6 +30,8 @@ _REFERENCE = re.compile(
     rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::[\w][\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
 )
 IMPORT_SECONDS = 300
+PULLS_AT_ONCE = 4
+"""Of one tenant on one node."""
 VISIBLE_SECONDS = 10.0
 
 Say = Callable[[str, str, str], None]
@@ -50,60 +56,110 @@ def pull_policy(container: Container) -> str:
     return ALWAYS if latest else IF_NOT_PRESENT
 
 
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """For whom an image is wanted: tenant and pod, and the pod's pull secrets, read only if they are needed."""
+
+    tenant: str
+    pod: str
+    secrets: Callable[[], Awaitable[Keys]]
+
+
 class Images:
-    """Makes sure that an image is here before a container is made from it."""
+    """Makes sure that an image is here, and that the pod may use it, before a container is made from it."""
 
-    def __init__(self, cri: CriClient) -> None:
+    def __init__(self, cri: CriClient, access: ImageAccess) -> None:
         self._cri = cri
+        self._access = access
         self._backoff = Backoff()
-        self._pulls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._words: dict[str, str] = {}
+        self._pulls: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def ensure(self, container: Container, say: Say) -> ImageInfo:
+    async def ensure(self, container: Container, who: Puller, say: Say) -> ImageInfo:
         """The image of a container. Raises ImageError in upstream's words."""
         name = container.image
         if not _REFERENCE.fullmatch(name) or name.startswith(f"{OWN_HOST}/"):
-            message = f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}"'
+            message = f'Failed to apply default image tag "{name}": couldn\'t parse image name "{name}": invalid reference format'
             say("Warning", "InspectFailed", message)
             raise ImageError("InvalidImageName", message, 30.0)
-        policy = pull_policy(container)
+        policy, logins = pull_policy(container), None
         found = await self._cri.image(name)
         if found is not None and policy != ALWAYS:
-            say("Normal", "Pulled", f'Container image "{name}" already present on machine')
-            return found
+            allowed = await asyncio.to_thread(self._access.allowed, found.id, name, who.tenant, ())
+            if not allowed:  # to read secrets costs a question to the server
+                logins = logins_for(name, await who.secrets())
+                allowed = await asyncio.to_thread(self._access.allowed, found.id, name, who.tenant, logins)
+            if allowed:
+                say(
+                    "Normal",
+                    "Pulled",
+                    f'Container image "{name}" already present on machine and can be accessed by the pod',
+                )
+                return found
         if policy == NEVER:
             message = f'Container image "{name}" is not present with pull policy of Never'
             say("Warning", "ErrImageNeverPull", message)
             raise ImageError("ErrImageNeverPull", message, 10.0)
-        return await self._pull(name, say)
+        if logins is None:
+            logins = logins_for(name, await who.secrets())
+        return await self._pull(name, who, logins, say)
 
-    async def _pull(self, name: str, say: Say) -> ImageInfo:
-        left = self._backoff.remaining(name, time.monotonic())
+    async def _pull(self, name: str, who: Puller, logins: Sequence[Login], say: Say) -> ImageInfo:
+        key = f"{who.pod}_{name}"
+        left = self._backoff.remaining(key, time.monotonic())
         if left > 0:
             message = f'Back-off pulling image "{name}"'
             say("Normal", "BackOff", message)
-            raise ImageError("ImagePullBackOff", message, left)
-        async with self._pulls.setdefault(name, asyncio.Lock()):
+            said = self._words.get(key, "")
+            raise ImageError("ImagePullBackOff", f"{message}: {said}" if said else message, left)
+        asked = time.monotonic()
+        async with self._pulls.setdefault(who.tenant, asyncio.Semaphore(PULLS_AT_ONCE)):
             say("Normal", "Pulling", f'Pulling image "{name}"')
             began = time.monotonic()
             try:
-                await self._cri.pull(name)
-                found = await self._cri.image(name)
+                found = await self._fetch(name, who.tenant, logins)
             except RuntimeFailureError as error:
-                self._failed(name, str(error), say, error.away)
-        took = time.monotonic() - began
-        self._backoff.clear(name)
+                self._failed(name, key, error, say)
+        now = time.monotonic()
+        self._backoff.clear(key)
+        self._words.pop(key, None)
         if found is None:
             raise ImageError("ErrImagePull", f'image "{name}" was pulled and is gone again', 10.0)
-        say("Normal", "Pulled", f'Successfully pulled image "{name}" in {took:.3f}s')
+        times = f"{now - began:.3f}s ({now - asked:.3f}s including waiting)"
+        say("Normal", "Pulled", f'Successfully pulled image "{name}" in {times}. Image size: {found.size} bytes.')
         return found
 
-    def _failed(self, name: str, words: str, say: Say, away: bool) -> None:
-        message = f'Failed to pull image "{name}": {words}'
-        if not away:
-            self._backoff.raise_(name, time.monotonic())
-            say("Warning", "Failed", message)
+    async def _fetch(self, name: str, tenant: str, logins: Sequence[Login]) -> ImageInfo | None:
+        """Pulls with the first credentials that the registry accepts; without any if there are none."""
+        await asyncio.to_thread(self._access.begin, name)
+        tries: list[Login | None] = [*logins] or [None]
+        for number, login in enumerate(tries):
+            try:
+                await self._cri.pull(name, None if login is None else (login.user, login.password, *_tokens(login)))
+            except RuntimeFailureError as error:
+                if error.away or number + 1 == len(tries):
+                    raise
+                continue
+            found = await self._cri.image(name)
+            if found is not None:
+                await asyncio.to_thread(self._access.grant, found.id, name, tenant, login)
+            return found
+        return None
+
+    def _failed(self, name: str, key: str, error: RuntimeFailureError, say: Say) -> NoReturn:
+        message = f'failed to pull image "{name}": {error}'
+        if not error.away:
+            self._backoff.raise_(key, time.monotonic())
+            if len(self._words) >= MANY:
+                self._words.clear()
+            self._words[key] = f"ErrImagePull: {message}"
+            say("Warning", "Failed", f'Failed to pull image "{name}": {error}')
             say("Warning", "Failed", "Error: ErrImagePull")
         raise ImageError("ErrImagePull", message, 1.0)
+
+
+def _tokens(login: Login) -> tuple[str, str, str]:
+    return login.server, login.identity_token, login.registry_token
 
 
 async def import_archive(socket: Path, archive: Path) -> list[str]:

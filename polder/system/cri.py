@@ -234,9 +234,12 @@ class CriClient:
         found = await self._call(IMAGE, "ImageStatus", request, QUICK)
         return _image(found.image) if found.HasField("image") and found.image.id else None
 
-    async def pull(self, reference: str) -> None:
-        """Pulls an image from its registry."""
+    async def pull(self, reference: str, login: tuple[str, str, str, str, str] | None = None) -> None:
+        """Pulls an image from its registry. ``login``: user, password, registry, identity token, registry token."""
         request = pb.PullImageRequest(image=pb.ImageSpec(image=reference))
+        if login is not None:
+            names = ("username", "password", "server_address", "identity_token", "registry_token")
+            request.auth.CopyFrom(pb.AuthConfig(**dict(zip(names, login, strict=True))))
         await self._call(IMAGE, "PullImage", request, PULL)
 
     async def events(self) -> AsyncIterator[str]:

@@ -21,6 +21,7 @@ from polder.api.storagefacts import Claim, Volume
 from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
+from polder.node.access import ImageAccess
 from polder.node.archive import build_images
 from polder.node.images import Images, ensure_own_images
 from polder.node.pods.configs import Places
@@ -222,7 +223,7 @@ def _context(base: Path, cri: CriClient, cluster: MemoryCluster) -> Context:
         cluster=cluster,
         recorder=cluster,
         volumes=Volumes(places.pods, cluster, Tokens(cluster, clock), machine.around),
-        images=Images(cri),
+        images=Images(cri, ImageAccess(base / "image-access")),
         prepare=prepare,
         places=places,
         resolver=Resolver(lambda tenant: "10.96.0.10"),

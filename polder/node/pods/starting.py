@@ -13,7 +13,9 @@ from polder.api.meta import tenant_of
 from polder.api.podspec import Container, EphemeralContainer
 from polder.base.errors import PermanentError, PolderError
 from polder.base.ref import Ref
-from polder.node.images import ImageError, Say
+from polder.loop.wait import to_its_end
+from polder.node.images import ImageError, Puller, Say
+from polder.node.keyring import is_pull_secret
 from polder.node.pods import configs, environment, hostnames
 from polder.node.pods.context import Context
 from polder.node.pods.envfiles import env_files
@@ -26,6 +28,10 @@ from polder.node.probes.attempt import LONGEST_EXEC, Target
 from polder.node.probes.reach import Place
 from polder.node.volumes.mounting import Mounted, bind_mounts
 from polder.system.cri_types import ContainerConfig, ContainerInfo, ContainerState, RuntimeFailureError
+
+
+SECRETS = 16
+"""Pull secrets that are read for one pod."""
 
 
 class StartError(PolderError):
@@ -102,12 +108,30 @@ class Start:
     """The container whose processes an ephemeral one sees, by id."""
 
 
+def _puller(ctx: Context, pod: Pod) -> Puller:
+    """Whom an image is for. Its service account's secrets are among its own: admission put them there."""
+    tenant, meta = tenant_of(pod.metadata), pod.metadata
+
+    async def secrets() -> list[Secret]:
+        names = [one.name for one in pod.spec.image_pull_secrets or []][:SECRETS]
+        found = [await ctx.cluster.secret(Ref(tenant, meta.namespace, name)) for name in names if name]
+        if any(secret is None for secret in found):
+            missing = ", ".join(name for name, secret in zip(names, found, strict=False) if secret is None)
+            say = (
+                f"Unable to retrieve some image pull secrets ({missing}); attempting to pull the image may not succeed."
+            )
+            ctx.recorder.event(pod, WARNING, "FailedToRetrieveImagePullSecret", say)
+        return [secret for secret in found if secret is not None and is_pull_secret(secret)]
+
+    return Puller(tenant, meta.uid, secrets)
+
+
 async def _configured(ctx: Context, start: Start, say: Say) -> ContainerConfig:
     """What the runtime is told of the container; its files on the host are made."""
     pod, container = start.pod, start.container
     if isinstance(container, EphemeralContainer):
         check_ephemeral(pod, container)
-    image = await ctx.images.ensure(container, say)
+    image = await ctx.images.ensure(container, _puller(ctx, pod), say)
     sources = await _sources(ctx, start)
     around = ctx.machine.around(pod, start.sandbox.addresses)
     env = environment.environment(pod, container, sources, around)
@@ -140,14 +164,14 @@ async def start_container(ctx: Context, start: Start) -> None:
         raise StartError("CreateContainerConfigError", str(error), 10.0) from error
     within = configs.sandbox_config(pod, start.sandbox.attempt, ctx.places, ctx.resolver)
     try:
-        made = await ctx.cri.create_container(start.sandbox.id, config, within)
+        made = await to_its_end(ctx.cri.create_container(start.sandbox.id, config, within))
     except RuntimeFailureError as error:
         if not error.away:
             say(WARNING, "Failed", f"Error: {error}")
         raise StartError("CreateContainerError", str(error), 2.0) from error
     say(NORMAL, "Created", f"Created container {container.name}")
     try:
-        await ctx.cri.start_container(made)
+        await to_its_end(ctx.cri.start_container(made))
     except RuntimeFailureError as error:
         if error.away:
             raise

@@ -94,7 +94,6 @@ def test_containers_are_checked(container: Raw, sentence: str) -> None:
         ({"hostname": "a.b"}, "spec.hostname: Invalid value"),
         ({"activeDeadlineSeconds": 0},
          "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
-        ({"terminationGracePeriodSeconds": -1}, "spec.terminationGracePeriodSeconds: Invalid value: -1"),
         ({"nodeSelector": {"a b": "c"}}, "spec.nodeSelector: Invalid value"),
         ({"tolerations": [{"operator": "Equal"}]}, "spec.tolerations[0].operator: Invalid value"),
         ({"tolerations": [{"key": "a", "operator": "Like"}]}, "spec.tolerations[0].operator: Unsupported value"),
@@ -205,6 +204,11 @@ def test_nothing_else_of_a_pod_changes() -> None:
 # --- what is not there ------------------------------------------------------------------------------------------------
 
 
+def test_a_negative_grace_is_one_second() -> None:
+    assert made("pods", pod({"terminationGracePeriodSeconds": -1}))["spec"]["terminationGracePeriodSeconds"] == 1
+    assert made("pods", pod({"terminationGracePeriodSeconds": 0}))["spec"]["terminationGracePeriodSeconds"] == 0
+
+
 def missing(spec: Raw | None = None, container: Raw | None = None, *, root: bool = False) -> list[str]:
     return [str(error) for error in unsupported(made("pods", pod(spec, container)), root)]
 
@@ -223,7 +227,6 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
     ("spec", "container", "field"),
     [
         ({"runtimeClassName": "x"}, {}, "spec.runtimeClassName"),
-        ({"imagePullSecrets": [{"name": "x"}]}, {}, "spec.imagePullSecrets"),
         ({"volumes": [{"name": "v", "nfs": {"server": "a", "path": "/"}}]}, {}, "spec.volumes[0].nfs"),
         ({"os": {"name": "linux"}}, {"lifecycle": {"stopSignal": "SIGHUP"}}, "spec.containers[0].lifecycle.stopSignal"),
         ({}, {"ports": [{"containerPort": 1, "hostPort": 1}]}, "spec.containers[0].ports[0].hostPort"),

@@ -11,10 +11,12 @@ from typing import cast
 import msgspec
 import pytest
 
+from polder.api.core import Secret
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError
+from polder.node.access import ImageAccess
 from polder.node.archive import PAUSE_IMAGE, TOOLBOX_IMAGE, archive, build_images, read_references, toolbox
-from polder.node.images import ImageError, Images, pull_policy
+from polder.node.images import ImageError, Images, Puller, pull_policy
 from polder.node.pods.backoff import FORGET, MANY, Backoff
 from polder.system.cri import CriClient
 from polder.system.cri_types import ImageInfo, RuntimeFailureError
@@ -90,23 +92,27 @@ class Runtime:
     async def image(self, name: str) -> ImageInfo | None:
         return ImageInfo("sha256:1", (name,), (), 1, None, "") if name in self.names else None
 
-    async def pull(self, name: str) -> None:
+    async def pull(self, name: str, login: object = None) -> None:
         self.pulls += 1
         raise RuntimeFailureError(f"PullImage: {name}: no such host")
 
 
-async def test_present_images_are_used_and_failing_pulls_back_off() -> None:
-    runtime, said = Runtime("toolbox"), list[str]()
-    images = Images(cast(CriClient, runtime))
+async def nothing() -> list[Secret]:
+    return []
+
+
+async def test_present_images_are_used_and_failing_pulls_back_off(tmp_path: Path) -> None:
+    runtime, said, who = Runtime("toolbox"), list[str](), Puller("acme", "u-1", nothing)
+    images = Images(cast(CriClient, runtime), ImageAccess(tmp_path))
 
     def say(kind: str, reason: str, message: str) -> None:
         said.append(reason)
 
-    assert (await images.ensure(box("toolbox", "IfNotPresent"), say)).id == "sha256:1"
+    assert (await images.ensure(box("toolbox", "IfNotPresent"), who, say)).id == "sha256:1"
     reasons = []
     for container in (box("x:1", "Never"), box("x:1"), box("x:1"), box("X:1"), box("polder.dev/pause:1")):
         with pytest.raises(ImageError) as error:
-            await images.ensure(container, say)
+            await images.ensure(container, who, say)
         reasons.append(error.value.reason)
     wanted = ["ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "InvalidImageName"]
     assert reasons == wanted
