@@ -1,4 +1,4 @@
-"""``pods/proxy``, ``services/proxy`` and ``nodes/proxy``: HTTP to what runs, from the tenant's own router (``dial.py``).
+"""``pods/proxy`` and ``services/proxy``: HTTP to what runs, from the tenant's own router (``dial.py``).
 
 A service is one of its endpoints that is a pod of the tenant. Headers that say who asks, and credentials, are not passed on.
 Links of pages and redirects lead back through the proxy (``proxy_html.py``). Upgrades are carried as they are. Source: upstream's
@@ -34,7 +34,6 @@ from polder.store.protocol import Key, Store
 AT_ONCE: Final = 64
 """Requests of one tenant that are passed on at a time."""
 SERVICE: Final = built_in("v1", "services")
-NODE: Final = built_in("v1", "nodes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from polder.apiserver.hooks import Authorizer, Handler
 from polder.apiserver.logs import Logs
+from polder.apiserver.nodepages import NodePages
 from polder.apiserver.outcalls import Outcalls
 from polder.apiserver.portforward import PortForward
 from polder.apiserver.proxying import Proxies
@@ -24,6 +25,7 @@ class Reaching:
         self._commands = RemoteCommands(store, streams, authorizer, shares)
         self._forward = PortForward(store, streams, authorizer, shares)
         self._proxies = Proxies(store, outcalls)
+        self._pages = NodePages(store, streams)
 
     def handlers(self) -> Mapping[tuple[str, str], Handler]:
         """For ``Parts.subresources``."""
@@ -34,4 +36,5 @@ class Reaching:
             ("pods", "portforward"): self._forward.serve,
             ("pods", "proxy"): self._proxies.pod,
             ("services", "proxy"): self._proxies.service,
+            ("nodes", "proxy"): self._pages.serve,
         }

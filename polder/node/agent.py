@@ -22,6 +22,7 @@ from polder.node.images import Images, ensure_own_images
 from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
 from polder.node.machine import Capacity, observe_capacity, observe_use
+from polder.node.pages import NodePages, healthy, listing
 from polder.node.pods.cluster import ApiCluster
 from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
@@ -159,6 +160,7 @@ class Agent:
             "exec": commands,
             "attach": commands,
             "forward": self._forwards.serve,
+            "page": NodePages({"healthz": healthy, "pods": listing(lambda: list(self._pods.values()), "Pod")}).serve,
         }
 
     async def run(self) -> None:

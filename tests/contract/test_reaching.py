@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from polder.api.meta import Raw
 from polder.apiserver.authn import NODES
 from polder.client.client import ClientSettings
 from polder.client.mux import Stream
+from polder.node.pages import NodePages, Page, healthy
 from polder.node.remote import RemoteCommands
 from polder.node.stream import ServerStream
 from tests.contract.conftest import Api, Kubectl, Running
@@ -51,6 +52,10 @@ class Node:
         await stream.write(b"line\n" * 3)
 
 
+async def large(query: Mapping[str, str]) -> Page:
+    return Page(b"x" * int(query["size"]), "text/x")
+
+
 async def echo(stream: Stream) -> None:
     while data := await stream.read():
         await stream.write(data)
@@ -68,7 +73,8 @@ async def node(running: Running, tmp_path: Path) -> AsyncIterator[Node]:
     async with runtime() as cri:
         found = Node(None, cri, {80: echo, 81: greet})  # type: ignore[arg-type]
         commands = RemoteCommands(cri).serve  # type: ignore[arg-type]
-        handlers = {"exec": commands, "attach": commands, "forward": found.forward, "logs": found.logs}
+        pages = NodePages({"healthz": healthy, "big": large}).serve
+        handlers = {"exec": commands, "attach": commands, "forward": found.forward, "logs": found.logs, "page": pages}
         found.stream = ServerStream(settings, handlers)
         task = asyncio.create_task(found.stream.run())
         async with asyncio.timeout(10):
@@ -268,6 +274,20 @@ async def test_ports_over_a_websocket_with_channels(acme: Api) -> None:
 async def test_a_log_through_a_websocket(acme: Api) -> None:
     async with asyncio.timeout(10), socket(acme, f"{PODS}/p/log", "binary.k8s.io") as found:
         assert b"".join([m.data async for m in found]) == b"line\n" * 3
+
+
+async def test_what_a_node_shows_is_the_platforms(acme: Api, admin: Api, node: Node) -> None:
+    assert (await admin.post("/api/v1/nodes", {"metadata": {"name": "n1"}})).status == 201
+    healthy_answer = await admin.get("/api/v1/nodes/n1/proxy/healthz")
+    assert (healthy_answer.status, healthy_answer.body) == (200, b"ok")
+    big = await admin.get("/api/v1/nodes/n1:10250/proxy/big?size=300000")
+    assert (big.status, len(big.body), big.headers["Content-Type"]) == (200, 300000, "text/x")
+    assert (await admin.get("/api/v1/nodes/n1/proxy/etc/passwd")).status == 404
+    assert (await admin.post("/api/v1/nodes/n1/proxy/healthz", {})).status == 405
+    assert (await admin.get("/api/v1/nodes/n2/proxy/healthz")).status == 404
+    assert (await admin.get("/api/v1/nodes/n1:22/proxy/")).status == 400
+    refused = await acme.get("/api/v1/nodes/n1/proxy/healthz")
+    assert (refused.status, "only the platform" in refused.json["message"]) == (403, True)
 
 
 async def test_garbage_on_a_connection_ends_it_alone(acme: Api) -> None:
