@@ -19,6 +19,7 @@ NAMES = (
     "presence",
     "datapath",
     "services",
+    "scheduling",
     "policy",
     "dns",
 )
