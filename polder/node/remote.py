@@ -1,6 +1,6 @@
 """Commands in containers (exec) and connections to their own processes (attach), as the server asks for them.
 
-The runtime does both, over its streaming server on this machine's loopback (ADR 20). Which container is meant follows from
+The runtime does both, over its streaming server on this machine's loopback (ADR 17). Which container is meant follows from
 the pod's UID, which the server took from its own store: it stands for one pod of one tenant.
 """
 
