@@ -20,6 +20,7 @@ from polder.api.meta import OwnerReference, ref_of
 from polder.api.podfacts import ControlledPod
 from polder.api.sets import ControllerRevision, StatefulSet, StatefulSetStatus
 from polder.base.clock import Clock
+from polder.base.errors import PolderError
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.events import Recorder
@@ -29,7 +30,7 @@ from polder.controllers.history import History
 from polder.controllers.history_pure import Parent
 from polder.controllers.podcontrol import BEHIND, PodControl, in_batches, is_ending
 from polder.controllers.reading import find
-from polder.controllers.stateful_claims import Claims, StaleClaimError
+from polder.controllers.stateful_claims import ClaimGoingError, Claims, StaleClaimError
 from polder.controllers.stateful_pure import Step, View, ordinal_of, revision_of
 
 REMEMBERED = 4096
@@ -111,7 +112,7 @@ class StatefulController:
         now = next((found for found in known if found.metadata.name == stateful.status.current_revision), update)
         return _Revisions(known, now, update, collisions)
 
-    async def _work(self, view: View, revisions: _Revisions) -> tuple[ApiError | None, int]:
+    async def _work(self, view: View, revisions: _Revisions) -> tuple[PolderError | None, int]:
         """Takes the steps; what was refused, and how many pods were deleted for an update."""
         replaced, stages, seen = 0, stateful_pure.plan(view), _seen(view)
         retained = self._retained.get(ref_of(view.stateful)) == seen
@@ -121,6 +122,8 @@ class StatefulController:
                 problem = await self._stage(view, revisions, steps)
             except StaleClaimError:
                 return None, replaced
+            except ClaimGoingError as going:
+                return going, replaced
             if problem is not None:
                 return (None if is_ending(problem) else problem), replaced
             replaced += sum(step.update for step in steps)
@@ -129,7 +132,7 @@ class StatefulController:
         return None, replaced
 
     async def _stage(self, view: View, revisions: _Revisions, steps: Sequence[Step]) -> ApiError | None:
-        """The steps of a stage; what was refused. Raises StaleClaimError."""
+        """The steps of a stage; what was refused. Raises StaleClaimError, ClaimGoingError."""
         if view.is_parallel:
             problems = await in_batches([self._step(view, revisions, step) for step in steps])
             return problems[0] if problems else None
@@ -192,7 +195,7 @@ class StatefulController:
         await self._history.remove(history_pure.surplus(revisions.known, live, limit))
 
     def _told(self, stateful: StatefulSet, verb: str, ordinal: int, refused: ApiError | None = None) -> None:
-        what = f"{verb.lower()} Pod {stateful.metadata.name}-{ordinal} in StatefulSet {stateful.metadata.name}"
+        what = f"{verb} Pod {stateful.metadata.name}-{ordinal} in StatefulSet {stateful.metadata.name}"
         if refused is None:
             self._note(stateful, "Normal", f"Successful{verb}", f"{what} successful")
         else:

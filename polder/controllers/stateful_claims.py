@@ -58,15 +58,20 @@ class Claims:
             if found is not None:
                 continue
             path = collection_path(ref.tenant, CLAIMS, ref.namespace)
-            what = f"create Claim {claim.name} Pod {name}-{ordinal} in StatefulSet {name}"
+            where = f"Pod {name}-{ordinal} in StatefulSet {name}"
             try:
                 await self._client.raw("POST", path, orjson.dumps(claim.body))
             except ApiError as refused:
                 if refused.is_already_exists:
                     continue
-                self._note(stateful, "Warning", "FailedCreate", f"{what} failed error: {refused}")
+                self._note(
+                    stateful,
+                    "Warning",
+                    "FailedCreate",
+                    f"Create Claim {claim.name} for {where} failed error: {refused}",
+                )
                 raise
-            self._note(stateful, "Normal", "SuccessfulCreate", f"{what} success")
+            self._note(stateful, "Normal", "SuccessfulCreate", f"Create Claim {claim.name} {where} success")
 
     async def retain(self, view: View, owner: OwnerReference, ordinal: int, pod_uid: str) -> None:
         """Puts the owners of an ordinal's claims right."""

@@ -188,6 +188,42 @@ async def test_history_is_kept_to_its_limit(api: Api, nodes: set[str]) -> None:
     assert data["spec"]["template"]["$patch"] == "replace"
 
 
+async def test_claims_come_before_their_pod_and_go_as_the_policy_says(api: Api, nodes: set[str]) -> None:
+    claim = {"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}}  # fmt: skip
+    policy = {"whenScaled": "Delete", "whenDeleted": "Delete"}
+    body = stateful(2, volumeClaimTemplates=[claim], persistentVolumeClaimRetentionPolicy=policy)
+    assert (await api.post(SETS, body)).status == 201
+    await status_is(api, f"{SETS}/db", readyReplicas=2)
+
+    async def owners() -> dict[str, list[str]]:
+        found = (await api.get(f"{NS}/persistentvolumeclaims")).json["items"]
+        return {
+            item["metadata"]["name"]: [ref["kind"] for ref in item["metadata"].get("ownerReferences") or ()]
+            for item in found
+            if "deletionTimestamp" not in item["metadata"]
+        }
+
+    async def are(wanted: dict[str, list[str]]) -> Any:
+        return await owners() == wanted
+
+    await until(lambda: are({"data-db-0": ["StatefulSet"], "data-db-1": ["StatefulSet"]}))
+    volumes = (await api.get(f"{NS}/pods/db-1")).json["spec"]["volumes"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "data-db-1"}} in volumes
+    await api.patch(f"{SETS}/db/scale", {"spec": {"replicas": 1}})
+    await until(lambda: are({"data-db-0": ["StatefulSet"]}))
+    keep = {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Retain", "whenDeleted": "Retain"}}}
+    await api.patch(f"{SETS}/db", keep)
+    await until(lambda: are({"data-db-0": []}))
+    await api.delete(f"{SETS}/db", {"propagationPolicy": "Foreground"})
+
+    async def gone() -> Any:
+        return not await pods(api) and (await api.get(f"{SETS}/db")).status == 404
+
+    await until(gone)
+    assert await owners() == {"data-db-0": []}
+
+
 async def targets(api: Api) -> dict[str, str]:
     """Image by node."""
     found = {}

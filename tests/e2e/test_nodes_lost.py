@@ -198,3 +198,38 @@ def test_a_node_killed_and_declared_out_of_service(lost: Cluster, tenant: str) -
     lost.kubectl("root", "taint", "node", "node-2", "node.kubernetes.io/out-of-service-")
     never_twice(lost)
     eventually("nothing runs there", lambda: not any(running(lost, "node-2").values()), within=30)
+
+
+def test_the_server_killed_while_sets_grow_makes_nothing_twice(lost: Cluster, tenant: str) -> None:
+    daemon = server_daemon(cluster_of(lost.state))
+    template = pod("each")["spec"]
+    each = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "each"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "each"}},
+            "template": {"metadata": {"labels": {"app": "each"}}, "spec": template},
+        },
+    }
+    lost.apply(tenant, each)
+    lost.kubectl(tenant, "scale", "deployment/web", "statefulset/db", "--replicas=10")
+    for pause in (0.05, 0.3, 0.8):
+        time.sleep(pause)
+        os.kill(lost.pid("server"), signal.SIGKILL)
+        daemon.ensure()
+        eventually("the server answers", lambda: lost.get("root", "nodes")["items"])
+    counts = {"web": 10, "db": 10, "each": 2}
+    eventually("all pods run", lambda: {app: len(ready(lost, tenant, app)) for app in counts} == counts, within=90)
+    time.sleep(3)
+    items = lost.get(tenant, "pods")["items"]
+    assert Counter(item["metadata"]["labels"]["app"] for item in items) == counts, (
+        "not one too many, not for a moment more"
+    )
+    assert len({item["metadata"]["name"] for item in items}) == len(items)
+    each_on = Counter(item["spec"]["nodeName"] for item in items if item["metadata"]["labels"]["app"] == "each")
+    assert each_on == {"node-1": 1, "node-2": 1}
+    revisions = Counter(
+        item["metadata"]["ownerReferences"][0]["kind"] for item in lost.get(tenant, "controllerrevisions")["items"]
+    )
+    assert revisions == {"StatefulSet": 1, "DaemonSet": 1}
