@@ -71,6 +71,7 @@ class ContainerPort(Struct, frozen=True, kw_only=True):
     name: str = ""
     protocol: str = "TCP"
     host_port: int = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
 
 
 class Resources(Struct, frozen=True, kw_only=True):

@@ -124,9 +124,6 @@ def _container(container: Raw, at: Field) -> Iterator[FieldError]:
         yield from _unknown(mount, _MOUNT, (at / "volumeMounts")[number])
     for number, variable in enumerate(container.get("env") or ()):
         yield from _unknown(variable.get("valueFrom") or {}, _ENV_SOURCE, (at / "env")[number] / "valueFrom")
-    for number, port in enumerate(container.get("ports") or ()):
-        if port.get("hostPort"):
-            yield ((at / "ports")[number] / "hostPort").forbidden(f"hostPort {_LATER}")
 
 
 def _beyond_tenant(spec: Raw) -> Iterator[FieldError]:
@@ -146,6 +143,9 @@ def _beyond_tenant(spec: Raw) -> Iterator[FieldError]:
 
 
 def _container_beyond(container: Raw, where: Field) -> Iterator[FieldError]:
+    for number, port in enumerate(container.get("ports") or ()):
+        if port.get("hostPort"):
+            yield ((where / "ports")[number] / "hostPort").forbidden(f"hostPort {_ROOT_ONLY}")
     at, context = where / "securityContext", container.get("securityContext") or {}
     if context.get("privileged"):
         yield (at / "privileged").forbidden(f"privileged {_ROOT_ONLY}")

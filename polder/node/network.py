@@ -138,6 +138,7 @@ class NodeNetwork:
         self._ports.on_change(self.attachments.changed)
         self._ports.on_change(self._port_changed)
         pods.on_change(self._pod_changed)
+        pods.on_change(lambda ref, _, new: self.pipeline.put(Pod, ref, new))
         views = Views(self.pipeline.knows, pods.get, lambda uid: self._ports.by_index("pod", uid))
         self._policies = PolicyFacts(
             client, views, lambda port: self.pipeline.put(Port, ref_of(port), port), self._clock
@@ -322,7 +323,7 @@ class NodeNetwork:
 
     async def _sync(self) -> None:
         """All informers have listed; and what the disk has of this node's ports is seen, or is gone for sure."""
-        for informer in self._informers:
+        for informer in (self._pods, *self._informers):
             await informer.wait_synced()
         while True:
             kept = [port for port in self.pipeline.unseen() if not await self._is_gone(port)]

@@ -41,7 +41,9 @@ log = logging.getLogger(__name__)
 AT_ONCE = 32
 """Fragments compiled before others get their turn: some milliseconds."""
 LOOK_EVERY = 2.0
-"""Seconds between questions whether somebody else changed rules."""
+"""Seconds between questions whether somebody else changed rules, links or routes."""
+LOOK_SHARE = 4.0
+"""Rest after a look for such a change, as a multiple of the look's time: whoever goes on costs a fifth of a processor at most."""
 
 
 class KernelPort(Protocol):
@@ -102,7 +104,7 @@ class Pipeline:
         self._local: dict[PartKey, Port] = {}
         self._unsaved: list[tuple[PartKey, Part | None]] = []
         self._leaving: dict[PartKey, list[Item]] = {}
-        self._verify_at = self._look_at = 0.0
+        self._verify_at = self._look_at = self._seen_until = 0.0
         self._failures = 0
         self._in_flight: set[PartKey] = set()
         self._wake = asyncio.Event()
@@ -328,13 +330,16 @@ class Pipeline:
 
     async def _observe(self) -> set[Slot]:
         """See what stands. Before all objects were seen, what is not known to be wanted is left alone."""
+        begun = self._clock.monotonic()
         found = {item.slot: item for item in await self._kernel.observe(self._wanted.all_items())}
+        now = self._clock.monotonic()
+        self._seen_until = now + min(LOOK_SHARE * (now - begun), self._verify_every)
         drift = {slot for slot in self._actual.keys() | found.keys() if self._actual.get(slot) != found.get(slot)}
         if self._started and drift:
             log.info("network: %d of %d items are not as they were left; they are put right", len(drift), len(found))
         self._actual = found
         self._started = True
-        self._verify_at = self._clock.monotonic() + self._verify_every
+        self._verify_at = now + self._verify_every
         wanted = set(self._wanted.slots())
         return wanted | found.keys() if self._synced else wanted
 
@@ -352,7 +357,7 @@ class Pipeline:
             self._after.notify_all()
 
     async def _rest(self) -> None:
-        """Until something is put, a trouble is due, it is time to look, or somebody else changed rules."""
+        """Until something is put, a trouble is due, it is time to look, or somebody else changed something."""
         due = self._troubles.next_due()
         until = self._verify_at if due is None else min(due, self._verify_at)
         while not self._wake.is_set() and (left := until - self._clock.monotonic()) > 0:
@@ -361,7 +366,7 @@ class Pipeline:
                     await self._wake.wait()
             if self._clock.monotonic() >= self._look_at:
                 self._look_at = self._clock.monotonic() + LOOK_EVERY
-                if await self._kernel.meddled():
+                if self._clock.monotonic() >= self._seen_until and await self._kernel.meddled():
                     self._verify_at = 0.0
                     return
 

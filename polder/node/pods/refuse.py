@@ -128,6 +128,4 @@ def _unsupported(pod: Pod) -> str:
     for where, container in _every(pod):
         if container.lifecycle is not None and container.lifecycle.stop_signal:
             return f"{where}: lifecycle.stopSignal is not supported; leave it out"
-        if any(port.host_port for port in container.ports or []):
-            return f"{where}: ports.hostPort is not supported yet; use hostNetwork"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polder.sdn.compile import announced, basics, policies, vips
+from polder.sdn.compile import announced, basics, hosted, policies, vips
 from polder.sdn.compile.concern import Declaration
 from polder.sdn.compile.keys import Concern
 
@@ -15,6 +15,7 @@ DECLARATIONS: dict[Concern, Declaration] = {
         basics.PORT,
         vips.VIP,
         announced.OUTSIDE,
+        hosted.HOSTED,
         policies.POLICY,
         policies.GROUP,
     )

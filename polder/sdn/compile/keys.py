@@ -17,6 +17,7 @@ class Concern(Enum):
     PORT = "port"
     VIP = "vip"
     OUTSIDE = "outside"
+    HOSTED = "hosted"
     POLICY = "policy"
     GROUP = "group"
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from polder.sdn.topology.lines import LineError, dump_lines, parse_line
 from polder.sdn.topology.policies import Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router, TenantTopology
-from polder.sdn.topology.vips import Outside, Vip
+from polder.sdn.topology.vips import Hosted, Outside, Vip
 
-TYPES: dict[str, type] = {t.__name__: t for t in (NodeAddress, Router, Network, Port, Policy, Group, Vip, Outside)}
+TYPES: dict[str, type] = {
+    t.__name__: t for t in (NodeAddress, Router, Network, Port, Policy, Group, Vip, Outside, Hosted)
+}
 
 
 def dump(topology: TenantTopology) -> str:
@@ -45,9 +47,10 @@ def assemble(tenant: str, parts: Iterable[Part]) -> TenantTopology:
         groups=tuple(sorted(p for p in known if isinstance(p, Group))),
         vips=tuple(sorted(p for p in known if isinstance(p, Vip))),
         outsides=tuple(sorted(p for p in known if isinstance(p, Outside))),
+        hosted=tuple(sorted(p for p in known if isinstance(p, Hosted))),
     )
 
 
 def _parts_of(topology: TenantTopology) -> Iterable[Iterable[Part]]:
     first = (topology.routers, topology.networks, topology.ports, topology.policies, topology.groups)
-    return *first, topology.vips, topology.outsides
+    return *first, topology.vips, topology.outsides, topology.hosted

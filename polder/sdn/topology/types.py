@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polder.sdn.topology.policies import Group, Policy
-from polder.sdn.topology.vips import Outside, Vip
+from polder.sdn.topology.vips import Hosted, Outside, Vip
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -116,7 +116,8 @@ class TenantTopology:
     groups: tuple[Group, ...] = ()
     vips: tuple[Vip, ...] = ()
     outsides: tuple[Outside, ...] = ()
+    hosted: tuple[Hosted, ...] = ()
 
 
-Part = NodeAddress | Router | Network | Port | Policy | Group | Vip | Outside
+Part = NodeAddress | Router | Network | Port | Policy | Group | Vip | Outside | Hosted
 """What a fragment of the topology can be."""

@@ -80,6 +80,29 @@ class Outside:
     node: str = ""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class HostPort:
+    """A port of a machine that leads to a pod's ``port`` at ``address``. ``host`` is the one address of the machine where it
+    does;
+    empty is all of them. ``protocol`` is tcp, udp or sctp.
+    """
+
+    protocol: str
+    number: int
+    address: str
+    port: int
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hosted:
+    """A pod of this node, named ``namespace/name``, that ports of the node lead to."""
+
+    tenant: str
+    name: str
+    ports: tuple[HostPort, ...]
+
+
 def arranged(backends: dict[tuple[str, int], Backend], before: tuple[Backend, ...]) -> tuple[Backend, ...]:
     """The backends by (address, port), each in the place that it had ``before``: who comes takes the place of one who went, else
     one at the end; the last ones fill what places are left. So one change of one backend moves one other at most.

@@ -26,6 +26,7 @@ from polder.sdn.apply.linux.reaper import Reaper
 from polder.sdn.apply.linux.rules import apply_elements, apply_rulesets, remove_rulesets
 from polder.sdn.apply.linux.spaces import Spaces
 from polder.sdn.render.linux.items import (
+    NODE,
     Addr,
     Announced,
     Bridge,
@@ -85,8 +86,10 @@ class Change:
 
     def run(self, spaces: Spaces, reaper: Reaper) -> list[ItemFailure]:
         """Do it, in the worker thread."""
+        spaces.heed()
         self._take_away(spaces, reaper)
         self._put(spaces, reaper)
+        spaces.unheed({NODE, *(item.slot[1] for item in (*self.remove, *self.add))})
         self.failures += forget(spaces, _of(self.remove, Element))
         rules = (item for item in (*self.remove, *self.add) if isinstance(item, Ruleset | Chain | NamedSet | Element))
         spaces.noted({item.space for item in rules})

@@ -15,6 +15,7 @@ from polder.sdn.apply.linux.reaper import Reaper
 from polder.sdn.apply.linux.rules import comment_of
 from polder.sdn.apply.linux.spaces import GONE_GROUP, OpenSpace, Spaces
 from polder.sdn.render.linux.items import (
+    NODE,
     Addr,
     Announced,
     Bridge,
@@ -58,6 +59,7 @@ class Observation:
 
     def run(self) -> frozenset[Item]:
         """All that is there."""
+        self.spaces.unheed((NODE,), seen=True)
         self._node_links = {link.index: link for link in dumps.links(self.spaces.node.route)}
         for name in self.spaces.names():
             try:
@@ -72,6 +74,7 @@ class Observation:
 
     def _router(self, space: OpenSpace) -> None:
         self.spaces.noted((space.name,))
+        self.spaces.unheed((space.name,), seen=True)
         links = dumps.links(space.route)
         names = {link.index: link.name for link in links}
         space.indexes = {link.name: link.index for link in links}

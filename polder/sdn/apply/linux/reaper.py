@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from polder.base.errors import PolderError
 from polder.sdn.apply.linux.spaces import GONE_GROUP, Spaces, condemn
-from polder.sdn.render.linux.items import Item
+from polder.sdn.render.linux.items import NODE, Item
 from polder.system.net import requests
 from polder.system.net.netlink import NetlinkError
 
@@ -38,6 +38,7 @@ class Reaper:
         if space not in self._waiting:
             return
         items = self._waiting.pop(space)
+        self._spaces.heed()
         try:
             self._spaces.get(space).route.call(requests.del_group(GONE_GROUP))
         except NetlinkError as exc:
@@ -45,5 +46,6 @@ class Reaper:
                 _log.warning("links of space %s that pass no packet any more stay for now: %s", space, exc)
         except PolderError as exc:
             _log.info("links of space %s went with it: %s", space, exc)
+        self._spaces.unheed((space, NODE))
         if items:
             self.gone(items)

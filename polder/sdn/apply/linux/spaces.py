@@ -12,6 +12,7 @@ from typing import TypeVar
 from polder.base.errors import PolderError
 from polder.sdn.render.linux.items import NODE
 from polder.system.net import dumps, requests
+from polder.system.net.losses import Losses
 from polder.system.net.netlink import NETFILTER, NetlinkSocket
 from polder.system.net.netns import (
     Netns,
@@ -52,16 +53,18 @@ class KernelSettings:
 @dataclass(slots=True)
 class OpenSpace:
     """One namespace in use. ``indexes`` and ``sets`` remember what the kernel said, until the thing is replaced;
-    ``generation`` is that of the rules as we left them, 0 before we looked.
+    ``generation`` is that of the rules as we left them, 0 before we looked. ``is_worn``: something went that we did not take.
     """
 
     name: str
     netns: Netns
     route: NetlinkSocket
     nft: NetlinkSocket
+    losses: Losses
     indexes: dict[str, int] = field(default_factory=dict)
     sets: dict[tuple[str, str], dict[str, NftSet]] = field(default_factory=dict)
     generation: int = 0
+    is_worn: bool = False
 
     def index(self, link: str) -> int:
         """The index of a link; NetlinkError (ENODEV) where there is none."""
@@ -82,6 +85,7 @@ class OpenSpace:
         """Let go, so that the namespace can end."""
         self.route.close()
         self.nft.close()
+        self.losses.close()
         self.netns.close()
 
 
@@ -137,6 +141,20 @@ class Spaces:
         self.forget(name)
         remove_netns(self.path(name))
 
+    def heed(self) -> None:
+        """Before anything is changed here: what went until now was taken by others."""
+        for space in (self.node, *self._open.values()):
+            space.is_worn = space.losses.drain() or space.is_worn
+
+    def unheed(self, names: Iterable[str], *, seen: bool = False) -> None:
+        """What went from these spaces since ``heed`` was taken by us; where all was ``seen``, nothing is missing that is not
+        known."""
+        for name in names:
+            space = self.node if name == NODE else self._open.get(name)
+            if space is not None:
+                space.losses.drain()
+                space.is_worn = space.is_worn and not seen
+
     def noted(self, names: Iterable[str]) -> None:
         """The rules of these spaces, as far as they are open, are as we left them or have just been seen."""
         for name in names:
@@ -145,8 +163,9 @@ class Spaces:
                 space.generation = generation(space.nft)
 
     def meddled(self) -> bool:
-        """Whether somebody else changed the rules of an open space since."""
-        return any(
+        """Whether somebody else changed the rules of an open space since, or took links, addresses, routes or neighbours away."""
+        self.heed()
+        return any(space.is_worn for space in (self.node, *self._open.values())) or any(
             space.generation and generation(space.nft) != space.generation
             for space in (self.node, *self._open.values())
         )
@@ -177,7 +196,8 @@ class Spaces:
     def _opened(self, name: str, netns: Netns) -> OpenSpace:
         try:
             with inside(netns, self._home):
-                return OpenSpace(name, netns, NetlinkSocket(), NetlinkSocket(NETFILTER))
+                losses = Losses(neighbours=name != NODE)
+                return OpenSpace(name, netns, NetlinkSocket(), NetlinkSocket(NETFILTER), losses)
         except BaseException:
             netns.close()
             raise

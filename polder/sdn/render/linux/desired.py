@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.hosted import render_hosted
 from polder.sdn.render.linux.items import Item
 from polder.sdn.render.linux.names import network_space, router_space
 from polder.sdn.render.linux.network import render_network
@@ -22,10 +23,10 @@ from polder.sdn.render.linux.quiet import render_quiet
 from polder.sdn.render.linux.router import render_peers, render_router
 from polder.sdn.render.linux.selected import Selected
 from polder.sdn.render.linux.space import bridged_too
-from polder.sdn.render.linux.vips import render_vip
+from polder.sdn.render.linux.vips import Place, has_node_port, render_vip
 from polder.sdn.topology.policies import DIRECTIONS, Group, Policy
 from polder.sdn.topology.types import Network, NodeAddress, Part, Port, Router
-from polder.sdn.topology.vips import Outside, Vip
+from polder.sdn.topology.vips import Hosted, Outside, Vip
 
 K = TypeVar("K")
 
@@ -60,6 +61,8 @@ class Desired:
         self._by_tenant: dict[str, set[PartKey]] = {}
         self._policies = Selected()
         self._vips: dict[str, set[PartKey]] = {}
+        self._nodes: set[PartKey] = set()
+        self._node_ports: set[PartKey] = set()
 
     def keys(self) -> Iterable[PartKey]:
         """All parts, the guard, and the ways of this node's ports."""
@@ -108,9 +111,14 @@ class Desired:
         if isinstance(part, Group):
             return render_group(part, self._spaces(part.tenant))
         if isinstance(part, Vip):
-            return render_vip(part, self._router_address(part.tenant), self._zone(), self.facts)
+            place = Place(
+                self._router_address(part.tenant), self._zone(), self._machines() if has_node_port(part) else ()
+            )
+            return render_vip(part, place, self.facts)
         if isinstance(part, Outside):
             return render_outside(part, self._router_address(part.tenant), self.facts)
+        if isinstance(part, Hosted):
+            return render_hosted(part, self._router_address(part.tenant), self.facts)
         return self._render_way(key) if key.kind == WAY else frozenset()
 
     def _sees_bridged(self, tenant: str) -> bool:
@@ -120,6 +128,12 @@ class Desired:
     def _zone(self) -> str:
         own = self._parts.get(PartKey("NodeAddress", "", self.facts.name))
         return own.zone if isinstance(own, NodeAddress) else ""
+
+    def _machines(self) -> tuple[tuple[str, str], ...]:
+        """The machines with their addresses, this one first."""
+        own, known = self.facts.name, (self._parts[key] for key in self._nodes)
+        others = sorted((one.name, one.underlay) for one in known if isinstance(one, NodeAddress) and one.name != own)
+        return ((own, self.facts.underlay), *others)
 
     def _render_way(self, key: PartKey) -> frozenset[Item]:
         """What policies say of a port of this node."""
@@ -171,7 +185,8 @@ class Desired:
 
     def _dependants(self, key: PartKey, old: Part | None, new: Part | None) -> set[PartKey]:
         if key.kind == "NodeAddress":
-            return set(self._by_node.get(key.name, ()))
+            moved = _underlay_of(old) != _underlay_of(new)
+            return set(self._by_node.get(key.name, ())).union(self._node_ports if moved else ())
         tenant = self._by_tenant.get(key.tenant, set())
         if key.kind == "Network":
             routers = {other for other in tenant if other.kind == "Router"}
@@ -200,6 +215,7 @@ class Desired:
 
     def _index(self, key: PartKey, part: Part, present: bool) -> None:
         if isinstance(part, NodeAddress):
+            (self._nodes.add if present else self._nodes.discard)(key)
             return
         if isinstance(part, Port):
             _mark(self._by_network, (part.tenant, part.network), key, present)
@@ -210,6 +226,8 @@ class Desired:
             return
         if isinstance(part, Vip):
             _mark(self._vips, part.tenant, key, present)
+            if has_node_port(part):
+                (self._node_ports.add if present else self._node_ports.discard)(key)
             if part.hinted:
                 _mark(self._by_node, self.facts.name, key, present)
             return
@@ -221,6 +239,10 @@ class Desired:
 
 def _address(part: Part | None, facts: NodeFacts) -> str:
     return part.address_on(facts.name) if isinstance(part, Router) else ""
+
+
+def _underlay_of(part: Part | None) -> str:
+    return part.underlay if isinstance(part, NodeAddress) else ""
 
 
 def _space(part: Part | None) -> str:

@@ -6,6 +6,7 @@ from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.names import LINK_LOCAL_RANGE, TRANSIT_RANGE, TRANSIT_RANGE6, transit_pattern
 
 NODES, EGRESS, PROTECTED, TRANSIT, ENTRANCES = "nodes", "egress", "protected", "transit", "entrances"
+HOSTED, HOST_PORTS, HOST_ADDRESSES = "hosted", "hostports", "hostaddresses"
 """Names of the sets for IPv4; those for IPv6 end in 6."""
 NO_ONE6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fe80::/10, ff00::/8"
 """Nothing outside has these: unspecified, loopback, mapped and translated IPv4, link-local, groups."""
@@ -24,6 +25,12 @@ def guard_rules(facts: NodeFacts) -> str:
  set {PROTECTED}6 {{ type ipv6_addr; flags interval; }}
  set {TRANSIT} {{ type ifname . ipv4_addr; }}
  set {TRANSIT}6 {{ type ifname . ipv6_addr; }}
+ set {HOSTED} {{ type ifname . ipv4_addr; }}
+ set {HOSTED}6 {{ type ifname . ipv6_addr; }}
+ map {HOST_PORTS} {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+ map {HOST_PORTS}6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
+ map {HOST_ADDRESSES} {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+ map {HOST_ADDRESSES}6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
  set {ENTRANCES} {{ type ifname . ipv4_addr; }}
  set {ENTRANCES}6 {{ type ifname . ipv6_addr; }}
 {_to_the_node(facts)}{_through_the_node(facts)}"""
@@ -54,6 +61,20 @@ def _to_the_node(facts: NodeFacts) -> str:
  chain output {{
   type filter hook output priority -300; policy accept;
   udp dport 4789 ip daddr @{NODES} notrack
+ }}
+ chain host_ports {{
+  dnat ip to ip daddr . meta l4proto . th dport map @{HOST_ADDRESSES}
+  dnat ip6 to ip6 daddr . meta l4proto . th dport map @{HOST_ADDRESSES}6
+  dnat ip to meta l4proto . th dport map @{HOST_PORTS}
+  ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @{HOST_PORTS}6
+ }}
+ chain from_wire {{
+  type nat hook prerouting priority dstnat; policy accept;
+  iifname "{facts.uplink}" fib daddr type local goto host_ports
+ }}
+ chain from_machine {{
+  type nat hook output priority -100; policy accept;
+  fib daddr type local goto host_ports
  }}
 """
 
@@ -97,6 +118,8 @@ def _through_the_node(facts: NodeFacts) -> str:
   {to_tenants} drop
  }}
  chain from_outside {{
+  ct status dnat oifname . ip daddr @{HOSTED} accept
+  ct status dnat oifname . ip6 daddr @{HOSTED}6 accept
   ip saddr @{NODES} drop
   ip saddr @{EGRESS} drop
   ip6 saddr @{NODES}6 drop
@@ -106,6 +129,7 @@ def _through_the_node(facts: NodeFacts) -> str:
  }}
  chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;
+  {to_tenants} ip saddr 127.0.0.0/8 snat ip to {facts.underlay}
   oifname "{facts.uplink}" ip saddr {TRANSIT_RANGE} snat ip to {facts.egress}
 {egress6} }}
 """

@@ -14,7 +14,7 @@ EGRESS_CONNECTIONS = 16384
 """Connections that one tenant may have to the outside at one time on one node: the node's table of connections is shared."""
 EGRESS_PORTS = "16384-32767"
 """Source ports of one tenant for one destination: a quarter of what the node's egress address has."""
-KNOWN, GATEWAYS = "known", "gateways"
+KNOWN, GATEWAYS, LANDING = "known", "gateways", "landing"
 """Names of the sets for IPv4; those for IPv6 end in 6 (``set_for``)."""
 ENTRY_PORT = 443
 DNS_PORT = 53
@@ -44,7 +44,9 @@ def space_rules(router: Router, address: str) -> str:
     if router.entry:
         entry += f'  iifname "br-*" {_ip(router.entry)} daddr {router.entry} tcp dport {ENTRY_PORT} accept\n'
     return f"""\
-{_sets()} set {GATEWAYS} {{ type ipv4_addr; }}
+{_sets()} set {LANDING} {{ type ipv4_addr . inet_proto . inet_service; }}
+ set {LANDING}6 {{ type ipv6_addr . inet_proto . inet_service; }}
+ set {GATEWAYS} {{ type ipv4_addr; }}
  set {GATEWAYS}6 {{ type ipv6_addr; }}
  chain input {{
   type filter hook input priority filter; policy drop;
@@ -67,6 +69,8 @@ def space_rules(router: Router, address: str) -> str:
 {services}  iifname "br-*" oifname "{UP}" ct count over {EGRESS_CONNECTIONS} drop
   iifname "br-*" oifname "{UP}" accept
   iifname "{UP}" oifname "br-*" ct status dnat accept
+  iifname "{UP}" oifname "br-*" ip daddr . meta l4proto . th dport @{LANDING} accept
+  iifname "{UP}" oifname "br-*" ip6 daddr . meta l4proto . th dport @{LANDING}6 accept
  }}
 {_egress(address)}{_resolver_untracked(router.dns)}"""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.hosted import PLATFORM, render_node_ports
 from polder.sdn.render.linux.items import Element, Item, Ruleset
 from polder.sdn.render.linux.names import router_space
 from polder.sdn.render.linux.service_rules import (
@@ -36,34 +37,57 @@ from polder.sdn.topology.vips import CLOSED, Backend, Vip, VipPort
 
 MOST_BACKENDS = 4096
 """Of one port of a service on one node; more are not used."""
+MOST_MACHINES = 64
+"""Machines at whose addresses a node port answers within its tenant; where there are more, this node is among them."""
 MOST_PLACES = 65536
 """Backends of a service on one node, counted for each address and port at which they answer: they are in memory that no tenant
 pays for. Where it is more, each port has fewer.
 """
 
 
-def render_vip(vip: Vip, router_address: str, zone: str, facts: NodeFacts) -> frozenset[Item]:
-    """``router_address`` is the address of the tenant's router on this node, where node ports answer; without one the tenant is
-    not here. ``zone`` is the node's.
+def has_node_port(vip: Vip) -> bool:
+    """Whether it answers at addresses of machines, within its tenant."""
+    return any(port.node_port for port in vip.ports)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a Vip is rendered: the node's zone, the address of the tenant's router there (empty: the tenant is not there), and
+    the
+    machines of the cluster with their addresses, its own first.
     """
-    if not router_address:
+
+    router: str
+    zone: str
+    machines: tuple[tuple[str, str], ...] = ()
+
+
+def render_vip(vip: Vip, place: Place, facts: NodeFacts) -> frozenset[Item]:
+    """Node ports answer at the address of the tenant's router here and, within the tenant, at those of the machines: what a
+    tenant
+    asks of a machine's address leads to its own services or nowhere.
+    """
+    if not place.router:
         return frozenset()
     space = router_space(vip.tenant)
     items: set[Item] = {Ruleset(space, *AT, TEXT)}
     for address in vip.cluster:
         items.add(Element(space, *AT, f"{CLUSTER}{family_of(address)}", address))
-    targets = len(vip.ports) * (len(vip.addresses) + 1)
+    wide = [(facts.name, place.router), *place.machines[:MOST_MACHINES]]
+    targets = len(vip.ports) * (len(vip.addresses) + len(wide))
     most = max(1, min(MOST_BACKENDS, MOST_PLACES // max(1, targets)))
     for port in vip.ports:
         for address in vip.addresses:
             target = _Target(space, vip, address, port.protocol, port.port, most)
-            items |= target.items(port, vip.local, zone, facts)
+            items |= target.items(port, vip.local, place.zone, facts.name, facts)
             if address not in vip.cluster:
                 items |= target.from_outside(port, facts)
-        if port.node_port:
-            target = _Target(space, vip, router_address, port.protocol, port.node_port, most)
-            items |= target.items(port, vip.local_outside, zone, facts)
-    return frozenset(items)
+        for node, address in wide if port.node_port else ():
+            target = _Target(space, vip, address, port.protocol, port.node_port, most)
+            items |= target.items(port, vip.local_outside, place.zone, node, facts)
+        if port.node_port and vip.tenant == PLATFORM:
+            items |= _Target(space, vip, place.router, port.protocol, port.node_port, most).from_outside(port, facts)
+    return frozenset(items).union(render_node_ports(vip, place.router, facts))
 
 
 def chosen(port: VipPort, family: str, zone: str, node: str, *, local: bool) -> list[Backend]:
@@ -106,10 +130,10 @@ class _Target:
         """As the maps' keys begin."""
         return f"{self.address} . {self.protocol} . {self.port}"
 
-    def items(self, port: VipPort, local: bool, zone: str, facts: NodeFacts) -> set[Item]:
-        """Nothing where nobody answers, which is refused; a drop where somebody does, but not on this node."""
+    def items(self, port: VipPort, local: bool, zone: str, node: str, facts: NodeFacts) -> set[Item]:
+        """Nothing where nobody answers, which is refused; a drop where somebody does, but not on ``node`` with ``local``."""
         family = family_of(self.address)
-        backends = chosen(port, family, zone, facts.name, local=local)[: self.most]
+        backends = chosen(port, family, zone, node, local=local)[: self.most]
         if not backends:
             elsewhere = any(family_of(b.address) == family for b in (*port.ready, *port.ending))
             return {self._element(VIPS, self.key, "drop")} if local and elsewhere else set()
