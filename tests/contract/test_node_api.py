@@ -84,6 +84,22 @@ async def test_a_status_is_written_whole(place: Place) -> None:
     assert (gone.reason, gone.pod_ip, gone.container_statuses) == ("Evicted", "", None)
 
 
+async def test_what_others_say_of_a_pod_stays_as_they_said_it_last(place: Place) -> None:
+    pod = await place.pod("p")
+    now, where = SystemClock().now(), Ref(ACME, "default", "p")
+    gate = {"type": "example.com/gate", "status": "True"}
+    await place.admin.patch(Pod, where, {"status": {"conditions": [gate]}}, how="strategic", subresource="status")
+    stale = build_status(pod, Facts(view(container("a"), container("b", code=1)), now, "192.0.2.1"))
+    await place.cluster.write_status(pod, stale)
+    await place.cluster.write_status(
+        pod, build_status(pod, Facts(view(container("a"), container("b")), now, "192.0.2.1"))
+    )
+    after = {c.type: c for c in (await place.admin.get(Pod, where)).status.conditions or []}
+    assert after["example.com/gate"].status == "True"
+    assert (after["Ready"].status, after["Ready"].reason, after["Ready"].message) == ("True", "", "")
+    assert len((await place.admin.get(Pod, where)).status.pod_ips or []) == 1
+
+
 async def test_another_pod_of_the_name_is_left_alone(place: Place) -> None:
     first = await place.pod("p")
     await place.admin.delete(Pod, Ref(ACME, "default", "p"), grace=0)

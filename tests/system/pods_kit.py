@@ -27,6 +27,7 @@ from polder.node.images import Images, ensure_own_images
 from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
 from polder.node.pods.manager import Change, PodManager
+from polder.node.pods.status import OWN
 from polder.node.pods.resolv import Resolver
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
@@ -140,7 +141,9 @@ class MemoryCluster:
         self.statuses.append(status)
         held = self.pods.get(ref_of(pod))
         if held is not None and held.metadata.uid == pod.metadata.uid:
-            self.apply(msgspec.structs.replace(held, status=status))
+            others = [c for c in held.status.conditions or [] if c.type not in OWN]
+            whole = msgspec.structs.replace(status, conditions=[*others, *(status.conditions or [])])
+            self.apply(msgspec.structs.replace(held, status=whole))
 
     async def forget(self, pod: Pod) -> None:
         self.drop(pod)

@@ -17,6 +17,7 @@ from polder.base.ids import NodeName, TenantName
 from polder.base.ref import Ref
 from polder.client import wire
 from polder.client.client import Client
+from polder.node.pods.status import OWN
 
 SERVICE_SECONDS = 60.0
 """How long a tenant's ``kubernetes`` service is taken as unchanged."""
@@ -129,7 +130,8 @@ class ApiCluster:
 
     async def write_status(self, pod: Pod, status: PodStatus) -> None:
         """Writes the status of exactly this pod. Raises ApiError 409 where another has its name."""
-        await self.client.patch(Pod, ref_of(pod), status_patch(pod, status), subresource="status")
+        patch = status_patch(pod, status)
+        await self.client.patch(Pod, ref_of(pod), patch, how="strategic", subresource="status")
 
     async def forget(self, pod: Pod) -> None:
         """Deletes exactly this pod for good; one that is gone, or replaced, is no error. A node may not even enter a tenant
@@ -143,11 +145,21 @@ class ApiCluster:
 
 
 def status_patch(pod: Pod, status: PodStatus) -> Raw:
-    """A merge patch that makes the status this one: what is empty is taken away, not left as it was."""
+    """A strategic merge patch that makes the status this one: what is empty is taken away, not left as it was. Conditions of
+    others stay as they are, also those that were written since the pod was read.
+    """
     body = msgspec.to_builtins(status)
     cleared = {info.encode_name: None for info in msgspec.structs.fields(PodStatus)}
     for name in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
         body[name] = [_with_required(item) for item in body.get(name) or []] or None
+    for name in ("podIPs", "hostIPs"):
+        if body.get(name):
+            body[name] = [{"$patch": "replace"}, *body[name]]
+    standing = {condition["type"] for condition in body.get("conditions") or []}
+    gone = [c.type for c in pod.status.conditions or [] if c.type in OWN - standing and c.type != "DisruptionTarget"]
+    empty = {"reason": None, "message": None, "observedGeneration": None}
+    own = [{**empty, **condition} for condition in body.get("conditions") or [] if condition["type"] in OWN]
+    body["conditions"] = [*own, *({"type": name, "$patch": "delete"} for name in gone)]
     return {"metadata": {"uid": pod.metadata.uid}, "status": {**cleared, "phase": status.phase, **body}}
 
 

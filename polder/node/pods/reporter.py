@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import msgspec
+
 from polder.api.core import Pod, PodStatus
 from polder.api.errors import ApiError
 from polder.base.errors import PolderError
 from polder.node.pods.ports import Cluster
+from polder.node.pods.status import OWN
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ class Reporter:
 
     def report(self, pod: Pod, status: PodStatus) -> None:
         """Wants this status written; it replaces one that still waits."""
-        if self._wanted is None and status == (self._written or pod.status) and not self._doubted:
+        if self._wanted is None and status == (self._written or _own(pod.status)) and not self._doubted:
             return
         self._doubted = False
         self._wanted = (pod, status)
@@ -75,6 +78,12 @@ class Reporter:
                 continue
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_RETRY)
+
+
+def _own(status: PodStatus) -> PodStatus:
+    """Without the conditions of others, which the node does not write."""
+    own = [condition for condition in status.conditions or [] if condition.type in OWN]
+    return msgspec.structs.replace(status, conditions=own or None)
 
 
 def _readiness(status: PodStatus) -> str:

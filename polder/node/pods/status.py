@@ -30,6 +30,11 @@ from polder.system.cri_types import ContainerState as Running
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 TERMINAL = frozenset({SUCCEEDED, FAILED})
+OWN = frozenset(
+    {"PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "AllContainersRestarting"}
+    | {"PodResizePending", "PodResizeInProgress", "DisruptionTarget"}
+)
+"""The conditions that a node writes, and may take away again; but DisruptionTarget, which others write too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def _phase(pod: Pod, facts: Facts, initialized: bool, statuses: Sequence[Contain
 
 
 def build_status(pod: Pod, facts: Facts) -> PodStatus:
-    """The whole status; conditions written by others are kept."""
+    """The whole status, of the conditions those that are the node's (``OWN``): others write others."""
     parts = _parts(pod, facts)
     phase = _phase(pod, facts, parts.initialized, parts.main)
     never = facts.verdict is not None and not any(s.container_id for s in (*parts.init, *parts.main))
@@ -208,10 +213,8 @@ def _conditions(pod: Pod, facts: Facts, phase: str, parts: _Parts) -> list[PodCo
         _condition("PodScheduled", True),
     ]
     old = {c.type: c for c in pod.status.conditions or []}
-    names = {c.type for c in wanted}
-    kept = [c for c in pod.status.conditions or [] if c.type not in names]
     seen = pod.metadata.generation
-    return [*kept, *(_since(c, old.get(c.type), facts.now, seen) for c in wanted)]
+    return [_since(c, old.get(c.type), facts.now, seen) for c in wanted]
 
 
 def _gates(pod: Pod) -> str:

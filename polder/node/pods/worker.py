@@ -23,7 +23,7 @@ from polder.node.pods.refuse import refusal
 from polder.node.pods.reporter import Reporter
 from polder.node.pods.restarts import is_sidecar
 from polder.node.pods.starting import Sandbox, Start, StartError
-from polder.node.pods.status import TERMINAL, Facts, Verdict, build_status
+from polder.node.pods.status import OWN, TERMINAL, Facts, Verdict, build_status
 from polder.node.pods.stopping import Grace, Stopping
 from polder.node.pods.targets import place_of, running_of, targets_of
 from polder.node.pods.view import View
@@ -378,9 +378,8 @@ class PodWorker:
         """The pod with the status that we last built, which the informer may not show yet; times hang on it."""
         if self._status is None:
             return pod
-        own = self._status.conditions or []
-        types = {c.type for c in own}
-        others = [c for c in pod.status.conditions or [] if c.type not in types]
+        own = [c for c in self._status.conditions or [] if c.type in OWN]
+        others = [c for c in pod.status.conditions or [] if c.type not in OWN]
         return msgspec.structs.replace(pod, status=msgspec.structs.replace(self._status, conditions=[*others, *own]))
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from polder.api.core import ContainerStateWaiting, Pod, PodCondition, PodStatus
+from polder.api.core import ContainerStateWaiting, Pod, PodCondition, PodIP, PodStatus
 from polder.node.pods.cluster import status_patch
 from polder.node.pods.status import Facts, Verdict, build_status
 from polder.node.pods.view import View
@@ -144,7 +144,7 @@ def test_of_a_pod_that_was_refused_nothing_is_being_created() -> None:
     assert (status.phase, status.reason, status.container_statuses) == ("Failed", "SysctlForbidden", None)
 
 
-def test_transition_times_stay_until_the_status_changes_and_foreign_conditions_are_kept() -> None:
+def test_transition_times_stay_until_the_status_changes_and_conditions_of_others_are_not_written() -> None:
     old = [
         PodCondition(type="Ready", status="True", last_transition_time="2029-01-01T00:00:00Z"),
         PodCondition(type="example.com/gate", status="True"),
@@ -154,7 +154,7 @@ def test_transition_times_stay_until_the_status_changes_and_foreign_conditions_a
         c.type: c.last_transition_time for c in status_of(spec, view(container("a"), container("b"))).conditions or []
     }
     assert since["Ready"] == "2029-01-01T00:00:00Z"
-    assert "example.com/gate" in since
+    assert "example.com/gate" not in since
     since = {c.type: c.last_transition_time for c in status_of(spec, view(container("a"))).conditions or []}
     assert since["Ready"] == "2030-01-02T03:04:05Z"
 
@@ -185,6 +185,18 @@ def test_the_patch_takes_away_what_is_empty_and_keeps_required_zeros() -> None:
     assert (second["ready"], second["state"]["running"]) == (True, {"startedAt": "1970-01-01T00:01:40Z"})
     assert patch["status"]["initContainerStatuses"] is None
     assert status_patch(spec, PodStatus())["status"]["phase"] == "Pending"
+
+
+def test_the_patch_takes_away_the_nodes_own_conditions_alone() -> None:
+    shown = [PodCondition(type=name, status="True") for name in ("PodResizePending", "DisruptionTarget", "x/gate")]
+    spec = msgspec.structs.replace(pod(), status=PodStatus(conditions=shown))
+    patch = status_patch(
+        spec, PodStatus(conditions=[PodCondition(type="Ready", status="True")], pod_ips=[PodIP(ip="10.0.0.1")])
+    )
+    ready, gone = patch["status"]["conditions"]
+    assert ready == {"type": "Ready", "status": "True", "reason": None, "message": None, "observedGeneration": None}
+    assert gone == {"type": "PodResizePending", "$patch": "delete"}
+    assert patch["status"]["podIPs"] == [{"$patch": "replace"}, {"ip": "10.0.0.1"}]
 
 
 SIDECARS = {"initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "i"}], "restartPolicy": "Never"}
