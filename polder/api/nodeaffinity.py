@@ -96,15 +96,23 @@ def _compares(operator: str, value: str | None, values: list[str]) -> bool:
     return have > bound if operator == "Gt" else have < bound
 
 
-def tolerates(tolerations: Iterable[Toleration], taint: Taint) -> bool:
-    """Whether one of them bears the taint (core/v1 ToleratesTaint)."""
-    return any(bears(toleration, taint) for toleration in tolerations)
+class Tolerations:
+    """Which taints are borne (core/v1 ToleratesTaint); found at once, however many there are of either."""
 
+    def __init__(self, tolerations: Iterable[Toleration]) -> None:
+        self._known: dict[tuple[str, str, str | None], tuple[int, Toleration]] = {}
+        for number, found in enumerate(tolerations):
+            exists = found.operator == "Exists"
+            if exists or found.key:
+                self._known.setdefault((found.key, found.effect, None if exists else found.value), (number, found))
 
-def bears(toleration: Toleration, taint: Taint) -> bool:
-    """Whether the toleration bears the taint."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    return toleration.operator == "Exists" or bool(toleration.key and toleration.value == taint.value)
+    def first(self, taint: Taint) -> Toleration | None:
+        """The first one that bears the taint."""
+        ways = ((taint.key, None), (taint.key, taint.value), ("", None))
+        asked = ((key, effect, value) for key, value in ways for effect in (taint.effect, ""))
+        found = [known for way in asked if (known := self._known.get(way)) is not None]
+        return min(found, key=lambda known: known[0])[1] if found else None
+
+    def bear(self, taint: Taint) -> bool:
+        """Whether one of them does."""
+        return self.first(taint) is not None

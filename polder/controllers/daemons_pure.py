@@ -14,7 +14,7 @@ import msgspec
 
 from polder.api.core import Taint
 from polder.api.meta import OwnerReference
-from polder.api.nodeaffinity import affinity_of, tolerates
+from polder.api.nodeaffinity import Tolerations, affinity_of
 from polder.api.podfacts import ControlledPod
 from polder.api.podspec import Toleration
 from polder.api.sets import TEMPLATE_GENERATION, DaemonPlace, DaemonSet, DaemonSetStatus
@@ -61,7 +61,7 @@ class Fitting:
         self._name = place.node_name
         self._labels = place.node_selector or {}
         self._affinity = affinity_of(place.affinity.node_affinity if place.affinity is not None else None)
-        self._borne = tolerations_of(place)
+        self._borne = Tolerations(tolerations_of(place))
 
     def __call__(self, node: Place) -> tuple[bool, bool]:
         """Whether a pod should be made for the node, and whether one that is there should stay."""
@@ -71,7 +71,7 @@ class Fitting:
             return False, False
         if not self._affinity.allows(node.labels, node.name):
             return False, False
-        against = [t for t in node.taints if t.effect in _KEEPING_OFF and not tolerates(self._borne, t)]
+        against = [t for t in node.taints if t.effect in _KEEPING_OFF and not self._borne.bear(t)]
         return not against, not any(t.effect == "NoExecute" for t in against)
 
 
