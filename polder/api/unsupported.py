@@ -52,7 +52,7 @@ _MOUNT: Final = frozenset(
 )
 _VOLUME: Final = frozenset(
     {"name", "emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath", "csi"}
-    | {"persistentVolumeClaim", "ephemeral"}
+    | {"persistentVolumeClaim", "ephemeral", "image"}
 )
 _PROJECTED: Final = frozenset({"configMap", "secret", "downwardAPI", "serviceAccountToken"})
 _ENV_SOURCE: Final = frozenset({"fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polder.api.core import Pod
+from polder.api.podspec import Container
 from polder.base.clock import Clock
 from polder.base.errors import PolderError
 from polder.base.ids import NodeName, TenantName
@@ -30,6 +31,7 @@ from polder.node.pods.features import Features
 from polder.node.pods.manager import PodManager
 from polder.node.pods.ports import Prepare, Services, no_services
 from polder.node.pods.resolv import Resolver
+from polder.node.pods.starting import puller
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
 from polder.node.remote import RemoteCommands
@@ -39,15 +41,17 @@ from polder.node.status import NodeReporter, NodeSettings
 from polder.node.stream import Handler
 from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.node.volumes.claims import Claims
+from polder.node.volumes.images import ImageVolumes
 from polder.node.volumes.manager import Volumes
 from polder.node.volumes.tokens import Tokens
 from polder.system.accounting import Accounting, observe_hierarchies
 from polder.system.cgroups import Cgroups
 from polder.system.containerd import ContainerdPaths, Registry
 from polder.system.cri import CriClient
-from polder.system.cri_types import DnsConfig
+from polder.system.cri_types import DnsConfig, ImageInfo
 from polder.system.lsm import has_app_armor
 from polder.system.selinux import is_enabled
+from polder.system.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +112,7 @@ class Agent:
         paths = settings.containerd
         self._settings = settings
         self.cri = CriClient(paths.socket)
+        self._snapshots = Snapshots(paths)
         self.supervisor = Supervisor(SupervisorSettings(paths, settings.registries))
         self.recorder = Recorder(client, "kubelet", clock, settings.node)
         self._context = self._make_context(ApiCluster(client, settings.node, clock), doings, clock, capacity)
@@ -131,13 +136,14 @@ class Agent:
     def _make_context(self, cluster: ApiCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
         settings = self._settings
         machine = Machine(settings.address, capacity.cpu, capacity.memory)
-        claims = Claims(cluster, settings.state / "storage")
+        images = Images(self.cri, ImageAccess(settings.state / "image-access"))
+        more = (Claims(cluster, settings.state / "storage"), self._image_volumes(cluster, images))
         return Context(
             cri=self.cri,
             cluster=cluster,
             recorder=self.recorder,
-            volumes=Volumes(settings.places.pods, cluster, Tokens(cluster, clock), machine.around, [claims]),
-            images=Images(self.cri, ImageAccess(settings.state / "image-access")),
+            volumes=Volumes(settings.places.pods, cluster, Tokens(cluster, clock), machine.around, more),
+            images=images,
             prepare=doings.prepare,
             places=settings.places,
             resolver=Resolver(doings.resolver_of, settings.host_dns),
@@ -149,6 +155,15 @@ class Agent:
             since=clock.now().timestamp(),
             services=doings.services,
         )
+
+    def _image_volumes(self, cluster: ApiCluster, images: Images) -> ImageVolumes:
+        async def pull(pod: Pod, container: Container) -> ImageInfo:
+            def say(kind: str, reason: str, message: str) -> None:
+                self.recorder.event(pod, kind, reason, message)
+
+            return await images.ensure(container, puller(cluster, self.recorder, pod), say)
+
+        return ImageVolumes(self._settings.places.pods, pull, self.cri.chain, self._snapshots)
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -175,6 +190,7 @@ class Agent:
                 group.create_task(self._run_pods())
         finally:
             self._context.means.reach.close()
+            await self._snapshots.close()
             await self.cri.close()
 
     async def _run_pods(self) -> None:

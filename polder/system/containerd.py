@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,6 +218,12 @@ ip_pref = "cni"
 [{cri}.registry]
 config_path = {_text(paths.certs)}
 """
+
+
+def snapshotter_of(paths: ContainerdPaths) -> str:
+    """What keeps images' layers, as the written configuration says. Raises OSError while there is none."""
+    plugins = tomllib.loads(paths.config.read_text())["plugins"]
+    return str(plugins["io.containerd.grpc.v1.cri"]["containerd"]["snapshotter"])
 
 
 def render_hosts(registry: Registry) -> str:

@@ -5,6 +5,7 @@ Messages are built from and turned into the types of ``cri_types``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -233,6 +234,15 @@ class CriClient:
         request = pb.ImageStatusRequest(image=pb.ImageSpec(image=reference))
         found = await self._call(IMAGE, "ImageStatus", request, QUICK)
         return _image(found.image) if found.HasField("image") and found.image.id else None
+
+    async def chain(self, reference: str) -> str:
+        """The chain id of an image's layers (OCI image specification), which names the snapshot of all of them."""
+        request = pb.ImageStatusRequest(image=pb.ImageSpec(image=reference), verbose=True)
+        found = await self._call(IMAGE, "ImageStatus", request, QUICK)
+        chain = json.loads(found.info.get("info", "{}")).get("chainID", "")
+        if not chain:
+            raise RuntimeFailureError(f"the runtime does not tell the layers of image {reference}", missing=True)
+        return str(chain)
 
     async def pull(self, reference: str, login: tuple[str, str, str, str, str] | None = None) -> None:
         """Pulls an image from its registry. ``login``: user, password, registry, identity token, registry token."""

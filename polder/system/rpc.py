@@ -103,6 +103,14 @@ class Channel:
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from error
 
+    async def plain(self, method: str, request: bytes, metadata: Sequence[tuple[str, str]], timeout: float) -> bytes:
+        """One message for one message, both as they are on the wire. Raises RpcError."""
+        call = self._channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
+        try:
+            return bytes(await call(request, metadata=metadata, timeout=timeout))
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error) from error
+
     async def events(self, method: str, request: Any, encode: Encode, decode: Decode) -> AsyncGenerator[Any, None]:
         """Many messages for one. Raises RpcError."""
         call = self._channel.unary_stream(method, request_serializer=encode, response_deserializer=decode)

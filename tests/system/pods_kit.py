@@ -17,6 +17,7 @@ import msgspec
 
 from polder.api.core import ConfigMap, Pod, PodStatus, Secret, Service, ServicePort, ServiceSpec
 from polder.api.meta import TENANT_ANNOTATION, Object, ObjectMeta, ref_of
+from polder.api.podspec import Container
 from polder.api.storagefacts import Claim, Volume
 from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
@@ -31,12 +32,17 @@ from polder.node.pods.status import OWN
 from polder.node.pods.resolv import Resolver
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
+from polder.node.pods.starting import puller
 from polder.node.supervisor import Supervisor, SupervisorSettings
+from polder.node.volumes.claims import Claims
+from polder.node.volumes.images import ImageVolumes
 from polder.node.volumes.manager import Volumes
 from polder.node.volumes.tokens import Tokens
 from polder.system.cgroups import Cgroups
 from polder.system.containerd import ContainerdPaths
 from polder.system.cri import CriClient
+from polder.system.cri_types import ImageInfo
+from polder.system.snapshots import Snapshots
 
 CNI = """{"cniVersion": "0.4.0", "name": "test", "plugins": [{"type": "bridge", "bridge": "test0", "isGateway": true,
 "ipam": {"type": "host-local", "dataDir": "%s", "ranges": [[{"subnet": "10.77.0.0/24"}]]}}, {"type": "loopback"}]}"""
@@ -218,15 +224,26 @@ def _context(base: Path, cri: CriClient, cluster: MemoryCluster) -> Context:
     clock, machine = SystemClock(), Machine("192.0.2.1", 2000, 4 << 30)
     places = Places(base / "pods", base / "logs", f"pt{os.getpid()}{base.name[-4:]}")
 
+    images = Images(cri, ImageAccess(base / "image-access"))
+    paths = ContainerdPaths(base / "containerd", Path("/usr/lib/cni"), base / "cni")
+
     async def prepare(pod: Pod) -> None:
         return
+
+    async def pull(pod: Pod, container: Container) -> ImageInfo:
+        return await images.ensure(container, puller(cluster, cluster, pod), lambda *words: None)
+
+    more = (
+        Claims(cluster, base / "storage"),
+        ImageVolumes(places.pods, pull, cri.chain, Snapshots(paths)),
+    )
 
     return Context(
         cri=cri,
         cluster=cluster,
         recorder=cluster,
-        volumes=Volumes(places.pods, cluster, Tokens(cluster, clock), machine.around),
-        images=Images(cri, ImageAccess(base / "image-access")),
+        volumes=Volumes(places.pods, cluster, Tokens(cluster, clock), machine.around, more),
+        images=images,
         prepare=prepare,
         places=places,
         resolver=Resolver(lambda tenant: "10.96.0.10"),

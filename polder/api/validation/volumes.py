@@ -14,6 +14,7 @@ _MODE_RULE: Final = "must be a number between 0 and 0777 (octal), both inclusive
 _HOST_PATH_TYPES: Final = (
     "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
 )  # fmt: skip
+_PULL: Final = ("Always", "IfNotPresent", "Never")
 _DRIVER_LIMIT: Final = 63
 _PROJECTIONS: Final = frozenset({"secret", "configMap", "downwardAPI", "serviceAccountToken"})
 
@@ -59,6 +60,11 @@ def _source(kind: str, source: Raw, at: Field) -> Iterator[FieldError]:
             yield from _projected(source, at)
         case "csi":
             yield from _csi(source, at)
+        case "image":
+            if not source.get("reference"):
+                yield (at / "reference").required()
+            if source.get("pullPolicy") not in _PULL:
+                yield (at / "pullPolicy").not_supported(source.get("pullPolicy", ""), _PULL)
         case "persistentVolumeClaim":
             if not source.get("claimName"):
                 yield (at / "claimName").required()

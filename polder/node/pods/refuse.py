@@ -120,10 +120,10 @@ def _unsupported(pod: Pod) -> str:
     for volume in pod.spec.volumes or []:
         kinds = (volume.empty_dir, volume.host_path, volume.config_map, volume.secret, volume.projected)
         claims = (volume.persistent_volume_claim, volume.ephemeral)
-        if all(kind is None for kind in (*kinds, *claims, volume.downward_api)):
+        if all(kind is None for kind in (*kinds, *claims, volume.downward_api, volume.image)):
             return (
                 f"spec.volumes, {volume.name}: only emptyDir, configMap, secret, projected, downwardAPI, hostPath, "
-                "persistentVolumeClaim and ephemeral are supported"
+                "persistentVolumeClaim, ephemeral and image are supported"
             )
     for where, container in _every(pod):
         if container.lifecycle is not None and container.lifecycle.stop_signal:

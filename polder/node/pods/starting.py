@@ -19,7 +19,7 @@ from polder.node.keyring import is_pull_secret
 from polder.node.pods import configs, environment, hostnames
 from polder.node.pods.context import Context
 from polder.node.pods.envfiles import env_files
-from polder.node.pods.ports import NORMAL, WARNING
+from polder.node.pods.ports import NORMAL, WARNING, Cluster, Recorder
 from polder.node.pods.refuse import check_ephemeral
 from polder.node.pods.resources import pod_limits
 from polder.node.pods.security import Profiles
@@ -108,19 +108,19 @@ class Start:
     """The container whose processes an ephemeral one sees, by id."""
 
 
-def _puller(ctx: Context, pod: Pod) -> Puller:
+def puller(cluster: Cluster, recorder: Recorder, pod: Pod) -> Puller:
     """Whom an image is for. Its service account's secrets are among its own: admission put them there."""
     tenant, meta = tenant_of(pod.metadata), pod.metadata
 
     async def secrets() -> list[Secret]:
         names = [one.name for one in pod.spec.image_pull_secrets or []][:SECRETS]
-        found = [await ctx.cluster.secret(Ref(tenant, meta.namespace, name)) for name in names if name]
+        found = [await cluster.secret(Ref(tenant, meta.namespace, name)) for name in names if name]
         if any(secret is None for secret in found):
             missing = ", ".join(name for name, secret in zip(names, found, strict=False) if secret is None)
             say = (
                 f"Unable to retrieve some image pull secrets ({missing}); attempting to pull the image may not succeed."
             )
-            ctx.recorder.event(pod, WARNING, "FailedToRetrieveImagePullSecret", say)
+            recorder.event(pod, WARNING, "FailedToRetrieveImagePullSecret", say)
         return [secret for secret in found if secret is not None and is_pull_secret(secret)]
 
     return Puller(tenant, meta.uid, secrets)
@@ -131,7 +131,7 @@ async def _configured(ctx: Context, start: Start, say: Say) -> ContainerConfig:
     pod, container = start.pod, start.container
     if isinstance(container, EphemeralContainer):
         check_ephemeral(pod, container)
-    image = await ctx.images.ensure(container, _puller(ctx, pod), say)
+    image = await ctx.images.ensure(container, puller(ctx.cluster, ctx.recorder, pod), say)
     sources = await _sources(ctx, start)
     around = ctx.machine.around(pod, start.sandbox.addresses)
     env = environment.environment(pod, container, sources, around)

@@ -185,9 +185,10 @@ class Volumes:
         for known in (self._seen, self._mentioned, self._measured):
             known.pop(uid, None)
         self._stale.discard(uid)
-        await asyncio.to_thread(_remove, self._pods / uid)
+        await asyncio.to_thread(_unmount, self._pods / uid)
         for source in self._more:
             await source.release(uid)
+        await asyncio.to_thread(_remove, self._pods / uid)
 
 
 def _ensure_directory(place: Path, in_memory: bool) -> None:
@@ -197,12 +198,16 @@ def _ensure_directory(place: Path, in_memory: bool) -> None:
         mounts.mount("tmpfs", place, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=0755,size=16m")
 
 
-def _remove(place: Path) -> None:
-    """Mounts first, and looked for until none is left: what is bound here may be the node's own."""
+def _unmount(place: Path) -> None:
+    """Mounts are looked for until none is left: what is bound here may be the node's own."""
     for _ in range(_UNMOUNTS):
         if not mounts.unmount_below(place):
             break
     else:
         raise PermanentError(f"mounts below {place} cannot be taken away")
+
+
+def _remove(place: Path) -> None:
+    _unmount(place)
     if place.exists():
         shutil.rmtree(place)
