@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from polder.base.errors import PermanentError
+from polder.system.lsm import has_app_armor
 from polder.system.mounts import overlay_works
 
 SOCKET_LIMIT = 107
@@ -92,6 +93,7 @@ class HostFacts:
     snapshotter: str
     restrict_oom_score: bool
     runc: str
+    app_armor: bool = False
     registries: Mapping[str, Registry] = field(default_factory=dict)
 
 
@@ -111,7 +113,7 @@ def observe_host(paths: ContainerdPaths) -> HostFacts:
     if runc is None or find_containerd() is None:
         raise PermanentError("containerd and runc are needed and not found; install Debian's packages of these names")
     snapshotter = "overlayfs" if overlay_works(paths.root) else "native"
-    return HostFacts(snapshotter, not _may_lower_oom_score(), runc)
+    return HostFacts(snapshotter, not _may_lower_oom_score(), runc, has_app_armor())
 
 
 def find_containerd() -> str | None:
@@ -195,7 +197,7 @@ restrict_oom_score_adj = {_flag(facts.restrict_oom_score)}
 netns_mounts_under_state_dir = true
 max_container_log_line_size = 16384
 tolerate_missing_hugetlb_controller = true
-disable_apparmor = true
+disable_apparmor = {_flag(not facts.app_armor)}
 
 [{cri}.containerd]
 snapshotter = {_text(facts.snapshotter)}

@@ -17,8 +17,17 @@ from polder._generated import api_pb2 as pb
 from polder.base.errors import PermanentError
 from polder.system import cri, cri_messages, process
 from polder.system.cgroups import weight
-from polder.system.containerd import ContainerdPaths, HostFacts, Registry, check_paths, render_config, render_hosts
+from polder.system.containerd import (
+    ContainerdPaths,
+    HostFacts,
+    Registry,
+    check_paths,
+    render_config,
+    render_hosts,
+    snapshotter_of,
+)
 from polder.system.cri_types import DnsConfig, SandboxConfig, SandboxMetadata, Security
+from polder.system.lsm import has_app_armor
 from polder.system.process import Command, ProcessId
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -74,10 +83,30 @@ def test_containerd_keeps_to_its_directory() -> None:
     assert config["state"].startswith("/state/containerd/")
     assert plugin["restrict_oom_score_adj"] is True
     assert plugin["netns_mounts_under_state_dir"] is True
+    assert plugin["disable_apparmor"] is True
     assert plugin["containerd"]["snapshotter"] == "native"
     runc = plugin["containerd"]["runtimes"]["runc"]["options"]
     assert (runc["BinaryName"], runc["SystemdCgroup"]) == ("/usr/sbin/runc", False)
     assert config["plugins"]["io.containerd.internal.v1.opt"]["path"].startswith("/state/containerd/")
+
+
+def test_app_armor_is_used_where_the_kernel_has_it(tmp_path: Path) -> None:
+    config = tomllib.loads(render_config(paths(), HostFacts("native", True, "/usr/sbin/runc", app_armor=True)))
+    assert config["plugins"]["io.containerd.grpc.v1.cri"]["disable_apparmor"] is False
+    enabled, parser = tmp_path / "enabled", tmp_path / "parser"
+    assert not has_app_armor(enabled, parser)
+    enabled.write_text("Y\n")
+    assert not has_app_armor(enabled, parser), "profiles cannot be loaded"
+    parser.touch()
+    assert has_app_armor(enabled, parser)
+    enabled.write_text("N\n")
+    assert not has_app_armor(enabled, parser)
+
+
+def test_what_keeps_layers_is_read_from_the_configuration(tmp_path: Path) -> None:
+    found = paths(str(tmp_path))
+    found.config.write_text(render_config(found, HostFacts("native", True, "/usr/sbin/runc")))
+    assert snapshotter_of(found) == "native"
 
 
 def test_registries() -> None:
