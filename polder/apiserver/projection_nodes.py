@@ -16,6 +16,8 @@ from polder.api.quantity import QuantityError, milli, whole
 from polder.apiserver.objects import encode
 
 NODE_INFO: Final = ("architecture", "kubeletVersion", "operatingSystem")
+ADDRESSES: Final = ("InternalIP", "Hostname")
+"""The address too: the tenant's pods are told it (``hostIP``), and within the tenant its own node ports answer there."""
 GIB, MIB = 1 << 30, 1 << 20
 _OVERLAY: Final = b'{"polder":"overlay",'
 """How a row that is an overlay begins; no object is encoded so."""
@@ -42,7 +44,7 @@ def project_node(value: bytes) -> bytes:
             for c in status.get("conditions") or []
             if c.get("type") == "Ready"
         ],
-        "addresses": [a for a in status.get("addresses") or [] if a.get("type") == "Hostname"],
+        "addresses": [a for a in status.get("addresses") or [] if a.get("type") in ADDRESSES],
         "nodeInfo": {name: info[name] for name in NODE_INFO if name in info},
     }
     return encode({"apiVersion": "v1", "kind": "Node", "metadata": shown, "spec": {}, "status": projected})

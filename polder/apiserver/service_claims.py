@@ -36,6 +36,7 @@ from polder.apiserver.hooks import Tenancy
 from polder.apiserver.objects import decode_entry, encode
 from polder.apiserver.service_ranges import ADDRESSES, CIDRS, OWN, ServiceRange, ServiceRanges, address_key
 from polder.base.clock import Clock, stamp
+from polder.base.ids import ROOT
 from polder.store.protocol import ConflictError, Delete, Key, Prefix, Put, Store
 
 SERVICES: Final = kind_of(Service)
@@ -45,8 +46,8 @@ _TRIES: Final = 24
 """Ports that are tried at random before all rows are looked at."""
 _SPEC: Final = Field("spec")
 INSIDE_ONLY: Final = (
-    "node ports and load balancers' addresses answer the tenant's own pods (node ports at the address of the tenant's router on "
-    "each node); this release of Polder does not yet bring traffic to them from outside"
+    "node ports of a tenant answer its own pods only, at the addresses of the nodes; a Service of type LoadBalancer is reached "
+    "from outside"
 )
 
 
@@ -88,7 +89,7 @@ class ServiceClaims:
         if has_address(spec):
             await self._addresses(context, spec, set(addresses(before)), ranges)
         await self._ports(context, spec, node_ports(before))
-        if context.verb == "create" and spec.get("type") in ("NodePort", "LoadBalancer"):
+        if context.verb == "create" and spec.get("type") == "NodePort" and context.tenant != ROOT:
             context.warnings.append(INSIDE_ONLY)
 
     async def _addresses(

@@ -102,13 +102,18 @@ async def test_pods_name_networks_that_exist(admin: Any) -> None:
     assert network in field_of(ns)
 
 
-async def test_services_that_nothing_outside_reaches_are_made_with_a_warning(admin: Any) -> None:
+async def test_node_ports_that_nothing_outside_reaches_are_made_with_a_warning(admin: Any) -> None:
     path = "/api/v1/namespaces/default/services"
     ports = [{"port": 80}]
+    assert (await admin.post(TENANTS, {"metadata": {"name": "warned"}})).status == 201
+    tenants = (admin.at("warned"), True), (admin, False)
+    for api, is_warned in tenants:
+        made = await api.post(path, {"metadata": {"name": "n"}, "spec": {"ports": ports, "type": "NodePort"}})
+        assert made.status == 201 and ("its own pods only" in made.headers.get("Warning", "")) is is_warned
     for number, spec in enumerate(({}, {"clusterIP": "10.97.0.9"}, {"type": "NodePort"}, {"type": "LoadBalancer"})):
         made = await admin.post(path, {"metadata": {"name": f"s{number}"}, "spec": {"ports": ports, **spec}})
         assert made.status == 201 and made.json["spec"]["clusterIP"].startswith("10.97."), made.json
-        assert ("not yet bring traffic to them from outside" in made.headers.get("Warning", "")) is ("type" in spec)
+        assert "Warning" not in made.headers
     headless = {"metadata": {"name": "s"}, "spec": {"ports": ports, "clusterIP": "None"}}
     plain = await admin.post(path, headless)
     assert plain.status == 201 and "Warning" not in plain.headers

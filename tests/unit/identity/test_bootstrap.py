@@ -126,7 +126,7 @@ def test_a_projected_node_shows_the_allow_list_and_nothing_else():
         "status": {
             "capacity": {"cpu": "3", "memory": "7Gi", "pods": "110"}, "allocatable": {},
             "conditions": [{"type": "Ready", "status": "True"}],
-            "addresses": [{"type": "Hostname", "address": "n1"}],
+            "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "n1"}],
             "nodeInfo": {"kubeletVersion": "v1", "operatingSystem": "linux", "architecture": "amd64"},
         },
     }  # fmt: skip
