@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import ClassVar, Final, Protocol
 
 import msgspec
@@ -19,7 +20,7 @@ from polder.scheduler.affinity import RequiredForm, Term, terms_of
 from polder.scheduler.amounts import amounts
 from polder.scheduler.demand import Demand
 from polder.scheduler.nodes import NodeFacts
-from polder.scheduler.terms import label_matcher
+from polder.scheduler.terms import HOSTNAME, label_matcher
 
 CONFLICT: Final = "node(s) didn't match PersistentVolume's node affinity"
 NO_VOLUME: Final = "node(s) didn't find available persistent volumes to bind"
@@ -32,6 +33,8 @@ NO_PROVISIONER: Final = "kubernetes.io/no-provisioner"
 BOUND: Final = "pv.kubernetes.io/bind-completed"
 SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"
 ONE_POD: Final = "ReadWriteOncePod"
+LOOKED_AT: Final = 1000
+"""Unbound volumes of a class that are looked at for a claim: bounds the time of a decision."""
 ZONES: Final = tuple(
     f"{group}/{what}"
     for group, what in (
@@ -82,9 +85,34 @@ def volume_terms(volume: Volume) -> tuple[Term, ...] | None:
     return terms_of(msgspec.convert(required, RequiredForm)) if required else None
 
 
-def is_reachable(volume: Volume, node: NodeFacts) -> str:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A volume, with what was read of it once."""
+
+    volume: Volume
+    terms: tuple[Term, ...] | None
+    size: int
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names of the nodes that it is on, if it says so by name; None: elsewhere too, perhaps."""
+        found: set[str] = set()
+        for term in self.terms or (Term(),):
+            named = [values for key, operator, values in term.labels if key == HOSTNAME and operator == "In"]
+            if not named:
+                return None
+            found.update(named[0])
+        return frozenset(found)
+
+
+def known(volume: Volume) -> Known:
+    """Raises PermanentError, msgspec.ValidationError for one that cannot be read."""
+    return Known(volume, volume_terms(volume), amounts(volume.spec.capacity).get("storage", 0))
+
+
+def unreachable(found: Known, node: NodeFacts) -> str:
     """Why a node cannot use a volume; empty if it can."""
-    terms = volume_terms(volume)
+    volume, terms = found.volume, found.terms
     if terms is not None and not any(term.holds(node.labels, node.name) for term in terms):
         return CONFLICT
     here = {key: node.labels[key] for key in ZONES if key in node.labels}
@@ -104,7 +132,7 @@ def allows(found: StorageClassFacts, node: NodeFacts) -> bool:
 
 
 def suits(volume: Volume, claim: Claim) -> bool:
-    """Whether an unbound volume is what a claim asks for."""
+    """Whether an unbound volume is what a claim asks for, but for its size."""
     spec, wanted, kept = volume.spec, claim.spec, volume.spec.claim_ref
     mine = (claim.metadata.namespace, claim.metadata.name)
     if kept is not None and ((kept.namespace, kept.name) != mine or kept.uid not in ("", claim.metadata.uid)):
@@ -113,10 +141,34 @@ def suits(volume: Volume, claim: Claim) -> bool:
         return False
     if spec.volume_mode != wanted.volume_mode or not set(wanted.access_modes or ()) <= set(spec.access_modes or ()):
         return False
-    if wanted.selector and not label_matcher(wanted.selector).matches_labels(volume.metadata.labels or {}):
-        return False
-    asked = amounts(wanted.resources.requests if wanted.resources else None).get("storage", 0)
-    return amounts(spec.capacity).get("storage", 0) >= asked
+    return not wanted.selector or label_matcher(wanted.selector).matches_labels(volume.metadata.labels or {})
+
+
+class Choice:
+    """The volumes that a claim may get, smallest first, found by the nodes that they are on."""
+
+    def __init__(self, claim: Claim, volumes: Iterable[Volume]) -> None:
+        asked = amounts(claim.spec.resources.requests if claim.spec.resources else None).get("storage", 0)
+        self._at: dict[str, list[Known]] = {}
+        self._anywhere: list[Known] = []
+        fitting = islice((v for v in volumes if suits(v, claim)), LOOKED_AT)
+        for found in sorted(map(known, fitting), key=lambda k: (k.size, k.volume.metadata.name)):
+            if found.size >= asked:
+                hosts = found.hosts
+                for host in hosts or ():
+                    self._at.setdefault(host, []).append(found)
+                if hosts is None:
+                    self._anywhere.append(found)
+
+    def on(self, node: NodeFacts, used: set[str]) -> Volume | None:
+        """The smallest that a node can use and that is not ``used``, by name."""
+        here = self._at.get(node.labels.get(HOSTNAME, ""), ())
+        fits = (
+            next((k for k in group if k.volume.metadata.name not in used and not unreachable(k, node)), None)
+            for group in (here, self._anywhere)
+        )
+        found = [k for k in fits if k is not None]
+        return min(found, key=lambda k: (k.size, k.volume.metadata.name)).volume if found else None
 
 
 @dataclass(slots=True)
@@ -126,8 +178,8 @@ class ClaimRules:
     tenant: TenantName
     book: Book
     refused: str = ""
-    bound: list[Volume] = field(default_factory=list)
-    late: list[tuple[Claim, StorageClassFacts]] = field(default_factory=list)
+    bound: list[Known] = field(default_factory=list)
+    late: list[tuple[Claim, StorageClassFacts, Choice | None]] = field(default_factory=list)
     lost: bool = False
     taken: bool = False
     RESOLVABLE: ClassVar[frozenset[str]] = frozenset({IN_USE})
@@ -139,7 +191,7 @@ class ClaimRules:
         if self.lost:
             return LOST
         for volume in self.bound:
-            if why := is_reachable(volume, node):
+            if why := unreachable(volume, node):
                 return why
         return NO_VOLUME if self.late and self.plan(node) is None else ""
 
@@ -147,24 +199,14 @@ class ClaimRules:
         """What to bind for a node: the smallest volumes that there are, else new ones; None if that cannot be."""
         plan: list[Binding] = []
         used: set[str] = set()
-        for claim, of_class in self.late:
-            volume = self._match(claim, node, used)
+        for claim, of_class, choice in self.late:
+            volume = choice.on(node, used) if choice is not None else None
             if volume is not None:
                 used.add(volume.metadata.name)
             elif not self._may_be_made(claim, of_class, node):
                 return None
             plan.append(Binding(claim, volume))
         return plan
-
-    def _match(self, claim: Claim, node: NodeFacts, used: set[str]) -> Volume | None:
-        if SELECTED_NODE in (claim.metadata.annotations or {}):
-            return None
-        fits = [
-            volume
-            for volume in self.book.volumes(self.tenant, claim.spec.storage_class_name or "")
-            if volume.metadata.name not in used and suits(volume, claim) and not is_reachable(volume, node)
-        ]
-        return min(fits, key=lambda v: (amounts(v.spec.capacity).get("storage", 0), v.metadata.name), default=None)
 
     def _may_be_made(self, claim: Claim, of_class: StorageClassFacts, node: NodeFacts) -> bool:
         chosen = (claim.metadata.annotations or {}).get(SELECTED_NODE, node.name)
@@ -207,10 +249,13 @@ def _add(rules: ClaimRules, demand: Demand, name: str) -> None:
         if volume is None:
             rules.lost = True
         else:
-            rules.bound.append(volume)
+            rules.bound.append(known(volume))
     else:
         of_class = rules.book.storage_class(demand.tenant, claim.spec.storage_class_name or "")
         if of_class is None or of_class.volume_binding_mode != LATE or claim.spec.volume_name:
             rules.refused = UNBOUND
         else:
-            rules.late.append((claim, of_class))
+            is_chosen = SELECTED_NODE in (claim.metadata.annotations or {})
+            name_of_class = claim.spec.storage_class_name or ""
+            choice = None if is_chosen else Choice(claim, rules.book.volumes(demand.tenant, name_of_class))
+            rules.late.append((claim, of_class, choice))
