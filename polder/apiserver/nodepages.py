@@ -1,4 +1,4 @@
-"""``nodes/proxy``: what a node shows of itself, through its agent's stream. Nodes are the platform's; a tenant reaches into none."""
+"""``nodes/proxy``: what a node shows of itself, through its agent's stream. A tenant reaches into no node."""
 
 from __future__ import annotations
 

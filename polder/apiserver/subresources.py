@@ -54,24 +54,14 @@ CONNECTED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("nodes", "proxy"): _PROXIED,
 }
 """What makes a connection into what runs, and with which methods: admission is asked about CONNECT."""
-REFUSED: Final[Mapping[str, str]] = {
-    "exec": "running commands in a container",
-    "attach": "attaching to a container",
-    "portforward": "port forwarding",
-    "proxy": "proxying",
-}
 
 
 def refuse(resource: Resource, subresource: str) -> ApiError:
-    """What a subresource that is not served answers: 501 for one that upstream knows, 404 otherwise."""
+    """What is not served answers: 501 for a kind that upstream knows, 404 otherwise."""
     if not subresource and not resource.kind.stored:
         message = f"{resource.kind.qualified}: {resource.kind.kind} is not supported by this server"
         return ApiError(501, "NotImplemented", message, {"kind": resource.kind.plural})
-    what = REFUSED.get(subresource)
-    if what is None:
-        return no_such_path()
-    message = f"{resource.kind.qualified}/{subresource}: {what} is not supported by this server"
-    return ApiError(501, "NotImplemented", message, {"kind": resource.kind.plural})
+    return no_such_path()
 
 
 @dataclass(slots=True)

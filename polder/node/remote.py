@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -20,8 +22,9 @@ from polder.client.carry import ByteStream
 from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
 from polder.client.spdy import SpdySession, SpdyStream
 from polder.node.spdydial import Connect, UpgradeError, connect_here, spdy_connection
+from polder.node.starts import Starts
 from polder.system.cri import CriClient
-from polder.system.cri_streaming import Streams, Waiting, prepare_attach, prepare_exec
+from polder.system.cri_streaming import Streams, prepare_attach, prepare_exec
 from polder.system.cri_types import ContainerState, RuntimeFailureError
 
 log = logging.getLogger(__name__)
@@ -29,7 +32,7 @@ log = logging.getLogger(__name__)
 TENANT_LIMIT: Final = 256
 """Commands and attachments of one tenant at a time on this node."""
 REQUEST_LIMIT: Final = 30.0
-"""Seconds that the server has to say what it wants; and then that the user's side stands (less than a token's minute):"""
+"""Seconds that the server has to say what it wants; and then that the user's side stands:"""
 START_LIMIT: Final = 50.0
 STATUS_LIMIT: Final = 64 * 1024
 
@@ -51,6 +54,7 @@ class RemoteCommands:
     def __init__(self, cri: CriClient, connect: Connect = connect_here) -> None:
         self._cri = cri
         self._connect = connect
+        self._starts = Starts()
         self._open: Counter[str] = Counter()
 
     async def serve(self, header: Raw, stream: ByteStream) -> None:
@@ -61,17 +65,18 @@ class RemoteCommands:
             return
         self._open[tenant] += 1
         try:
-            await self._serve(kind, uid, Channels(stream))
+            await self._serve((tenant, kind, uid), Channels(stream))
         finally:
             self._open[tenant] -= 1
             if not self._open[tenant]:
                 del self._open[tenant]
 
-    async def _serve(self, kind: str, uid: str, channels: Channels) -> None:
+    async def _serve(self, what: tuple[str, str, str], channels: Channels) -> None:
+        tenant, kind, uid = what
         try:
             request = await _expected(channels, REQUEST, REQUEST_LIMIT)
             asked = msgspec.json.decode(request, type=CommandRequest)
-            where = await self._prepare(kind, uid, asked)
+            container = await self._find(uid, asked.container)
         except (RuntimeFailureError, msgspec.DecodeError, TimeoutError) as error:
             await channels.send(OPENED, str(error).encode())
             return
@@ -80,34 +85,53 @@ class RemoteCommands:
             await _expected(channels, START, START_LIMIT)
         except TimeoutError:
             return  # the user's side did not come about, and nothing has begun
-        await channels.send(STATUS, await self._run(where, asked, channels))
+        job = _Job(kind, container, asked, channels)
+        if kind == "exec":
+            async with self._starts.turn(tenant) as begun:
+                status = await self._run(replace(job, begun=begun))
+        else:
+            status = await self._run(job)
+        await channels.send(STATUS, status)
 
-    async def _prepare(self, kind: str, uid: str, asked: CommandRequest) -> Waiting:
-        """Raises RuntimeFailureError, in a kubelet's words."""
+    async def _find(self, uid: str, name: str) -> str:
+        """The container that runs now. Raises RuntimeFailureError, in a kubelet's words."""
         found = [
             c
             for c in await self._cri.list_containers(uid)
-            if c.name == asked.container and c.state == ContainerState.RUNNING and uid
+            if c.name == name and c.state == ContainerState.RUNNING and uid
         ]
         if not found:
-            raise RuntimeFailureError(f'container not found ("{asked.container}")', missing=True)
-        container = max(found, key=lambda c: c.attempt).id
-        streams = Streams(asked.stdin, asked.stdout, asked.stderr, asked.tty)
-        if kind == "exec":
-            return await prepare_exec(self._cri, container, asked.command, streams)
-        return await prepare_attach(self._cri, container, streams)
+            raise RuntimeFailureError(f'container not found ("{name}")', missing=True)
+        return max(found, key=lambda c: c.attempt).id
 
-    async def _run(self, where: Waiting, asked: CommandRequest, channels: Channels) -> bytes:
+    async def _run(self, job: _Job) -> bytes:
         """Runs it, and returns how it ended as metav1.Status. Raises ConnectionError where the server has gone."""
+        asked = job.asked
+        streams = Streams(asked.stdin, asked.stdout, asked.stderr, asked.tty)
         try:
+            if job.kind == "exec":
+                where = await prepare_exec(self._cri, job.container, asked.command, streams)
+            else:
+                where = await prepare_attach(self._cri, job.container, streams)
             async with spdy_connection(where, self._connect) as session:
-                return await _carry(session, asked, channels)
+                return await _carry(session, job)
         except (UpgradeError, TimeoutError) as error:
             return _failure(str(error) or "the container runtime does not answer")
         except ConnectionError:
             raise
         except (OSError, PolderError) as error:
             return _failure(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A command, or an attachment, on its way; ``begun`` is told that it has said something."""
+
+    kind: str
+    container: str
+    asked: CommandRequest
+    channels: Channels
+    begun: Callable[[], None] = lambda: None
 
 
 async def _expected(channels: Channels, channel: int, limit: float) -> bytes:
@@ -131,8 +155,9 @@ def _failure(why: str) -> bytes:
     )  # fmt: skip
 
 
-async def _carry(session: SpdySession, asked: CommandRequest, channels: Channels) -> bytes:
+async def _carry(session: SpdySession, job: _Job) -> bytes:
     """Both ways, until the runtime has said how it ended. Raises ConnectionError."""
+    asked, channels = job.asked, job.channels
     error = await session.open({"streamtype": "error"})
     inputs: dict[int, SpdyStream] = {}
     outputs: dict[int, SpdyStream] = {}
@@ -146,7 +171,7 @@ async def _carry(session: SpdySession, asked: CommandRequest, channels: Channels
         inputs[RESIZE] = await session.open({"streamtype": "resize"})
     await error.end()
     upwards = asyncio.ensure_future(_upwards(channels, inputs))
-    downwards = asyncio.ensure_future(_downwards(error, outputs, channels))
+    downwards = asyncio.ensure_future(_downwards(error, outputs, job))
     try:
         await asyncio.wait({upwards, downwards}, return_when=asyncio.FIRST_COMPLETED)
         if not downwards.done():
@@ -172,21 +197,22 @@ async def _upwards(channels: Channels, inputs: dict[int, SpdyStream]) -> None:
             inputs.pop(STDIN if channel == HALT else channel, None)  # the command reads no more; its end is on its way
 
 
-async def _downwards(error: SpdyStream, outputs: dict[int, SpdyStream], channels: Channels) -> bytes:
+async def _downwards(error: SpdyStream, outputs: dict[int, SpdyStream], job: _Job) -> bytes:
     """Output to its end, then the status. Raises ConnectionError where the server has gone."""
     try:
         async with asyncio.TaskGroup() as group:
             for channel, stream in outputs.items():
-                group.create_task(_output(stream, channel, channels))
+                group.create_task(_output(stream, channel, job))
             said = group.create_task(_whole(error))
     except ExceptionGroup as broken:
         raise broken.exceptions[0] from None
     return said.result() or _failure("the container runtime ended the connection without saying how the command ended")
 
 
-async def _output(stream: SpdyStream, channel: int, channels: Channels) -> None:
+async def _output(stream: SpdyStream, channel: int, job: _Job) -> None:
     while data := await _more(stream):
-        await channels.send(channel, data)
+        job.begun()
+        await job.channels.send(channel, data)
 
 
 async def _whole(stream: SpdyStream) -> bytes:

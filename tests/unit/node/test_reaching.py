@@ -9,9 +9,10 @@ import orjson
 import pytest
 
 from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
-from polder.node import remote
+from polder.node import remote, starts
 from polder.node.forward import Forwards, netns_of
 from polder.node.remote import RemoteCommands
+from polder.node.starts import Starts
 from polder.system.cri_streaming import _waiting
 from polder.system.cri_types import ContainerState, RuntimeFailureError
 from tests.streaming import PLACE, End, Runtime, container, runtime, served
@@ -105,6 +106,33 @@ async def test_when_the_server_goes_the_connection_to_the_runtime_ends() -> None
             await channels.stream.end()
         async with asyncio.timeout(5):
             await cri.idle.wait()
+
+
+async def test_commands_are_started_a_few_at_a_time_and_each_tenant_has_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "TOGETHER", 3)
+    monkeypatch.setattr(starts, "EACH", 2)
+    monkeypatch.setattr(starts, "STARTING", 0.2)
+    turns, begun, done = Starts(), [], asyncio.Event()
+
+    async def start(tenant: str) -> None:
+        async with turns.turn(tenant) as give:
+            begun.append(tenant)
+            if tenant == "quick":
+                give()
+            await done.wait()
+
+    tasks = [asyncio.ensure_future(start(tenant)) for tenant in ("a", "a", "a", "a", "b", "b")]
+    await asyncio.sleep(0.05)
+    assert sorted(begun) == ["a", "a", "b"]
+    await asyncio.sleep(0.25)
+    assert sorted(begun) == ["a", "a", "a", "a", "b", "b"], "who says nothing counts as started"
+    await asyncio.sleep(0.25)
+    tasks += [asyncio.ensure_future(start("quick")) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    assert begun.count("quick") == 5, "who has begun gives its turn"
+    done.set()
+    await asyncio.gather(*tasks)
+    assert not turns._tenants
 
 
 async def test_one_tenants_commands_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
