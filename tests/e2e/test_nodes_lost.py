@@ -217,6 +217,7 @@ def test_the_server_killed_while_sets_grow_makes_nothing_twice(lost: Cluster, te
     for pause in (0.05, 0.3, 0.8):
         time.sleep(pause)
         os.kill(lost.pid("server"), signal.SIGKILL)
+        eventually("the server is gone", lambda: daemon.running() is None)
         daemon.ensure()
         eventually("the server answers", lambda: lost.get("root", "nodes")["items"])
     counts = {"web": 10, "db": 10, "each": 2}
