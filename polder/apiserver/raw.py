@@ -41,7 +41,7 @@ class RawConnection:
             await self._changed.wait()
         found = bytes(self._unread)
         self._unread.clear()
-        if len(found) > FULL and not self._ended:
+        if len(found) > FULL and not self._ended and not self._transport.is_closing():
             self._transport.resume_reading()
         return found
 
@@ -63,7 +63,7 @@ class RawConnection:
         """The listener's: something came."""
         before = len(self._unread)
         self._unread += data
-        if before <= FULL < len(self._unread):
+        if before <= FULL < len(self._unread) and not self._transport.is_closing():
             self._transport.pause_reading()
         self._changed.set()
 

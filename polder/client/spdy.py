@@ -1,7 +1,7 @@
 """A SPDY/3.1 connection: either side opens streams over one connection of bytes. ``spdy_frames`` has the wire's form.
 
 The dialect has no flow control: what is not read of one stream holds up the whole connection, and with it its peer. So memory
-is bounded by BACKLOG for each stream, and two ends of one connection can wait for each other but for nobody else.
+is bounded by BACKLOG for a connection, and two ends of one can wait for each other but for nobody else.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from polder.client.spdy_frames import (
 __all__ = ["SpdyError", "SpdySession", "SpdyStream", "Wire"]
 
 BACKLOG: Final = 128 * 1024
-"""Bytes that wait unread in a stream; then the connection is read no further."""
-STREAM_LIMIT: Final = 512
+"""Bytes that wait unread in all streams together; then the connection is read no further."""
+STREAM_LIMIT: Final = 256
 """Streams that the peer may have open: a forwarded connection takes two."""
 PONGS: Final = 16
 """Answers to pings that may wait to be sent."""
@@ -67,7 +67,6 @@ class SpdyStream:
         self._ended = False
         self._lost = ""
         self._changed = asyncio.Event()
-        self._room = asyncio.Event()
 
     async def read(self) -> bytes:
         """What has come, at least one byte; empty when the peer has ended."""
@@ -80,7 +79,7 @@ class SpdyStream:
             await self._changed.wait()
         found = bytes(self._unread)
         self._unread.clear()
-        self._room.set()
+        self._session._taken(len(found))
         return found
 
     async def write(self, payload: bytes) -> None:
@@ -103,15 +102,18 @@ class SpdyStream:
         """Gives the stream up, both ways; nothing if it is over already."""
         if not self._lost and not (self._ended and self._peer_ended):
             self._lose("given up here")
+            self._drop()
             self._session._forget(self)
             await self._session._send(reset(self.number, status))
 
-    async def _feed(self, payload: bytes) -> None:
+    def _feed(self, payload: bytes) -> None:
         self._unread += payload
         self._changed.set()
-        while len(self._unread) > BACKLOG and not self._lost:
-            self._room.clear()
-            await self._room.wait()
+
+    def _drop(self) -> None:
+        """Nobody reads the rest."""
+        self._session._taken(len(self._unread))
+        self._unread.clear()
 
     def _finish(self) -> None:
         self._peer_ended = True
@@ -120,7 +122,6 @@ class SpdyStream:
     def _lose(self, reason: str) -> None:
         self._lost = self._lost or reason
         self._changed.set()
-        self._room.set()
 
 
 OnStream = Callable[[SpdyStream], bool]
@@ -141,6 +142,8 @@ class SpdySession:
         self._sending = asyncio.Lock()
         self._pongs: set[asyncio.Task[None]] = set()
         self._over = ""
+        self._held = 0
+        self._room = asyncio.Event()
 
     async def open(self, headers: Mapping[str, str]) -> SpdyStream:
         """A new stream. Raises StreamLostError, OSError."""
@@ -181,8 +184,8 @@ class SpdySession:
             stream = self._streams.get(frame.stream)
             if stream is None or stream._peer_ended:
                 return  # it crossed our own reset
-            if frame.payload:
-                await stream._feed(frame.payload)
+            stream._feed(frame.payload)
+            await self._hold(len(frame.payload))
             if frame.fin:
                 stream._finish()
                 self._settle(stream)
@@ -192,6 +195,8 @@ class SpdySession:
             lost = self._streams.pop(frame.stream, None)
             if lost is not None:
                 lost._lose(f"reset by the peer with status {frame.status}")
+                if self._own == 2:  # a runtime resets what it has done with, and its last words count
+                    lost._drop()
         elif isinstance(frame, Ping) and frame.number % 2 != self._own % 2:
             self._answer(ping(frame.number))
 
@@ -216,6 +221,17 @@ class SpdySession:
             return
         async with self._sending:
             await self._wire.write(self._encoder.opened(Opened(frame.stream, {}, reply=True)))
+
+    async def _hold(self, size: int) -> None:
+        """Waits while too much is unread."""
+        self._held += size
+        while self._held > BACKLOG:
+            self._room.clear()
+            await self._room.wait()
+
+    def _taken(self, size: int) -> None:
+        self._held -= size
+        self._room.set()
 
     def _answer(self, pong: bytes) -> None:
         """Sends beside the reading: a peer that does not read while it writes would hold up both."""

@@ -17,10 +17,10 @@ from typing import Final
 from polder.base.errors import PermanentError
 
 VERSION: Final = 3
-CONTROL_LIMIT: Final = 32 * 1024
+CONTROL_LIMIT: Final = 8 * 1024
 """Bytes of a control frame."""
-HEADERS_LIMIT: Final = 64 * 1024
-"""Bytes of a header block when it is inflated."""
+HEADERS_LIMIT: Final = 4 * 1024
+"""Bytes of a header block when it is inflated: a name, a port, a kind."""
 DATA_CHUNK: Final = 64 * 1024
 """The most payload of a data frame of ours."""
 FIN: Final = 1

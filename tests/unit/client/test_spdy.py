@@ -191,6 +191,36 @@ async def test_memory_is_bounded_where_nobody_reads():
         await writing
 
 
+async def test_many_streams_hold_no_more_than_one():
+    async with connected() as (client, accepted):
+        streams = [await client.open({}) for _ in range(20)]
+        writing = [asyncio.ensure_future(stream.write(b"x" * spdy.DATA_CHUNK)) for stream in streams]
+        others = [await accepted.get() for _ in streams]
+        await asyncio.sleep(0.1)
+        assert sum(len(other._unread) for other in others) <= spdy.BACKLOG + spdy.DATA_CHUNK
+        await others[0].reset()
+        await others[1].reset()
+        assert {len(await other.read()) for other in others[2:]} == {spdy.DATA_CHUNK}
+        await asyncio.gather(*writing, return_exceptions=True)
+
+
+async def test_a_runtimes_last_words_survive_its_reset_and_a_users_are_nobodys():
+    async with connected() as (client, accepted):
+        stream = await client.open({})
+        other = await accepted.get()
+        await other.write(b"status")
+        await other.reset()
+        await asyncio.sleep(0.05)
+        assert await stream.read() == b"status"
+        stream = await client.open({})
+        other = await accepted.get()
+        await stream.write(b"input")
+        await stream.reset()
+        await asyncio.sleep(0.05)
+        with pytest.raises(StreamLostError):
+            await other.read()
+
+
 async def test_the_end_of_the_connection_is_the_end_of_its_streams():
     a, b = pipes(8)
     session = SpdySession(a, client=True)
