@@ -24,6 +24,7 @@ from polder.api import (
     resourcemetrics,
     sets,
     storagefacts,
+    storageusers,
     workloads,
 )
 from polder.api.meta import Object
@@ -255,7 +256,8 @@ POLDER_WRITTEN = frozenset(
 
 BY_TYPE: dict[type[Object], Kind] = {k.type: k for k in BUILT_IN if k.type is not None}
 # What caches keep of a pod is asked for as a pod.
-BY_TYPE.update(dict.fromkeys((ControlledPod, ScheduledPod, autoscaling.MeasuredPod), BY_TYPE[core.Pod]))
+_PODS: Final = (ControlledPod, ScheduledPod, autoscaling.MeasuredPod, storageusers.UsingPod)
+BY_TYPE.update(dict.fromkeys(_PODS, BY_TYPE[core.Pod]))
 BY_TYPE[autoscaling.KnownAutoscaler] = BY_TYPE[autoscaling.Autoscaler]
 BY_TYPE[ScheduledNode] = BY_TYPE[core.Node]
 BY_TYPE.update({batch.KnownJob: BY_TYPE[batch.Job], batch.KnownCronJob: BY_TYPE[batch.CronJob]})

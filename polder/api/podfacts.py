@@ -69,6 +69,16 @@ class TargetAffinity(Struct, frozen=True, kw_only=True):
     node_affinity: _TargetNodes | None = None
 
 
+class EphemeralMark(Struct, frozen=True, kw_only=True):
+    """That a volume's claim is made with the pod."""
+
+
+class VolumeMark(Struct, frozen=True, kw_only=True):
+    """Of a volume, whether its claim is made with the pod."""
+
+    ephemeral: EphemeralMark | None = None
+
+
 class ControlledSpec(Struct, frozen=True, kw_only=True):
     """Where a pod is, and what endpoints show of it."""
 
@@ -77,6 +87,7 @@ class ControlledSpec(Struct, frozen=True, kw_only=True):
     node_name: str = ""
     hostname: str = ""
     subdomain: str = ""
+    volumes: list[VolumeMark] | None = None
     affinity: TargetAffinity | None = None
 
 

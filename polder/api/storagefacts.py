@@ -20,9 +20,11 @@ class ClaimSpec(Struct, frozen=True, kw_only=True):
 
 
 class ClaimStatus(Struct, frozen=True, kw_only=True):
-    """Whether it has its volume."""
+    """Whether it has its volume, and how large that is."""
 
     phase: str = "Pending"
+    message: str = ""
+    capacity: dict[str, str | int | float] | None = None
 
 
 class Claim(Object, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ class VolumeSpec(Struct, frozen=True, kw_only=True):
     local: NodePath | None = None
     csi: CsiVolume | None = None
     node_affinity: dict[str, Any] | None = None
+    persistent_volume_reclaim_policy: str = "Retain"
 
 
 class Volume(Object, frozen=True, kw_only=True):
@@ -93,5 +96,6 @@ class StorageClassFacts(Object, frozen=True, kw_only=True):
     """A StorageClass: who makes its volumes, when, and where they may be."""
 
     provisioner: str = ""
+    reclaim_policy: str = "Delete"
     volume_binding_mode: str = "Immediate"
     allowed_topologies: list[TopologyTerm] | None = None

@@ -20,6 +20,7 @@ from polder.api.podfacts import ControlledPod
 from polder.api.polder import Address, Network, Port, Router, Segment, Tenant
 from polder.api.policy import PodDisruptionBudget, ResourceQuota
 from polder.api.sets import KnownDaemonSet, KnownStatefulSet
+from polder.api.storagefacts import Claim, Volume
 from polder.api.workloads import Deployment, ReplicaSet, ReplicationController
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
@@ -30,6 +31,7 @@ from polder.controllers.endpoints_pure import SERVICE_NAME
 from polder.controllers.members import elsewhere
 from polder.controllers.namespace_content import CERTIFICATE
 from polder.controllers.service_ranges import OWN
+from polder.controllers.volumes_pure import class_of, class_of_volume
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -61,6 +63,17 @@ def service_of(found: EndpointSlice) -> list[Ref]:
     """The Service that a slice is about."""
     name = (found.metadata.labels or {}).get(SERVICE_NAME)
     return [Ref(ref_of(found).tenant, found.metadata.namespace, name)] if name else []
+
+
+def waiting_for(claim: Claim) -> list[tuple[TenantName, str]]:
+    """The class of volumes that a claim waits for, if it does."""
+    return [] if claim.spec.volume_name else [(ref_of(claim).tenant, class_of(claim))]
+
+
+def claim_ref(volume: Volume) -> list[Ref]:
+    """The claim that a volume is kept for."""
+    kept = volume.spec.claim_ref
+    return [Ref(ref_of(volume).tenant, kept.namespace, kept.name)] if kept is not None else []
 
 
 def root_ref(name: str) -> Ref:
@@ -100,6 +113,8 @@ class Caches:
         self.jobs = Informer(client, KnownJob)
         self.cron_jobs = Informer(client, KnownCronJob)
         self.autoscalers = Informer(client, KnownAutoscaler)
+        self.claims = Informer(client, Claim)
+        self.volumes = Informer(client, Volume)
         self.budgets = Informer(client, PodDisruptionBudget)
         self.roles = Informer(client, ClusterRole)
         self.requests = Informer(client, CertificateSigningRequest)
@@ -118,6 +133,12 @@ class Caches:
         self.nodes.add_index("tenant", lambda node: [ref_of(node).tenant])
         self.daemons.add_index("tenant", lambda found: [ref_of(found).tenant])
         self.pods.add_index("target", lambda pod: [daemons_pure.target_of(pod)] if pod.spec.affinity else [])
+        self.claims.add_index("waiting", waiting_for)
+        self.claims.add_index(
+            "going", lambda claim: [namespace_of(claim)] if claim.metadata.deletion_timestamp is not None else []
+        )
+        self.volumes.add_index("class", lambda volume: [(ref_of(volume).tenant, class_of_volume(volume))])
+        self.volumes.add_index("claim", claim_ref)
         self.budgets.add_index("namespace", lambda budget: [namespace_of(budget)])
         self.roles.add_index("tenant", lambda role: [ref_of(role).tenant])
         self.account_tokens.add_index("account", lambda secret: [account_ref(secret)])

@@ -19,6 +19,7 @@ from polder.controllers.wiring_nodes import NodeWiring
 from polder.controllers.wiring_policy import PolicyWiring
 from polder.controllers.wiring_services import ServiceWiring
 from polder.controllers.wiring_sets import SetWiring
+from polder.controllers.wiring_storage import StorageWiring
 from polder.controllers.wiring_workloads import WorkloadWiring
 
 
@@ -49,6 +50,7 @@ async def run_controllers(client: Client, settings: ControllerSettings, signer: 
         group.create_task(_every(settings.ended_pods_period, lambda: nodes.sweep(settings.ended_pods)))
         batch = BatchWiring(caches, runners, settings.clock)
         batch.attach()
+        StorageWiring(caches, runners).attach()
         policy = PolicyWiring(caches, runners)
         policy.attach()
         for recorder in runners.recorders:

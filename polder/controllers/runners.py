@@ -22,10 +22,12 @@ from polder.controllers.daemons import DaemonController
 from polder.controllers.deployments import DeploymentController
 from polder.controllers.disruption import DisruptionController
 from polder.controllers.endpoints import EndpointsController
+from polder.controllers.ephemeral_claims import EphemeralClaimController
 from polder.controllers.gc import GarbageCollector
 from polder.controllers.internal import Item
 from polder.controllers.jobs import JobController
 from polder.controllers.jobs_after import JobExpiry, JobLeftovers
+from polder.controllers.local_volumes import LocalVolumes
 from polder.controllers.mapper import Mapper
 from polder.controllers.members import MemberController
 from polder.controllers.missing import MissingNodes
@@ -46,6 +48,8 @@ from polder.controllers.settings import ControllerSettings
 from polder.controllers.stateful import StatefulController
 from polder.controllers.taint_evictions import TaintEvictionController
 from polder.controllers.tenant import TenantController
+from polder.controllers.volume_claims import VolumeClaimController
+from polder.controllers.volumes import VolumeController
 from polder.loop.runner import Runner
 
 
@@ -69,6 +73,7 @@ class Runners:
         self._add_workloads(client, settings, caches)
         self._add_sets(client, settings, caches)
         self._add_batch(client, settings, caches)
+        self._add_storage(client, settings, caches)
         signing = CertificateController(client, settings.clock, signer)
         self.requests: Runner[Ref] = Runner("certificate requests", signing.reconcile, 2)
         self.collector = GarbageCollector(client, settings.clock, self._collect, settings.garbage_recheck)
@@ -158,6 +163,19 @@ class Runners:
         self.stateful: Runner[Ref] = Runner("stateful sets", stateful.reconcile, 8)
         daemons = DaemonController(client, caches.pods, views.places, clock, said[1])
         self.daemons: Runner[Ref] = Runner("daemon sets", daemons.reconcile, 8)
+
+    def _add_storage(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
+        """Claims and volumes."""
+        names = ("persistentvolume-controller", "ephemeral_volume")
+        said = [Recorder(client, name, settings.clock) for name in names]
+        self.recorders += said
+        own = LocalVolumes(client, caches.has_node)
+        binding = VolumeClaimController(client, caches.volumes, own, said[0])
+        self.volume_claims: Runner[Ref] = Runner("volume claims", binding.reconcile, 4)
+        keeping = VolumeController(client, own, self.volume_claims.add, said[0])
+        self.volumes: Runner[Ref] = Runner("volumes", keeping.reconcile, 4)
+        made = EphemeralClaimController(client, said[1])
+        self.ephemeral_claims: Runner[Ref] = Runner("ephemeral claims", made.reconcile, 2)
 
     def _add_policies(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:
         """Quotas, budgets, roles and tokens."""
