@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from polder.api.meta import Condition, Object, Struct
-from polder.api.podspec import PodSpec
+from polder.api.podspec import PodSpec, Resources
 
 
 class PodIP(Struct, frozen=True, kw_only=True):
@@ -62,6 +62,8 @@ class ContainerStatus(Struct, frozen=True, kw_only=True):
     image: str = ""
     image_id: str = msgspec.field(default="", name="imageID")
     container_id: str = msgspec.field(default="", name="containerID")
+    allocated_resources: dict[str, str | int | float] | None = None
+    resources: Resources | None = None
 
 
 class PodCondition(Struct, frozen=True, kw_only=True):
@@ -93,6 +95,8 @@ class PodStatus(Struct, frozen=True, kw_only=True):
     container_statuses: list[ContainerStatus] | None = None
     ephemeral_container_statuses: list[ContainerStatus] | None = None
     qos_class: str = ""
+    allocated_resources: dict[str, str | int | float] | None = None
+    resources: Resources | None = None
 
 
 class Pod(Object, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Final
 
 from polder.api.defaults_table import Table, fill
 from polder.api.meta import Raw
+from polder.api.podlevel import default_whole, is_sized
 from polder.api.quantity import QuantityError, parse
 
 _FILE_MODE: Final = 0o644
@@ -48,6 +49,7 @@ def default_pod(pod: Raw) -> None:
         resources = container["resources"]
         if limits := resources.get("limits"):
             resources["requests"] = {**limits, **(resources.get("requests") or {})}
+    default_whole(spec)
     spec.setdefault("enableServiceLinks", True)
     if spec.get("hostNetwork"):
         for container in containers_of(spec):
@@ -154,10 +156,12 @@ def _volume(volume: Raw) -> None:
 
 
 def qos_class(spec: Raw) -> str:
-    """Guaranteed when every container's requests equal its limits for CPU and memory, BestEffort when none asks."""
+    """Guaranteed when every container's requests equal its limits for CPU and memory, BestEffort when none asks. A pod that
+    names amounts as a whole is judged by these alone.
+    """
     asked, guaranteed = False, True
-    for container in containers_of(spec):
-        resources = container.get("resources") or {}
+    for judged in [spec] if is_sized(spec) else containers_of(spec):
+        resources = judged.get("resources") or {}
         requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
         for name in ("cpu", "memory"):
             amounts = [_amount(group.get(name, 0)) for group in (requests, limits)]

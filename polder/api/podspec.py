@@ -81,6 +81,13 @@ class Resources(Struct, frozen=True, kw_only=True):
     limits: dict[str, str | int | float] | None = None
 
 
+class ResizePolicy(Struct, frozen=True, kw_only=True):
+    """What a change of a resource does to a running container: NotRequired or RestartContainer."""
+
+    resource_name: str
+    restart_policy: str
+
+
 class VolumeMount(Struct, frozen=True, kw_only=True):
     """Where a volume appears in a container."""
 
@@ -152,6 +159,7 @@ class Container(Struct, frozen=True, kw_only=True):
     env_from: list[EnvFrom] | None = None
     ports: list[ContainerPort] | None = None
     resources: Resources | None = None
+    resize_policy: list[ResizePolicy] | None = None
     volume_mounts: list[VolumeMount] | None = None
     security_context: SecurityContext | None = None
     liveness_probe: Probe | None = None
@@ -241,6 +249,8 @@ class PodSpec(Struct, frozen=True, kw_only=True):
     enable_service_links: bool | None = None
     scheduler_name: str = "default-scheduler"
     runtime_class_name: str = ""
+    overhead: dict[str, str | int | float] | None = None
+    resources: Resources | None = None
     security_context: PodSecurityContext | None = None
     share_process_namespace: bool | None = None
     priority: int | None = None

@@ -43,6 +43,7 @@ _SPECIAL: Final[Mapping[tuple[str, str], Fields]] = {
 _KEPT: Final[Mapping[tuple[str, str], Fields]] = {
     ("pods", "ephemeralcontainers"): of_paths(("f:spec", "f:ephemeralContainers")),
     ("pods", "resize"): of_paths(
+        ("f:spec", "f:resources"),
         *(
             ("f:spec", containers, "*", field)
             for containers in ("f:containers", "f:initContainers")

@@ -29,7 +29,7 @@ _POD: Final = frozenset(
         "priority",
     }
     | {"preemptionPolicy", "priorityClassName", "affinity", "setHostnameAsFQDN", "hostnameOverride"}
-    | {"topologySpreadConstraints", "schedulingGates", "overhead"}
+    | {"topologySpreadConstraints", "schedulingGates", "overhead", "resources"}
     | {"readinessGates", "imagePullSecrets"}
 )
 _AFFINITY: Final = frozenset({"nodeAffinity", "podAffinity", "podAntiAffinity"})
@@ -41,7 +41,7 @@ _CONTAINER: Final = frozenset(
     {"name", "image", "command", "args", "workingDir", "ports", "env", "envFrom", "resources", "volumeMounts"}
     | {"imagePullPolicy", "securityContext", "stdin", "stdinOnce", "tty", "terminationMessagePath"}
     | {"terminationMessagePolicy", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"}
-    | {"restartPolicy", "restartPolicyRules"}
+    | {"restartPolicy", "restartPolicyRules", "resizePolicy"}
 )
 _CONTAINER_SECURITY: Final = frozenset(
     {"privileged", "runAsUser", "runAsGroup", "runAsNonRoot", "readOnlyRootFilesystem", "allowPrivilegeEscalation"}
@@ -76,6 +76,7 @@ def unsupported(pod: Raw, tenant_is_root: bool) -> list[FieldError]:
     found = list(_unknown(spec, _POD, _SPEC))
     found += _unknown(spec.get("securityContext") or {}, _POD_SECURITY, _SPEC / "securityContext")
     found += _unknown(spec.get("affinity") or {}, _AFFINITY, _SPEC / "affinity")
+    found += _unknown(spec.get("resources") or {}, _RESOURCES, _SPEC / "resources")
     for number, volume in enumerate(spec.get("volumes") or ()):
         found += _volume(volume, (_SPEC / "volumes")[number])
     for group in ("initContainers", "containers"):

@@ -54,7 +54,7 @@ def _ephemeral(sent: Raw, old: Raw, _: str) -> Raw:
 
 def _resize(sent: Raw, old: Raw, _: str) -> Raw:
     """Resources and resize policies; containers that are others stay as sent, for the check to refuse."""
-    found = old
+    found = _set(old, "spec", "resources", _below(sent, "spec", "resources"))
     for group in ("containers", "initContainers"):
         before, after = _below(old, "spec", group) or [], _below(sent, "spec", group) or []
         if [c.get("name") for c in before] != [c.get("name") for c in after]:

@@ -22,7 +22,7 @@ from polder.node.access import ImageAccess
 from polder.node.images import Images, ensure_own_images
 from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
-from polder.node.machine import Capacity, observe_capacity, observe_use
+from polder.node.machine import Capacity, allocatable, observe_capacity, observe_use
 from polder.node.pages import NodePages, healthy, listing
 from polder.node.pods.cluster import ApiCluster
 from polder.node.pods.configs import Places
@@ -31,6 +31,7 @@ from polder.node.pods.features import Features
 from polder.node.pods.manager import PodManager
 from polder.node.pods.ports import Prepare, Services, no_services
 from polder.node.pods.resolv import Resolver
+from polder.node.pods.room import Room
 from polder.node.pods.starting import puller
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
@@ -150,6 +151,7 @@ class Agent:
             machine=machine,
             clock=clock,
             cgroups=Cgroups(),
+            room=Room(allocatable(capacity, settings.max_pods)),
             starts=asyncio.Semaphore(SANDBOXES_AT_ONCE),
             means=Means(self.cri, Reach()),
             since=clock.now().timestamp(),

@@ -45,6 +45,12 @@ def observe_capacity(state: Path, cpu: str = "", memory: str = "") -> Capacity:
     )
 
 
+def allocatable(capacity: Capacity, pods: int) -> dict[str, int]:
+    """What pods may be given of a node, in the integer units of capacity: all but what is kept free."""
+    memory = max(0, capacity.memory - LOW_MEMORY)
+    return {"cpu": capacity.cpu, "memory": memory, "ephemeral-storage": capacity.disk, "pods": pods}
+
+
 @dataclass(frozen=True, slots=True)
 class MachineUse:
     """What the whole machine uses. ``at`` is in seconds since the epoch, ``cpu`` in nanoseconds since it was booted, memory in

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polder.system.mounts import observe_mounts
+from polder.system.mounts import Mount, observe_mounts
 from polder.system.process import ProcessId, identify
 
 CPU_PERIOD = 100_000
@@ -29,6 +30,29 @@ class Limits:
     cpu_quota: int | None = None
     memory: int | None = None
     processes: int = 1024
+    huge_pages: Sequence[tuple[str, int]] = ()
+    """Bytes of huge pages by the kernel's name of their size, such as 2MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The limits that a group has now, in version 1's terms; 0 for no quota and no limit of memory."""
+
+    cpu_shares: int
+    cpu_quota: int
+    memory: int
+
+
+def page_size(size: int) -> str:
+    """The kernel's name of a huge page of so many bytes."""
+    for unit, name in ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")):
+        if size >= unit:
+            return f"{size // unit}{name}"
+    return f"{size}B"
+
+
+UNLIMITED = 1 << 60
+"""Bytes from which a limit of memory is none: version 1 shows the largest number of pages."""
 
 
 def weight(shares: int) -> int:
@@ -36,16 +60,69 @@ def weight(shares: int) -> int:
     return 1 + ((max(2, min(shares, 262144)) - 2) * 9999) // 262142
 
 
+def shares_of(found: int) -> int:
+    """The smallest cpu.shares that give this cpu.weight."""
+    return 2 if found <= 1 else 2 + -(-(found - 1) * 262142 // 9999)
+
+
 class Cgroups:
     """The host's hierarchies."""
 
-    def __init__(self) -> None:
-        found = [m for m in observe_mounts() if m.kind in {"cgroup", "cgroup2"}]
+    def __init__(self, mounts: Sequence[Mount] | None = None) -> None:
+        known = observe_mounts() if mounts is None else mounts
+        found = [m for m in known if m.kind in {"cgroup", "cgroup2"}]
         self._v1 = [m.target for m in found if m.kind == "cgroup"]
         unified = [m.target for m in found if m.kind == "cgroup2"]
         # In hybrid set-ups the version 2 tree carries no controllers that limits need, yet processes appear in it.
         self._v2 = unified[0] if unified else None
         self.unified = not self._v1 and self._v2 is not None
+        self.swap_accounted = any((root / "memory.memsw.limit_in_bytes").exists() for root in self._v1)
+        """Whether version 1's groups would swap beyond a limit of memory, unless the sum of both is limited too."""
+
+    def standing(self, group: str) -> Standing | None:
+        """The limits of a group; None where it is not there."""
+        found = self._standing_v2(group) if self.unified else self._standing_v1(group)
+        if found is None:
+            return None
+        shares, quota, memory = found
+        return Standing(shares, max(0, quota), memory if memory < UNLIMITED else 0)
+
+    def _standing_v1(self, group: str) -> tuple[int, int, int] | None:
+        names = ("cpu.shares", "cpu.cfs_quota_us", "memory.limit_in_bytes")
+        found = [self._read_v1(group, name) for name in names]
+        if found[0] is None or found[1] is None or found[2] is None:
+            return None
+        return found[0], found[1], found[2]
+
+    def _read_v1(self, group: str, name: str) -> int | None:
+        for root in self._v1:
+            try:
+                return int((root / group.lstrip("/") / name).read_text())
+            except FileNotFoundError:
+                continue
+        return None
+
+    def _standing_v2(self, group: str) -> tuple[int, int, int] | None:
+        assert self._v2 is not None
+        here = self._v2 / group.strip("/")
+        try:
+            shares = shares_of(int((here / "cpu.weight").read_text()))
+            quota, period = (here / "cpu.max").read_text().split()
+            memory = (here / "memory.max").read_text().strip()
+        except FileNotFoundError:
+            return None
+        found = -1 if quota == "max" else int(quota) * CPU_PERIOD // int(period)
+        return shares, found, UNLIMITED if memory == "max" else int(memory)
+
+    def share(self, group: str, shares: int) -> None:
+        """Makes a group if need be, and gives it a share of the CPU; no other limit of it is touched."""
+        if self.unified:
+            (self._reach(group) / "cpu.weight").write_text(str(weight(shares)))
+            return
+        for root in self._v1:
+            (root / group.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            _inherit_cpuset(root, group)
+        self._write_v1(group, "cpu.shares", str(shares))
 
     def ensure(self, group: str, limits: Limits) -> None:
         """Makes a group ("/a/b") with these limits."""
@@ -65,6 +142,8 @@ class Cgroups:
         self._write_v1(group, "cpu.cfs_quota_us", str(quota))
         self._write_v1(group, "memory.limit_in_bytes", str(memory))
         self._write_v1(group, "pids.max", str(limits.processes))
+        for size, held in limits.huge_pages:
+            self._write_v1(group, f"hugetlb.{size}.limit_in_bytes", str(held))
 
     def _write_v1(self, group: str, name: str, value: str) -> None:
         for root in self._v1:
@@ -72,20 +151,28 @@ class Cgroups:
             if path.exists():
                 path.write_text(value)
 
-    def _ensure_v2(self, group: str, limits: Limits) -> None:
+    def _reach(self, group: str) -> Path:
+        """A group of version 2, made with the controllers that limits need."""
         assert self._v2 is not None
         here = self._v2
         for part in group.strip("/").split("/"):
             offered = (here / "cgroup.controllers").read_text().split()
-            wanted = [f"+{name}" for name in ("cpu", "memory", "pids", "cpuset") if name in offered]
+            wanted = [f"+{name}" for name in ("cpu", "memory", "pids", "cpuset", "hugetlb") if name in offered]
             (here / "cgroup.subtree_control").write_text(" ".join(wanted))
             here = here / part
             here.mkdir(exist_ok=True)
+        return here
+
+    def _ensure_v2(self, group: str, limits: Limits) -> None:
+        here = self._reach(group)
         quota = "max" if limits.cpu_quota is None else str(limits.cpu_quota)
         (here / "cpu.weight").write_text(str(weight(limits.cpu_shares)))
         (here / "cpu.max").write_text(f"{quota} {CPU_PERIOD}")
         (here / "memory.max").write_text("max" if limits.memory is None else str(limits.memory))
         (here / "pids.max").write_text(str(limits.processes))
+        for size, held in limits.huge_pages:
+            if (here / f"hugetlb.{size}.max").exists():
+                (here / f"hugetlb.{size}.max").write_text(str(held))
 
     def limit_processes(self, group: str) -> None:
         """All of an existing group together get a quarter of the machine's processes: several nodes may share it."""

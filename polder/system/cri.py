@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polder._generated import api_pb2 as pb
-from polder.system.cri_messages import container_message, sandbox_message
+from polder.system.cri_messages import container_message, resources_message, sandbox_message
 from polder.system.cri_types import (
     ContainerConfig,
     ContainerInfo,
@@ -20,6 +20,7 @@ from polder.system.cri_types import (
     ExecResult,
     ExecTimeoutError,
     ImageInfo,
+    Resources,
     RuntimeFailureError,
     RuntimeStatus,
     SandboxConfig,
@@ -198,6 +199,11 @@ class CriClient:
     async def start_container(self, container: str) -> None:
         """Starts a container that was made."""
         await self._call(RUNTIME, "StartContainer", pb.StartContainerRequest(container_id=container), SLOW)
+
+    async def update_container(self, container: str, limits: Resources) -> None:
+        """Gives a running container other limits; what its processes were started with (oom_score_adj) stays."""
+        request = pb.UpdateContainerResourcesRequest(container_id=container, linux=resources_message(limits))
+        await self._call(RUNTIME, "UpdateContainerResources", request, QUICK)
 
     async def stop_container(self, container: str, grace: int) -> None:
         """SIGTERM (or the image's stop signal), then after ``grace`` seconds SIGKILL; idempotent."""

@@ -94,13 +94,16 @@ def _container_security(security: Security) -> Any:
     )
 
 
-def _resources(limits: Resources) -> Any:
+def resources_message(limits: Resources) -> Any:
+    """LinuxContainerResources."""
     return pb.LinuxContainerResources(
         cpu_period=limits.cpu_period,
         cpu_quota=limits.cpu_quota,
         cpu_shares=limits.cpu_shares,
         memory_limit_in_bytes=limits.memory,
         oom_score_adj=limits.oom_score_adj,
+        memory_swap_limit_in_bytes=limits.memory_swap,
+        hugepage_limits=[pb.HugepageLimit(page_size=size, limit=held) for size, held in limits.huge_pages],
     )
 
 
@@ -130,6 +133,6 @@ def container_message(config: ContainerConfig) -> Any:
         stdin_once=config.stdin_once,
         tty=config.tty,
         linux=pb.LinuxContainerConfig(
-            resources=_resources(config.resources), security_context=_container_security(config.security)
+            resources=resources_message(config.resources), security_context=_container_security(config.security)
         ),
     )

@@ -108,6 +108,10 @@ class Resources:
     cpu_period: int = 100_000
     memory: int = 0
     oom_score_adj: int = 0
+    huge_pages: tuple[tuple[str, int], ...] = ()
+    """Bytes by the kernel's name of the page's size."""
+    memory_swap: int = 0
+    """Bytes of memory and swap together, where that is accounted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,13 +46,19 @@ def log_of(node: NodeKit, pod: Pod, container: str = "main", attempt: int = 0) -
     return "\n".join(line.split(" ", 3)[3] for line in raw.splitlines())
 
 
+def pod_groups(node: NodeKit) -> set[str]:
+    """The control groups of pods, of every class."""
+    found = {name for group in node.ctx.places.classes for name in node.ctx.cgroups.children(group)}
+    return found - {"burstable", "besteffort"}
+
+
 def assert_nothing_left(node: NodeKit) -> None:
     paths = node.paths
     assert os.listdir(node.ctx.places.pods) == []
     assert os.listdir(paths.netns) == []
     assert os.listdir(paths.state / "io.containerd.runtime.v2.task" / "k8s.io") == []
     assert process.find_by_argument("containerd-shim", str(paths.base)) == []
-    assert node.ctx.cgroups.children(node.ctx.places.cgroup) == set()
+    assert pod_groups(node) == set()
     assert [m for m in observe_mounts() if node.base in m.target.parents] == []
 
 
@@ -94,7 +100,7 @@ async def test_a_pod_runs_and_leaves_nothing_behind(node: NodeKit) -> None:
     assert await node.ctx.cri.list_containers(uid) == []
     assert not node.ctx.places.pod(uid).exists()
     assert not node.ctx.places.log_directory(pod).exists()
-    assert f"pod{uid}" not in node.ctx.cgroups.children(node.ctx.places.cgroup)
+    assert f"pod{uid}" not in pod_groups(node)
     assert [m for m in observe_mounts() if uid in str(m.target)] == []
 
 

@@ -12,6 +12,7 @@ from polder.api.defaults_pods import qos_class
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
 from polder.api.validation.containers import validate_container
+from polder.api.validation.podlevel import validate_whole_resize
 
 _SPEC: Final = Field("spec")
 MIRROR: Final = "kubernetes.io/config.mirror"
@@ -81,7 +82,7 @@ def validate_ephemeral(pod: Raw) -> Iterator[FieldError]:
 
 
 def validate_resize(new: Raw, old: Raw) -> Iterator[FieldError]:
-    """CPU and memory of containers change, and how they change; nothing is taken away, and the class of service stays."""
+    """CPU and memory of containers and of the whole pod change; nothing is taken away, and the class of service stays."""
     spec = old.get("spec") or {}
     if _is_mirror(old):
         yield Field("").forbidden("static pods cannot be resized")
@@ -92,6 +93,7 @@ def validate_resize(new: Raw, old: Raw) -> Iterator[FieldError]:
     if qos_class(spec) != qos_class(new.get("spec") or {}):
         shown = (new.get("status") or {}).get("qosClass", "")
         yield _SPEC.invalid(shown, "Pod QOS Class may not change as a result of resizing")
+    yield from validate_whole_resize(spec, new.get("spec") or {})
     for group in ("containers", "initContainers"):
         before, after = _containers(old, group), _containers(new, group)
         at = _SPEC / group
@@ -107,7 +109,7 @@ def _resized(old: Raw, new: Raw, at: Field) -> Iterator[FieldError]:
     for part in ("requests", "limits"):
         if set(before.get(part) or ()) - set(after.get(part) or ()):
             yield (at / "resources" / part).forbidden(f"resource {part} cannot be removed")
-    if _fixed(before) != _fixed(after):
+    if (old.get("resizePolicy") or []) != (new.get("resizePolicy") or []) or _fixed(before) != _fixed(after):
         yield _SPEC.forbidden("only cpu and memory resources are mutable")
 
 

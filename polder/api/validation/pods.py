@@ -20,6 +20,7 @@ from polder.api.validation.gates import (
 from polder.api.validation.meta import validate_annotations, validate_labels
 from polder.api.validation.networks import fixed_pod_annotations, validate_pod_annotations
 from polder.api.validation.pod_dns import validate_dns_config
+from polder.api.validation.podlevel import validate_policies, validate_whole
 from polder.api.validation.scheduling import validate_affinity, validate_spread
 from polder.api.validation.security import validate_pod_security
 from polder.api.validation.volumes import validate_volumes
@@ -75,6 +76,10 @@ def validate_pod_spec(spec: Raw, at: Field) -> Iterator[FieldError]:
     yield from validate_pod_security(spec, at)
     yield from validate_sysctls(spec, at / "securityContext" / "sysctls")
     yield from validate_gates(spec, at)
+    yield from validate_whole(spec, at)
+    for group in ("initContainers", "containers"):
+        for number, container in enumerate(spec.get(group) or ()):
+            yield from validate_policies(container, (at / group)[number], spec.get("restartPolicy", ""))
     yield from validate_affinity(spec.get("affinity") or {}, at / "affinity")
     for number, spread in enumerate(spec.get("topologySpreadConstraints") or ()):
         yield from validate_spread(spread, (at / "topologySpreadConstraints")[number])

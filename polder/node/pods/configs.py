@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container
@@ -27,6 +29,8 @@ TENANT_LABEL = "polder.dev/tenant"
 GRACE_ANNOTATION = "io.kubernetes.pod.terminationGracePeriod"
 IMAGE_ANNOTATION = "polder.dev/image"
 """On a container: its image as the pod's spec named it when the container was made."""
+RESOURCES_ANNOTATION = "polder.dev/resources"
+"""On a container: the CPU and memory that it was made with, by requests and limits."""
 MESSAGE_ANNOTATION = "io.kubernetes.container.terminationMessagePath"
 HOSTS = "/etc/hosts"
 POLICY_ANNOTATION = "io.kubernetes.container.terminationMessagePolicy"
@@ -66,9 +70,15 @@ class Places:
         meta = pod.metadata
         return self.logs / f"{tenant_of(meta)}_{meta.namespace}_{meta.name}_{meta.uid}"
 
-    def pod_cgroup(self, uid: str) -> str:
-        """The pod's cgroup."""
-        return f"/{self.cgroup.strip('/')}/pod{uid}"
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The cgroups that pods of each class are in: Guaranteed ones right below the node's."""
+        return tuple(f"/{self.cgroup.strip('/')}{part}" for part in ("", "/burstable", "/besteffort"))
+
+    def pod_cgroup(self, pod: Pod) -> str:
+        """The pod's cgroup, where upstream's driver has it."""
+        quality = (resources.GUARANTEED, resources.BURSTABLE, resources.BEST_EFFORT).index(resources.qos_class(pod))
+        return f"{self.classes[quality]}/pod{pod.metadata.uid}"
 
 
 def _labels(pod: Pod) -> dict[str, str]:
@@ -89,7 +99,7 @@ def sandbox_config(pod: Pod, attempt: int, places: Places, resolver: Resolver) -
         hostname="" if pod.spec.host_network else kernel_hostname(pod, resolver.domain),
         log_directory=str(places.log_directory(pod)),
         dns=dns_config(pod, resolver),
-        cgroup_parent=places.pod_cgroup(meta.uid),
+        cgroup_parent=places.pod_cgroup(pod),
         security=pod_spaces(pod),
         sysctls=sysctls(pod),
         labels=_labels(pod),
@@ -134,6 +144,7 @@ def container_config(pod: Pod, container: Container, inputs: Inputs, places: Pla
         annotations={
             GRACE_ANNOTATION: str(pod.spec.termination_grace_period_seconds),
             IMAGE_ANNOTATION: container.image,
+            RESOURCES_ANNOTATION: msgspec.json.encode(resources.noted(container)).decode(),
             MESSAGE_ANNOTATION: str(places.message(uid, container.name, inputs.attempt)),
             POLICY_ANNOTATION: policy,
         },

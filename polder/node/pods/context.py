@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from polder.api.core import Pod
 from polder.base.clock import Clock
@@ -13,6 +13,7 @@ from polder.node.pods.features import NOTHING, Features
 from polder.node.pods.fields import Surroundings
 from polder.node.pods.ports import Cluster, Prepare, Recorder, Services, no_services
 from polder.node.pods.resolv import Resolver
+from polder.node.pods.room import Room
 from polder.node.probes.attempt import Means
 from polder.node.volumes.manager import Volumes
 from polder.system.cgroups import Cgroups
@@ -55,3 +56,4 @@ class Context:
     since: float
     features: Features = NOTHING
     services: Services = no_services
+    room: Room = field(default_factory=lambda: Room({}))

@@ -47,7 +47,8 @@ async def clean_up(ctx: Context, uid: str) -> None:
 
 
 def _remove_traces(ctx: Context, uid: str) -> None:
-    ctx.cgroups.remove(ctx.places.pod_cgroup(uid))
+    for group in ctx.places.classes:
+        ctx.cgroups.remove(f"{group}/pod{uid}")
     if ctx.places.logs.is_dir():
         for directory in ctx.places.logs.glob(f"*_{uid}"):
             shutil.rmtree(directory, ignore_errors=True)

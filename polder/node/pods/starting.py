@@ -19,9 +19,9 @@ from polder.node.keyring import is_pull_secret
 from polder.node.pods import configs, environment, hostnames
 from polder.node.pods.context import Context
 from polder.node.pods.envfiles import env_files
+from polder.node.pods.groups import ensure_groups, without_swap
 from polder.node.pods.ports import NORMAL, WARNING, Cluster, Recorder
 from polder.node.pods.refuse import check_ephemeral
-from polder.node.pods.resources import pod_limits
 from polder.node.pods.security import Profiles
 from polder.node.pods.stopping import Grace, Stopping
 from polder.node.probes.attempt import LONGEST_EXEC, Target
@@ -75,8 +75,7 @@ async def start_sandbox(ctx: Context, pod: Pod, attempt: int) -> Sandbox:
 def _prepare_host(ctx: Context, pod: Pod) -> None:
     ctx.places.pod(pod.metadata.uid).mkdir(parents=True, exist_ok=True, mode=0o711)
     ctx.places.log_directory(pod).mkdir(parents=True, exist_ok=True, mode=0o700)
-    ctx.cgroups.ensure(ctx.places.pod_cgroup(pod.metadata.uid), pod_limits(pod))
-    ctx.cgroups.limit_processes(ctx.places.cgroup)
+    ensure_groups(ctx, pod)
 
 
 async def _sources(ctx: Context, start: Start) -> environment.Sources:
@@ -140,6 +139,7 @@ async def _configured(ctx: Context, start: Start, say: Say) -> ContainerConfig:
     profiles = Profiles(ctx.places.seccomp, ctx.features.app_armor)
     inputs = configs.Inputs(start.attempt, image, env, mounts, ctx.machine.memory, profiles)
     config = configs.container_config(pod, container, inputs, ctx.places)
+    config = replace(config, resources=without_swap(ctx, config.resources))
     if start.target and not config.security.host_pid and not config.security.shared_pid:
         config = replace(config, security=replace(config.security, target=start.target))
     await asyncio.to_thread(_prepare_files, ctx, start, sources.kubernetes)

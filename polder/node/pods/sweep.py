@@ -22,7 +22,8 @@ async def sweep(ctx: Context, live: set[str]) -> None:
 
 
 def _traces(ctx: Context) -> set[str]:
-    found = {name.removeprefix("pod") for name in ctx.cgroups.children(ctx.places.cgroup) if name.startswith("pod")}
+    groups = {name for group in ctx.places.classes for name in ctx.cgroups.children(group)}
+    found = {name.removeprefix("pod") for name in groups if name.startswith("pod")}
     if ctx.places.pods.is_dir():
         found |= {entry.name for entry in ctx.places.pods.iterdir()}
     if ctx.places.logs.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from polder.node.pods.observe import Observer
 from polder.node.pods.ports import WARNING
 from polder.node.pods.refuse import refusal
 from polder.node.pods.reporter import Reporter
+from polder.node.pods.resizing import Resizing, earliest
 from polder.node.pods.restarts import is_sidecar
 from polder.node.pods.starting import Sandbox, Start, StartError
 from polder.node.pods.status import OWN, TERMINAL, Facts, Verdict, build_status
@@ -59,6 +61,7 @@ class PodWorker:
         self._hooked: set[str] = set()
         self._failures = 0
         self._status: PodStatus | None = None
+        self._resizing = Resizing(ctx, uid, self._wake.set)
         self._note_end()
 
     def see(self, pod: Pod | None) -> None:
@@ -93,6 +96,7 @@ class PodWorker:
                     return
                 await wait_set(self._wake, delay)
         finally:
+            self._resizing.free()
             await self._prober.close()
             await self._reporter.close()
 
@@ -123,15 +127,17 @@ class PodWorker:
         pod = self._pod
         assert pod is not None
         view = await self._look(pod)
+        pod = self._resizing.granted(pod, view)
         await self._judge(pod)
         if self._verdict is not None or pod.status.phase in TERMINAL:
             return await self._rest(pod, view)
         todo = plan.make_plan(pod, view, self._wait, self._prober.says())
         if todo.finished:
             return await self._finish(pod, view, todo)
-        if todo.stop_containers:
-            await self._stop_some(pod, view, todo.stop_containers)
+        if stops := (*todo.stop_containers, *self._resizing.stops(pod, view)):
+            await self._stop_some(pod, view, stops)
             return 0.0
+        todo = replace(todo, wake=earliest(todo.wake, await self._resizing.actuate(pod, view)))
         await self._clear_away(todo)
         self._note_delays(pod, view, todo)
         if not todo.start:
@@ -163,6 +169,8 @@ class PodWorker:
         refused = refusal(pod, self._ctx.features)
         left = self._deadline_left(pod)
         exceeded = await self._ctx.volumes.exceeded(pod)
+        if refused is None and self._resizing.refused:
+            refused = self._resizing.refused
         if refused is not None:
             self._verdict = Verdict(*refused)
             self._ctx.recorder.event(pod, WARNING, *refused)
@@ -182,6 +190,7 @@ class PodWorker:
     async def _rest(self, pod: Pod, view: View) -> float:
         """A pod that ended for good: nothing runs; its containers stay as records until it is deleted."""
         await self._stop_all(pod, view, Grace(self._ctx.clock, pod.spec.termination_grace_period_seconds))
+        self._resizing.free()
         for sandbox in view.sandboxes:
             if sandbox.ready:
                 await self._ctx.cri.stop_sandbox(sandbox.id)
@@ -193,6 +202,7 @@ class PodWorker:
         """Every container has ended for good: sidecars end too, then the sandbox."""
         await self._stop_all(pod, view, Grace(self._ctx.clock, pod.spec.termination_grace_period_seconds))
         await self._clear_away(todo)
+        self._resizing.free()
         self._report(pod, await self._look(pod))
         return RESYNC
 
@@ -371,7 +381,7 @@ class PodWorker:
             self._prober.says(),
             ended,
         )
-        self._status = build_status(base, facts)
+        self._status = self._resizing.shown(build_status(base, facts), base)
         self._reporter.report(base, self._status)
 
     def _with_own_status(self, pod: Pod) -> Pod:

@@ -182,7 +182,7 @@ def test_root_is_refused_where_the_pod_says_so() -> None:
 def test_a_sandbox_carries_tenant_and_uid() -> None:
     made = configs.sandbox_config(pod(tenant="globex"), 3, PLACES, Resolver(lambda _: "10.96.0.10"))
     assert (made.metadata.namespace, made.metadata.uid, made.metadata.attempt) == ("globex/ns", "u-1", 3)
-    assert made.cgroup_parent == "/polder/n1/podu-1"
+    assert made.cgroup_parent == "/polder/n1/besteffort/podu-1"
     assert made.log_directory == "/s/logs/globex_ns_p_u-1"
     assert made.dns.searches[0] == "ns.svc.cluster.local"
 
