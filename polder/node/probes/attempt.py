@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from polder.api.lifecycle import ExecAction, GrpcAction, Hook, HttpGetAction, Probe, TcpSocketAction
@@ -12,6 +12,7 @@ from polder.node.pods.environment import expand_all
 from polder.node.probes import grpc, http
 from polder.node.probes.outcome import OUTPUT_LIMIT, SUCCESS, AttemptError, Outcome, Result, failure
 from polder.node.probes.reach import Place, Reach, words
+from polder.node.starts import Starts
 from polder.system.cri import CriClient
 from polder.system.cri_types import ExecTimeoutError, RuntimeFailureError
 
@@ -33,10 +34,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What attempts are made with."""
+    """What attempts are made with; commands are started a few at a time, a few of each container."""
 
     cri: CriClient
     reach: Reach
+    starts: Starts = field(default_factory=Starts)
 
     async def probe(self, target: Target, spec: Probe) -> Outcome:
         """One attempt of a probe. Raises AttemptError for what could not be made, tried three times."""
@@ -76,7 +78,8 @@ class Means:
         plain = {one.name: one.value for one in target.container.env or [] if one.value_from is None}
         argv = expand_all(action.command, plain)
         try:
-            done = await self.cri.exec_sync(target.id, list(argv), max(1, min(round(seconds), LONGEST_EXEC)))
+            async with self.starts.turn(target.id):
+                done = await self.cri.exec_sync(target.id, list(argv), max(1, min(round(seconds), LONGEST_EXEC)))
         except ExecTimeoutError:
             return failure(f'command timed out: "{" ".join(argv)}" timed out after {seconds:g}s')
         except RuntimeFailureError as error:
