@@ -21,6 +21,7 @@ from polder.apiserver.authz import CERTIFICATES_PATH, STREAM_PATH
 from polder.apiserver.authz_build import AuthzSettings, authorization
 from polder.apiserver.bootstrap import Bootstrap
 from polder.apiserver.dial import Dialer
+from polder.apiserver.discards import DISCARD_PATH, Discards
 from polder.apiserver.entry import Contexts, Entry, ServeSocket
 from polder.apiserver.hooks import Handler, Layers, Parts
 from polder.apiserver.impersonation import Impersonation
@@ -106,6 +107,7 @@ class IdentityLayer:
         return {
             STREAM_PATH: self.streams.serve,
             CERTIFICATES_PATH: self._certificates.serve,
+            DISCARD_PATH: Discards(self.streams.open).serve,
             ACCOUNT_TOKEN_PATH: AccountTokens(self._store, self.tokens).serve,
             KEYS_PATH: KeySteps(self._store, self.tokens).serve,
         }

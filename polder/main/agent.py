@@ -13,10 +13,11 @@ from pathlib import Path
 from polder.api.core import Namespace, Pod, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.meta import tenant_of
-from polder.api.polder import Port
+from polder.api.polder import Port, Tenant
 from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
-from polder.base.ids import EVERY_TENANT, NodeName
+from polder.base.ids import EVERY_TENANT, ROOT, NodeName, TenantName
+from polder.base.ref import Ref
 from polder.client.client import Client, ClientSettings
 from polder.client.informer import Informer
 from polder.cni.install import install
@@ -116,6 +117,23 @@ def agent_settings(config: AgentConfig) -> AgentSettings:
     )
 
 
+def doings_of(network: NodeNetwork, shared_dns: str) -> Doings:
+    """What the network does for pods, and what it knows of their tenants."""
+    services, tenants = network.informer(Service), network.informer(Tenant)
+    services.add_index("namespace", lambda found: [(tenant_of(found.metadata), found.metadata.namespace)])
+
+    def uid_of(tenant: TenantName) -> str:
+        found = tenants.get(Ref(ROOT, "", tenant))
+        return found.metadata.uid if found is not None else ""
+
+    return Doings(
+        network.prepare,
+        lambda tenant: shared_dns or network.resolver_of(tenant),
+        uid_of,
+        lambda tenant, namespace: services.by_index("namespace", (tenant, namespace)),
+    )
+
+
 class NodeAgent:
     """The composition: every part made once, from the configuration."""
 
@@ -133,13 +151,7 @@ class NodeAgent:
             NetworkSettings(facts_of(config), state), self._client, self._kernel, self._pods, clock
         )
         settings = agent_settings(config)
-        services = self._network.informer(Service)
-        services.add_index("namespace", lambda found: [(tenant_of(found.metadata), found.metadata.namespace)])
-        doings = Doings(
-            self._network.prepare,
-            lambda tenant: config.shared_dns or self._network.resolver_of(tenant),
-            lambda tenant, namespace: services.by_index("namespace", (tenant, namespace)),
-        )
+        doings = doings_of(self._network, config.shared_dns)
         self._agent = Agent(settings, self._client, self._pods, doings, clock)
         self._shared_dns = config.shared_dns
         self._resolvers = Link(dns_settings(config), self._kernel.resolver_sockets_in)

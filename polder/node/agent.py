@@ -44,6 +44,7 @@ from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.node.volumes.claims import Claims
 from polder.node.volumes.images import ImageVolumes
 from polder.node.volumes.manager import Volumes
+from polder.node.volumes.storage import Storage, UidOf
 from polder.node.volumes.tokens import Tokens
 from polder.system.accounting import Accounting, observe_hierarchies
 from polder.system.cgroups import Cgroups
@@ -92,11 +93,13 @@ class AgentSettings:
 @dataclass(frozen=True, slots=True)
 class Doings:
     """What the network does for pods: ``prepare`` makes it ready for a pod before its sandbox, ``resolver_of`` gives the
-    address of a tenant's resolver, empty where it has none, ``services`` those of a tenant's namespace.
+    address of a tenant's resolver, empty where it has none, ``services`` those of a tenant's
+    namespace, ``uid_of`` a tenant's UID, empty where the node does not know it.
     """
 
     prepare: Prepare
     resolver_of: Callable[[TenantName], str]
+    uid_of: UidOf
     services: Services = no_services
 
 
@@ -114,6 +117,7 @@ class Agent:
         self._settings = settings
         self.cri = CriClient(paths.socket)
         self._snapshots = Snapshots(paths)
+        self._storage = Storage(settings.state / "storage", doings.uid_of)
         self.supervisor = Supervisor(SupervisorSettings(paths, settings.registries))
         self.recorder = Recorder(client, "kubelet", clock, settings.node)
         self._context = self._make_context(ApiCluster(client, settings.node, clock), doings, clock, capacity)
@@ -138,7 +142,7 @@ class Agent:
         settings = self._settings
         machine = Machine(settings.address, capacity.cpu, capacity.memory)
         images = Images(self.cri, ImageAccess(settings.state / "image-access"))
-        more = (Claims(cluster, settings.state / "storage"), self._image_volumes(cluster, images))
+        more = (Claims(cluster, self._storage), self._image_volumes(cluster, images))
         return Context(
             cri=self.cri,
             cluster=cluster,
@@ -177,6 +181,7 @@ class Agent:
             "exec": commands,
             "attach": commands,
             "forward": self._forwards.serve,
+            "discard": self._storage.serve,
             "page": NodePages({"healthz": healthy, "pods": listing(lambda: list(self._pods.values()), "Pod")}).serve,
         }
 
@@ -189,6 +194,7 @@ class Agent:
                 group.create_task(self._reporter.run())
                 group.create_task(LogRotation(self._settings.places.logs, self.cri).run())
                 group.create_task(self._sampler.run())
+                group.create_task(self._storage.run())
                 group.create_task(self._run_pods())
         finally:
             self._context.means.reach.close()

@@ -37,6 +37,7 @@ from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.node.volumes.claims import Claims
 from polder.node.volumes.images import ImageVolumes
 from polder.node.volumes.manager import Volumes
+from polder.node.volumes.storage import Storage
 from polder.node.volumes.tokens import Tokens
 from polder.system.cgroups import Cgroups
 from polder.system.containerd import ContainerdPaths
@@ -234,7 +235,7 @@ def _context(base: Path, cri: CriClient, cluster: MemoryCluster) -> Context:
         return await images.ensure(container, puller(cluster, cluster, pod), lambda *words: None)
 
     more = (
-        Claims(cluster, base / "storage"),
+        Claims(cluster, Storage(base / "storage", lambda tenant: f"uid-of-{tenant}")),
         ImageVolumes(places.pods, pull, cri.chain, Snapshots(paths)),
     )
 

@@ -1,14 +1,13 @@
 """Volumes that a claim is bound to: paths of the node for the platform's pods, directories of Polder's for everybody's.
 
 A PersistentVolume is the tenant's own object: what it says is believed of nothing outside the tenant. ``local`` and
-``hostPath`` name any path of the node and are therefore for root's pods. A volume of the driver ``DRIVER`` is the directory
-``STORAGE/TENANT/HANDLE``: who writes another handle gets another directory of the same tenant's.
+``hostPath`` name any path of the node and are therefore for root's pods. A volume of Polder's driver is a
+directory of the tenant's (``storage.py``): who writes another handle gets another directory of the same tenant's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,11 +23,10 @@ from polder.node.pods.ports import Cluster
 from polder.node.volumes.hostpaths import host_path
 from polder.node.volumes.mounting import Mounted
 from polder.node.volumes.ownership import give_to_group
+from polder.node.volumes.storage import DRIVER, Storage
 
-DRIVER: Final = "local.polder.dev"
 WALKS: Final = 2
 """Volumes at once whose files are given to a group: what tenants wrote may take long, and threads are few."""
-_HANDLE: Final = re.compile(r"[a-z0-9][-a-z0-9.]{0,252}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Claims:
     """Finds what a claim is bound to. ``storage`` holds the directories of Polder's driver."""
 
     cluster: Cluster
-    storage: Path
+    storage: Storage
     walks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WALKS))
 
     async def mounted(self, pod: Pod, volume: Volume) -> Mounted | None:
@@ -80,7 +78,7 @@ class Claims:
     def _path(self, pod: Pod, volume: storagefacts.Volume) -> Path:
         spec, tenant, name = volume.spec, tenant_of(pod.metadata), volume.metadata.name
         if spec.csi is not None and spec.csi.driver == DRIVER:
-            return self._shared(pod, self._directory(tenant, spec.csi.volume_handle))
+            return self._shared(pod, self.storage.directory(tenant, spec.csi.volume_handle))
         if spec.local is None and spec.host_path is None:
             raise PermanentError(f"volume {name} is of a kind that is not supported")
         if tenant != ROOT:
@@ -89,17 +87,6 @@ class Claims:
             return host_path(spec.host_path.path, spec.host_path.type)
         assert spec.local is not None
         return self._shared(pod, host_path(spec.local.path, "Directory"))
-
-    def _directory(self, tenant: str, handle: str) -> Path:
-        if not _HANDLE.fullmatch(handle):
-            raise PermanentError(f"volumeHandle {handle!r} is no name of a volume of {DRIVER}")
-        place = self.storage / tenant / handle
-        if not place.is_dir():
-            self.storage.mkdir(mode=0o711, parents=True, exist_ok=True)
-            place.parent.mkdir(mode=0o711, exist_ok=True)
-            place.mkdir(exist_ok=True)
-            place.chmod(0o777)
-        return place
 
     def _shared(self, pod: Pod, path: Path) -> Path:
         """Ready for the pod's group, as its policy says."""

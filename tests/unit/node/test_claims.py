@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,13 +14,15 @@ from polder.api.storagefacts import Claim, Volume
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
+from polder.client.mux import Stream
 from polder.node.pods.ports import Cluster
-from polder.node.volumes.claims import DRIVER, Claims
+from polder.node.volumes.claims import Claims
 from polder.node.volumes.mounting import Mounted
+from polder.node.volumes.storage import DISCARDED, DRIVER, Storage
 from tests.unit.node.podkit import pod
 
 
-class Storage:
+class Known:
     """Claims and volumes by name; every look must be in the pod's own tenant."""
 
     def __init__(self, tenant: str, claims: dict[str, Any], volumes: dict[str, Any]) -> None:
@@ -47,8 +50,10 @@ async def mounted(
     place: Path, spec: dict[str, Any], claim: dict[str, Any] | None = BOUND, *, tenant: str = "root", **around: Any
 ) -> Mounted:
     whole: Pod = pod({**CLAIMED, **around}, tenant=tenant)
-    cluster = Storage(tenant, {} if claim is None else {"data": claim, "p-d": claim}, {"v": spec})
-    found = await Claims(cast(Cluster, cluster), place / "storage").mounted(whole, (whole.spec.volumes or [])[0])
+    cluster = Known(tenant, {} if claim is None else {"data": claim, "p-d": claim}, {"v": spec})
+    found = await Claims(cast(Cluster, cluster), Storage(place / "storage", lambda name: f"u-{name}")).mounted(
+        whole, (whole.spec.volumes or [])[0]
+    )
     assert found is not None
     return found
 
@@ -71,11 +76,11 @@ async def test_a_tenants_volume_is_never_a_path_of_the_node(tmp_path: Path) -> N
 async def test_a_directory_of_the_tenants_own(tmp_path: Path) -> None:
     spec = {"csi": {"driver": DRIVER, "volumeHandle": "pvc-1"}}
     found = await mounted(tmp_path, spec, tenant="acme")
-    assert found.path == tmp_path / "storage" / "acme" / "pvc-1"
+    assert found.path == tmp_path / "storage" / "acme.u-acme" / "pvc-1"
     (found.path / "kept").write_text("x")
     again = await mounted(tmp_path, spec, tenant="acme", securityContext={"fsGroup": 42})
     assert (again.path / "kept").stat().st_gid == 42
-    assert (await mounted(tmp_path, spec, tenant="globex")).path == tmp_path / "storage" / "globex" / "pvc-1"
+    assert (await mounted(tmp_path, spec, tenant="globex")).path == tmp_path / "storage" / "globex.u-globex" / "pvc-1"
     for handle in ("../globex/pvc-1", "..", ".", "/etc", "a/b", ""):
         with pytest.raises(PermanentError, match="is no name of a volume"):
             await mounted(tmp_path, {"csi": {"driver": DRIVER, "volumeHandle": handle}}, tenant="acme")
@@ -121,3 +126,56 @@ async def test_a_claim_of_the_pods_own_must_be_its_own(tmp_path: Path) -> None:
 async def test_block_devices_are_not_files(tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match="volumeMode Block"):
         await mounted(tmp_path, {"local": {"path": str(tmp_path)}, "volumeMode": "Block"})
+
+
+class Asked:
+    """The stream of one question: what was answered."""
+
+    def __init__(self) -> None:
+        self.said = b""
+        self.refused = ""
+
+    async def write(self, data: bytes) -> None:
+        self.said += data
+
+    async def reset(self, reason: str) -> None:
+        self.refused = reason
+
+
+def names(base: Path) -> list[str]:
+    return sorted(str(place.relative_to(base)) for place in base.glob("*/*"))
+
+
+async def test_what_is_given_up_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    storage = Storage(tmp_path, lambda name: f"u-{name}")
+    acme, like, other = TenantName("acme"), TenantName("acme.x"), TenantName("globex")
+    for tenant in (acme, like, other):
+        (storage.directory(tenant, "pvc-1") / "f").touch()
+    kept = storage.directory(acme, "pvc-2")
+    running = asyncio.create_task(storage.run())
+    for header in ({"tenant": "acme", "handle": "pvc-1"}, {"tenant": "acme", "handle": "pvc-1"}):
+        asked = Asked()
+        await storage.serve(header, cast(Stream, asked))
+        assert asked.said == DISCARDED, "once more is no error"
+    for header in ({"tenant": "acme", "handle": "../globex.u-globex/pvc-1"}, {"tenant": "*", "handle": "pvc-1"}, {}):
+        asked = Asked()
+        await storage.serve(header, cast(Stream, asked))
+        assert asked.refused and not asked.said
+    async with asyncio.timeout(5):
+        while any("/.gone-" in name for name in names(tmp_path)):  # noqa: ASYNC110  a thread removes them
+            await asyncio.sleep(0.01)
+    running.cancel()
+    left = names(tmp_path)
+    assert left == ["acme.u-acme/pvc-2", "acme.x.u-acme.x/pvc-1", "globex.u-globex/pvc-1"]
+    assert kept.is_dir()
+
+
+async def test_a_later_tenant_of_the_same_name_finds_nothing(tmp_path: Path) -> None:
+    uids = iter(["one", "two", ""])
+    storage = Storage(tmp_path, lambda name: next(uids))
+    (storage.directory(TenantName("acme"), "pvc-1") / "f").touch()
+    assert list(storage.directory(TenantName("acme"), "pvc-1").iterdir()) == []
+    with pytest.raises(RetryableError, match="is not known on this node yet"):
+        storage.directory(TenantName("acme"), "pvc-1")
+    root = Storage(tmp_path, lambda name: "").directory(TenantName("root"), "pvc-1")
+    assert root == tmp_path / "root.root" / "pvc-1"

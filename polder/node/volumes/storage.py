@@ -1,0 +1,95 @@
+"""Directories of Polder's own driver: what claims' volumes hold on this node.
+
+``STORAGE/TENANT.UID/HANDLE``: by the tenant's UID, so that a later tenant of the same name finds nothing. One that is
+given up is renamed first and removed in its own time, also after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from polder.api.meta import Raw
+from polder.base.errors import PermanentError, RetryableError
+from polder.base.ids import ROOT, TenantName
+from polder.client.mux import Stream
+
+log = logging.getLogger(__name__)
+
+DRIVER: Final = "local.polder.dev"
+DISCARDED: Final = b"discarded"
+"""What is answered when a directory is given up, or was none."""
+_HANDLE: Final = re.compile(r"[a-z0-9][-a-z0-9.]{0,252}")
+_GONE: Final = ".gone-"
+
+UidOf = Callable[[TenantName], str]
+"""A tenant's UID; empty while this node does not know the tenant."""
+
+
+class Storage:
+    """The directories. ``uid_of`` tells tenants apart that follow each other under one name."""
+
+    def __init__(self, base: Path, uid_of: UidOf) -> None:
+        self._base = base
+        self._uid_of = uid_of
+        self._given_up = asyncio.Event()
+        self._given_up.set()
+
+    def directory(self, tenant: TenantName, handle: str) -> Path:
+        """The directory of a volume, made if it is not there. Raises PermanentError for a handle that is no name,
+        RetryableError while the tenant is not known.
+        """
+        _check(handle)
+        uid = ROOT if tenant == ROOT else self._uid_of(tenant)
+        if not uid:
+            raise RetryableError(f"tenant {tenant} is not known on this node yet")
+        place = self._base / f"{tenant}.{uid}" / handle
+        if not place.is_dir():
+            for parent in (self._base, place.parent):
+                parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            place.mkdir(exist_ok=True)
+            place.chmod(0o777)
+        return place
+
+    def discard(self, tenant: str, handle: str) -> None:
+        """Gives a volume's directory up; none there is no error. Raises PermanentError."""
+        _check(handle)
+        for place in self._base.glob(f"{tenant}.*"):
+            if (place / handle).is_dir() and place.name.rpartition(".")[0] == tenant:
+                (place / handle).rename(place / f"{_GONE}{secrets.token_hex(8)}")
+        self._given_up.set()
+
+    async def serve(self, header: Raw, stream: Stream) -> None:
+        """The server asks that a volume be given up."""
+        tenant, handle = header.get("tenant"), header.get("handle")
+        if not (isinstance(tenant, str) and _HANDLE.fullmatch(tenant) and isinstance(handle, str)):
+            await stream.reset("a volume is named by tenant and handle")
+            return
+        try:
+            await asyncio.to_thread(self.discard, tenant, handle)
+        except (PermanentError, OSError) as error:
+            await stream.reset(f"volume {handle} was not given up: {error}")
+            return
+        await stream.write(DISCARDED)
+
+    async def run(self) -> None:
+        """Removes what was given up, until cancelled."""
+        while True:
+            await self._given_up.wait()
+            self._given_up.clear()
+            for place in list(self._base.glob(f"*/{_GONE}*")):
+                try:
+                    await asyncio.to_thread(shutil.rmtree, place)
+                except OSError as error:
+                    log.warning("%s was not removed: %s", place, error)
+
+
+def _check(handle: str) -> None:
+    if not _HANDLE.fullmatch(handle):
+        raise PermanentError(f"volumeHandle {handle!r} is no name of a volume of {DRIVER}")
