@@ -10,7 +10,7 @@ import msgspec
 from polder.api.clauses import meets
 from polder.api.meta import Struct
 
-Clause = tuple[str, str, tuple[str, ...]]
+Clause = tuple[str, str, frozenset[str]]
 """Label (or field), operator, values."""
 
 
@@ -101,18 +101,18 @@ def node_affinity(form: NodeAffinityForm | None) -> NodeAffinity:
 
 def _term(form: TermForm) -> Term:
     def clauses(found: list[Requirement] | None) -> tuple[Clause, ...]:
-        return tuple((r.key, r.operator, tuple(r.values or ())) for r in found or ())
+        return tuple((r.key, r.operator, frozenset(r.values or ())) for r in found or ())
 
     return Term(clauses(form.match_expressions), clauses(form.match_fields))
 
 
-def _holds(operator: str, value: str | None, values: tuple[str, ...]) -> bool:
+def _holds(operator: str, value: str | None, values: frozenset[str]) -> bool:
     return _compares(operator, value, values) if operator in ("Gt", "Lt") else meets(operator, value, values)
 
 
-def _compares(operator: str, value: str | None, values: tuple[str, ...]) -> bool:
+def _compares(operator: str, value: str | None, values: frozenset[str]) -> bool:
     try:
-        have, bound = int(value or ""), int(values[0])
-    except (ValueError, IndexError):
+        have, bound = int(value or ""), int(next(iter(values)))
+    except (ValueError, StopIteration):
         return False
     return have > bound if operator == "Gt" else have < bound

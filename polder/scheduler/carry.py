@@ -166,6 +166,8 @@ class Carrier:
                     self._cluster.withdraw(demand.uid)
                 await self.explain(pod, f"{decision.message} {said}", known.node if known and keeps else "")
                 return False
+            if self.pod_of(demand) is None:
+                return False
             uids = frozenset(victim.demand.uid for victim in found.pods)
             self._cluster.nominate(Nomination(demand, found.node, earned=True, victims=uids))
             await self._clear(pod, demand, found)

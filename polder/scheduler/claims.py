@@ -34,7 +34,7 @@ BOUND: Final = "pv.kubernetes.io/bind-completed"
 SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"
 ONE_POD: Final = "ReadWriteOncePod"
 LOOKED_AT: Final = 1000
-"""Unbound volumes of a class that are looked at for a claim: bounds the time of a decision."""
+"""Unbound volumes of a class that are looked at for a pod's claims: bounds the time of a decision."""
 ZONES: Final = tuple(
     f"{group}/{what}"
     for group, what in (
@@ -147,11 +147,11 @@ def suits(volume: Volume, claim: Claim) -> bool:
 class Choice:
     """The volumes that a claim may get, smallest first, found by the nodes that they are on."""
 
-    def __init__(self, claim: Claim, volumes: Iterable[Volume]) -> None:
+    def __init__(self, claim: Claim, volumes: Iterable[Volume], most: int) -> None:
         asked = amounts(claim.spec.resources.requests if claim.spec.resources else None).get("storage", 0)
         self._at: dict[str, list[Known]] = {}
         self._anywhere: list[Known] = []
-        fitting = islice((v for v in volumes if suits(v, claim)), LOOKED_AT)
+        fitting = islice((v for v in volumes if suits(v, claim)), most)
         for found in sorted(map(known, fitting), key=lambda k: (k.size, k.volume.metadata.name)):
             if found.size >= asked:
                 hosts = found.hosts
@@ -256,6 +256,7 @@ def _add(rules: ClaimRules, demand: Demand, name: str) -> None:
             rules.refused = UNBOUND
         else:
             is_chosen = SELECTED_NODE in (claim.metadata.annotations or {})
+            most = max(LOOKED_AT // 10, LOOKED_AT // len(demand.claims))
             name_of_class = claim.spec.storage_class_name or ""
-            choice = None if is_chosen else Choice(claim, rules.book.volumes(demand.tenant, name_of_class))
+            choice = None if is_chosen else Choice(claim, rules.book.volumes(demand.tenant, name_of_class), most)
             rules.late.append((claim, of_class, choice))

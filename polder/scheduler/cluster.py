@@ -48,7 +48,8 @@ class Usage:
     requests: Counter[str] = field(default_factory=Counter)
     scored_cpu: int = 0
     scored_memory: int = 0
-    ports: Counter[Port] = field(default_factory=Counter)
+    ports: dict[tuple[str, int], Counter[str]] = field(default_factory=dict)
+    """Addresses by protocol and number."""
     by_tenant: dict[TenantName, dict[str, Placement]] = field(default_factory=dict)
     pods: int = 0
 
@@ -59,18 +60,21 @@ class Usage:
             requests[name] += sign * value
         self.scored_cpu += sign * shape.scored[0]
         self.scored_memory += sign * shape.scored[1]
-        for port in shape.ports:
-            self.ports[port] += sign
-            if not self.ports[port]:
-                del self.ports[port]
+        for protocol, number, address in shape.ports:
+            taken = self.ports.setdefault((protocol, number), Counter())
+            taken[address] += sign
+            if not taken[address]:
+                del taken[address]
+                if not taken:
+                    del self.ports[protocol, number]
         self.pods += sign
 
     def conflicts(self, wanted: frozenset[Port]) -> bool:
         """Whether one of the ports is taken: of the same protocol and number, at the same address or one at all addresses."""
         for protocol, number, address in wanted:
-            for p, n, a in self.ports:
-                if p == protocol and n == number and (ANY_ADDRESS in (a, address) or a == address):
-                    return True
+            taken = self.ports.get((protocol, number))
+            if taken and (address == ANY_ADDRESS or address in taken or ANY_ADDRESS in taken):
+                return True
         return False
 
 

@@ -12,6 +12,7 @@ from polder.api.podspec import Toleration
 from polder.base.errors import PermanentError
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
+from polder.scheduler import limits
 from polder.scheduler.affinity import ANYWHERE, NodeAffinity
 from polder.scheduler.amounts import pod_requests, scored_requests
 from polder.scheduler.terms import NO_WISHES, Spread, Wishes, spreads_of, wishes_of
@@ -180,8 +181,16 @@ def demand_of(pod: ScheduledPod) -> Demand:
         ports=_host_ports(_all_containers(pod)), wishes=wishes, spread=spread, group=_group(pod),
         images=tuple(sorted({c.image for c in spec.containers if c.image})),
     )  # fmt: skip
-    meta = pod.metadata
-    return Demand(ref, meta.uid, meta.creation_timestamp or "", _same(shape), _claims(pod),
+    meta, claims = pod.metadata, _claims(pod)
+    counts = {
+        "spec.tolerations": (len(place.tolerations), limits.TOLERATIONS),
+        "spec.nodeSelector": (len(place.selector), limits.CLAUSES),
+        "names of resources": (len(requests), limits.RESOURCES),
+        "ports of the node": (len(shape.ports), limits.PORTS),
+        "spec.volumes that are claims": (len(claims), limits.CLAIMS),
+    }
+    refusal = refusal or limits.too_much(wishes, spread, counts)
+    return Demand(ref, meta.uid, meta.creation_timestamp or "", _same(shape), claims,
                   pod.status.nominated_node_name, refusal)  # fmt: skip
 
 
