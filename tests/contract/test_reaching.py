@@ -7,127 +7,31 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
-from polder.api.meta import Raw
-from polder.apiserver.authn import NODES
-from polder.client.client import ClientSettings
-from polder.client.mux import Stream
-from polder.node.pages import NodePages, Page, healthy
-from polder.node.remote import RemoteCommands
-from polder.node.stream import ServerStream
 from tests.contract.conftest import Api, Kubectl, Running
-from tests.streaming import Runtime, container, runtime
-
-PODS = "/api/v1/namespaces/default/pods"
-
-
-@dataclass
-class Node:
-    """A connected agent: commands run for real, forwarded ports and logs answer in memory."""
-
-    stream: ServerStream
-    cri: Runtime
-    ports: dict[int, Any] = field(default_factory=dict)
-    opened: list[Raw] = field(default_factory=list)
-
-    async def forward(self, header: Raw, stream: Stream) -> None:
-        self.opened.append(header)
-        answer = self.ports.get(header["port"])
-        if answer is None:
-            await stream.reset(f"dial tcp4 127.0.0.1:{header['port']}: connect: connection refused")
-            return
-        await stream.write(b"\0")
-        await answer(stream)
-
-    async def logs(self, header: Raw, stream: Stream) -> None:
-        self.opened.append(header)
-        await stream.write(b"line\n" * 3)
-
-
-async def large(query: Mapping[str, str]) -> Page:
-    return Page(b"x" * int(query["size"]), "text/x")
-
-
-async def echo(stream: Stream) -> None:
-    while data := await stream.read():
-        await stream.write(data)
-
-
-async def greet(stream: Stream) -> None:
-    await stream.write(b"hello from the pod\n")
+from tests.contract.reached import PODS, Node, connected, messages, peopled, query, socket
 
 
 @pytest.fixture
 async def node(running: Running, tmp_path: Path) -> AsyncIterator[Node]:
-    certificate, key = tmp_path / "node.crt", tmp_path / "node.key"
-    running.leaf("system:node:n1", NODES).write(certificate, key)
-    settings = ClientSettings(f"https://127.0.0.1:{running.port}", running.pki.serving_ca, certificate, key)
-    async with runtime() as cri:
-        found = Node(None, cri, {80: echo, 81: greet})  # type: ignore[arg-type]
-        commands = RemoteCommands(cri).serve  # type: ignore[arg-type]
-        pages = NodePages({"healthz": healthy, "big": large}).serve
-        handlers = {"exec": commands, "attach": commands, "forward": found.forward, "logs": found.logs, "page": pages}
-        found.stream = ServerStream(settings, handlers)
-        task = asyncio.create_task(found.stream.run())
-        async with asyncio.timeout(10):
-            await found.stream.wait_connected()
+    async with connected(running, tmp_path) as found:
         yield found
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
 async def acme(running: Running, admin: Api, node: Node) -> Api:
-    """A tenant's administrator; its pod ``p`` runs on the node, ``q`` runs nowhere. Tenant ``other`` has a pod ``mine``."""
-    for tenant, pods in (("acme", ("p", "q")), ("other", ("mine",))):
-        assert (await admin.post("/apis/polder.dev/v1alpha1/tenants", {"metadata": {"name": tenant}})).status == 201
-        for name in pods:
-            await make(admin, node, f"/tenants/{tenant}{PODS}", name, "" if name == "q" else "n1")
-    return await running.tenant_admin("acme")
-
-
-async def make(admin: Api, node: Node, path: str, name: str, where: str) -> None:
-    spec: Raw = {"containers": [{"name": "c", "image": "i"}], "terminationGracePeriodSeconds": 0}
-    if where:
-        spec["nodeName"] = where
-    made = await admin.post(path, {"metadata": {"name": name}, "spec": spec})
-    assert made.status == 201, made.body
-    node.cri.containers.append(container(made.json["metadata"]["uid"]))
-    status = {"phase": "Running", "containerStatuses": [{"name": "c", "state": {"running": {}}, "image": "i", "imageID": "i",
-                                                         "ready": True, "restartCount": 0}]}  # fmt: skip
-    done = await admin.patch(f"{path}/{name}/status", {"status": status})
-    assert done.status == 200, done.body
+    return await peopled(running, admin, node)
 
 
 @pytest.fixture
 async def tenant_kubectl(running: Running, acme: Api, kubectl_path: str, tmp_path: Path) -> Kubectl:
     return Kubectl(kubectl_path, tmp_path, running.kubeconfig(await running.tenant_leaf("acme")))
-
-
-@asynccontextmanager
-async def socket(api: Api, path: str, *protocols: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse[bool]]:
-    url = f"https://127.0.0.1:{api.server.port}{api.prefix}{path}"
-    async with api.session.ws_connect(url, protocols=protocols, max_msg_size=0) as found:
-        yield found
-
-
-async def messages(found: aiohttp.ClientWebSocketResponse[bool]) -> dict[int, bytes]:
-    got: dict[int, bytes] = {}
-    async for message in found:
-        got[message.data[0]] = got.get(message.data[0], b"") + message.data[1:]
-    return got
-
-
-def query(*command: str, **more: str) -> str:
-    return "exec?" + "&".join([*(f"command={part}" for part in command), *(f"{k}={v}" for k, v in more.items())])
 
 
 async def test_kubectl_runs_commands(tenant_kubectl: Kubectl) -> None:
