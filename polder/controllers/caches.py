@@ -122,10 +122,9 @@ class Caches:
         self.bootstrap_tokens = Informer(client, Secret, fields=f"type={bootstrap_tokens.TYPE}")
         self.cluster_infos = Informer(client, ConfigMap, fields=f"metadata.name={bootstrap_tokens.CLUSTER_INFO}")
         self._add_indexes()
+        self._add_workload_indexes()
 
-    def _add_indexes(self) -> None:
-        self.tenants.add_index("member", lambda tenant: {member.tenant for _, member in elsewhere(tenant)})
-        self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
+    def _add_workload_indexes(self) -> None:
         for sets in (self.sets, self.controllers, self.deployments, self.stateful, self.daemons):
             sets.add_index("namespace", lambda found: [namespace_of(found)])
         self.jobs.add_index("namespace", lambda job: [namespace_of(job)])
@@ -133,6 +132,10 @@ class Caches:
         self.nodes.add_index("tenant", lambda node: [ref_of(node).tenant])
         self.daemons.add_index("tenant", lambda found: [ref_of(found).tenant])
         self.pods.add_index("target", lambda pod: [daemons_pure.target_of(pod)] if pod.spec.affinity else [])
+
+    def _add_indexes(self) -> None:
+        self.tenants.add_index("member", lambda tenant: {member.tenant for _, member in elsewhere(tenant)})
+        self.pods.add_index("node", lambda pod: [pod.spec.node_name] if pod.spec.node_name else [])
         self.claims.add_index("waiting", waiting_for)
         self.claims.add_index(
             "going", lambda claim: [namespace_of(claim)] if claim.metadata.deletion_timestamp is not None else []
