@@ -18,6 +18,7 @@ from polder.loop.wait import wait_set
 from polder.node.pods import ending, plan, starting
 from polder.node.pods.backoff import Backoff
 from polder.node.pods.context import Context
+from polder.node.pods.mounts import make_volumes, refresh_volumes
 from polder.node.pods.observe import Observer
 from polder.node.pods.ports import WARNING
 from polder.node.pods.refuse import refusal
@@ -142,12 +143,12 @@ class PodWorker:
         self._note_delays(pod, view, todo)
         if not todo.start:
             self._report(pod, view)
-            await self._refresh_volumes(pod)
+            await refresh_volumes(self._ctx, pod)
             return self._next_look(pod, todo)
         if todo.new_sandbox is not None:
             self._report(pod, view)
         try:
-            volumes = await self._volumes(pod)
+            volumes = await make_volumes(self._ctx, pod)
             sandbox = await self._sandbox(pod, view, todo)
             delay = await self._start(pod, sandbox, todo.start, volumes)
         finally:
@@ -284,20 +285,6 @@ class PodWorker:
             await self._ctx.cri.remove_container(container)
         for sandbox in todo.remove_sandboxes:
             await self._ctx.cri.remove_sandbox(sandbox)
-
-    async def _volumes(self, pod: Pod) -> Mapping[str, Mounted]:
-        try:
-            return await self._ctx.volumes.ensure(pod)
-        except (PolderError, OSError) as error:
-            self._ctx.recorder.event(pod, WARNING, "FailedMount", f"MountVolume.SetUp failed: {error}")
-            raise
-
-    async def _refresh_volumes(self, pod: Pod) -> None:
-        try:
-            await self._ctx.volumes.ensure(pod)
-        except (PolderError, OSError) as error:
-            # What runs keeps the files that it has; upstream does the same.
-            log.info("volumes of pod %s were not refreshed: %s", pod.metadata.name, error)
 
     async def _sandbox(self, pod: Pod, view: View, todo: plan.Plan) -> Sandbox:
         if todo.new_sandbox is None:
