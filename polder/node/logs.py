@@ -19,15 +19,20 @@ import msgspec
 from polder.api.meta import Raw
 from polder.base.clock import Clock
 from polder.base.errors import PermanentError, PolderError
+from polder.system.cri import UID_LABEL
 from polder.system.cri_types import ContainerInfo, ContainerState
 
 log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
+READ = 64 * 1024
+"""Bytes that are given their form at once: a few milliseconds."""
 POLL = 0.2
 """Seconds between looks at a log that is followed."""
 ALIVE_EVERY = 5
 """Looks between two questions to the runtime whether the container still runs."""
+FRESH = 0.8
+"""Seconds for which the runtime's answer counts."""
 
 
 class LogRequest(msgspec.Struct, frozen=True):
@@ -65,7 +70,7 @@ class LogStream(Protocol):
 
 
 Containers = Callable[[str], Awaitable[list[ContainerInfo]]]
-"""The runtime's containers of a pod, by its UID."""
+"""The runtime's containers of a pod, by its UID; all for none."""
 
 
 class LogReader:
@@ -73,7 +78,7 @@ class LogReader:
 
     def __init__(self, root: Path, containers: Containers, clock: Clock) -> None:
         self._root = root
-        self._containers = containers
+        self._present = _Present(containers)
         self._clock = clock
 
     async def serve(self, header: Raw, stream: LogStream) -> None:
@@ -137,38 +142,62 @@ class LogReader:
     async def _raw(self, path: Path, attempt: int, request: LogRequest) -> AsyncIterator[bytes]:
         """Whole raw lines, in chunks."""
         looks, rest = 0, b""
+        newer: BinaryIO | None = None
         file: BinaryIO = await asyncio.to_thread(path.open, "rb")
         try:
             file.seek(await asyncio.to_thread(tail_offset, path, request.tail_lines))
             ended = not request.follow
             while True:
-                data = await asyncio.to_thread(file.read, CHUNK)
-                if data:
+                while data := await _more(file):
                     whole, newline, rest = (rest + data).rpartition(b"\n")
                     yield whole + newline
-                    continue
-                newer = await asyncio.to_thread(_replaced, file, path) if request.follow else None
                 if newer is not None:
                     file.close()
-                    file = newer
+                    file, newer = newer, None
                     continue
+                if request.follow and (newer := _replaced(file, path)) is not None:
+                    continue  # the old one to its end first: it grew until it was replaced
                 if ended:
                     return
                 await asyncio.sleep(POLL)
                 looks += 1
                 # Its end is asked before the next read, so that its last words are read.
-                ended = looks % ALIVE_EVERY == 0 and not await self._runs(request, attempt)
+                ended = looks % ALIVE_EVERY == 0 and not await self._present.runs(request, attempt)
         finally:
             file.close()
+            if newer is not None:
+                newer.close()
 
-    async def _runs(self, request: LogRequest, attempt: int) -> bool:
-        try:
-            found = await self._containers(request.uid)
-        except PolderError:
-            return True  # the runtime is away: it tells when it is back
-        return any(
-            c.name == request.container and c.attempt == attempt and c.state != ContainerState.EXITED for c in found
-        )
+
+class _Present:
+    """Which containers run: asked once in a while for however many follow a log."""
+
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+        self._asking = asyncio.Lock()
+        self._asked = 0.0
+        self._running: frozenset[tuple[str, str, int]] = frozenset()
+
+    async def runs(self, request: LogRequest, attempt: int) -> bool:
+        """Whether a container had not ended ``FRESH`` ago; also where the runtime does not say: it tells when it is back."""
+        loop = asyncio.get_running_loop()
+        async with self._asking:
+            if loop.time() - self._asked >= FRESH:
+                try:
+                    found = await self._containers("")
+                except PolderError:
+                    return True
+                alive = (c for c in found if c.state != ContainerState.EXITED)
+                self._running = frozenset((c.labels.get(UID_LABEL, ""), c.name, c.attempt) for c in alive)
+                self._asked = loop.time()
+        return (request.uid, request.container, attempt) in self._running
+
+
+async def _more(file: BinaryIO) -> bytes:
+    """What has been written since; nothing is asked of a thread where nothing has."""
+    if os.fstat(file.fileno()).st_size <= file.tell():
+        return b""
+    return await asyncio.to_thread(file.read, READ)
 
 
 def _replaced(file: BinaryIO, path: Path) -> BinaryIO | None:

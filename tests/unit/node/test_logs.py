@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
 from polder.node.logs import LogReader, LogRequest, tail_offset
+from polder.system.cri import UID_LABEL
 from polder.system.cri_types import ContainerInfo
 from tests.unit.node.podkit import container
 
@@ -25,15 +26,20 @@ LINES = [
 ]
 
 
+LABELS = {UID_LABEL: "u-1"}
+
+
 class Room:
     """A directory of logs and the containers that the runtime has."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.containers: list[ContainerInfo] = []
+        self.asked = 0
         self.reader = LogReader(root, self.listed, SystemClock())
 
     async def listed(self, uid: str) -> list[ContainerInfo]:
+        self.asked += 1
         return self.containers
 
     def path(self, attempt: int = 0) -> Path:
@@ -88,7 +94,7 @@ async def test_what_is_not_there_is_said(room: Room) -> None:
 
 
 async def test_follow_goes_on_until_the_container_ends(room: Room) -> None:
-    room.containers = [container("a")]
+    room.containers = [container("a", labels=LABELS)]
     got: list[bytes] = []
 
     async def follow() -> None:
@@ -107,9 +113,41 @@ async def test_follow_goes_on_until_the_container_ends(room: Room) -> None:
     async with asyncio.timeout(2):
         while not got:  # noqa: ASYNC110  the file is what grows
             await asyncio.sleep(0.05)
-    room.containers = [container("a", code=0)]
+    room.containers = [container("a", code=0, labels=LABELS)]
     await asyncio.wait_for(task, 3)
     assert b"".join(got) == b"half and whole\n"
+
+
+async def test_a_rotation_under_a_follower_loses_no_line(room: Room) -> None:
+    """The last lines of the old file, which came after the last look, and all of the new one's."""
+    room.containers = [container("a", labels=LABELS)]
+    following = asyncio.create_task(room.read(follow=True, tail_lines=0))
+    await asyncio.sleep(0.1)
+    line = "2030-01-01T00:00:10Z stdout F {}\n"
+    for turn in range(3):
+        with room.path().open("a") as file:
+            file.write(line.format(f"old {turn}"))
+        room.path().rename(room.path().with_name("0.log.1"))
+        room.path().write_text(line.format(f"new {turn}"))
+        await asyncio.sleep(0.5)
+    room.containers = []
+    async with asyncio.timeout(5):
+        assert await following == "".join(f"old {turn}\nnew {turn}\n" for turn in range(3))
+
+
+async def test_many_followers_ask_the_runtime_once(room: Room) -> None:
+    room.containers = [container("a", labels=LABELS)]
+    following = [asyncio.create_task(room.read(follow=True)) for _ in range(50)]
+    await asyncio.sleep(2.5)
+    assert room.asked <= 3
+    room.containers = []
+    async with asyncio.timeout(5):
+        assert len(set(await asyncio.gather(*following))) == 1
+
+
+async def test_one_stream_alone(room: Room) -> None:
+    assert await room.read(stream="stdout") == "one\n\nfour words in it\n"
+    assert await room.read(stream="stderr") == "two\n"
 
 
 class TestStream:
@@ -149,7 +187,7 @@ async def test_a_request_of_the_server(room: Room) -> None:
 
 
 async def test_a_follower_that_went_away_holds_nothing(room: Room) -> None:
-    room.containers = [container("a")]
+    room.containers = [container("a", labels=LABELS)]
     stream = TestStream()
     serving = asyncio.create_task(room.reader.serve({**HEADER, "follow": True}, stream))
     await asyncio.sleep(0.1)
