@@ -11,6 +11,7 @@ from polder.node.images import Images
 from polder.node.pods.configs import Places
 from polder.node.pods.features import NOTHING, Features
 from polder.node.pods.fields import Surroundings
+from polder.node.pods.hostports import HostPorts
 from polder.node.pods.ports import Cluster, Prepare, Recorder, Services, no_services
 from polder.node.pods.resolv import Resolver
 from polder.node.pods.room import Room
@@ -57,3 +58,4 @@ class Context:
     features: Features = NOTHING
     services: Services = no_services
     room: Room = field(default_factory=lambda: Room({}))
+    host_ports: HostPorts = field(default_factory=HostPorts)

@@ -22,6 +22,7 @@ from polder.node.pods import sizes
 from polder.node.pods.configs import RESOURCES_ANNOTATION
 from polder.node.pods.context import Context
 from polder.node.pods.groups import share_classes, without_swap
+from polder.node.pods.hostports import NODE_PORTS, TAKEN, ports_of
 from polder.node.pods.plan import Stop
 from polder.node.pods.ports import NORMAL, WARNING
 from polder.node.pods.resources import (
@@ -95,6 +96,10 @@ class Resizing:
         lack = None if view.containers or view.sandboxes else room.shortage(self._uid, wanted)
         if lack is not None:
             self.refused = f"OutOf{lack.resource}", f"Pod was rejected: {lack}"
+            return
+        runs = bool(view.containers or view.sandboxes)
+        if not self._ctx.host_ports.take(self._uid, ports_of(pod), sure=runs):
+            self.refused = NODE_PORTS, TAKEN
             return
         room.give(self._uid, wanted, qos_class(pod))
 
@@ -235,6 +240,7 @@ class Resizing:
     def free(self) -> None:
         """The pod uses nothing of the node any more."""
         self._ctx.room.free(self._uid)
+        self._ctx.host_ports.free(self._uid)
 
 
 def earliest(one: float | None, other: float | None) -> float | None:
