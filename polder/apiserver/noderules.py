@@ -27,6 +27,7 @@ from polder.store.protocol import Key, Prefix, Store
 LEASE_NAMESPACE = "kube-node-lease"
 MENTIONED = frozenset({"configmaps", "secrets", "serviceaccounts", "persistentvolumeclaims"})
 VOLUMES, CLAIMS = "persistentvolumes", "persistentvolumeclaims"
+CLASSES = "runtimeclasses.node.k8s.io"
 READ = frozenset({"get", "list", "watch"})
 CHANGE = frozenset({"update", "patch"})
 PORTS, ADDRESSES, NODES = (kind_of(t).resource for t in (Port, Address, Node))
@@ -79,6 +80,8 @@ class NodeRules:
             return what.verb == "get" and self._own_lease(who, what)
         if resource == "nodes":
             return what.tenant == ROOT and what.verb == "get"
+        if resource == CLASSES:
+            return what.verb == "get" and (what.tenant == ROOT or await self.share.enters(who.node, what.tenant))
         if what.verb == "list" and resource in OF_PRESENT_TENANTS:  # all of these are in the share
             return what.tenant != ROOT and await self.share.enters(who.node, what.tenant)
         if resource not in LISTED or what.verb != "get":

@@ -196,6 +196,12 @@ class Caches:
         """The Ports that a tenant's router has in root."""
         return [ref_of(port) for port in self.ports.by_index("router", tenant)]
 
+    def addressing_of(self, ref: Ref) -> tuple[list[Network], list[str], list[Service]]:
+        """The networks, the ranges of service addresses and the Services of the tenant that an object is in."""
+        networks = [found for found in self.networks.values() if ref_of(found).tenant == ref.tenant]
+        ranges = [text for found in self.service_ranges.by_index("tenant", ref.tenant) for text in found.spec.cidrs]
+        return networks, ranges, self.services_of(ref.tenant)
+
     def announcing_nodes(self) -> set[str]:
         """The nodes that answer for addresses on the outside."""
         return {claim.status.node for claim in self.external.values() if claim.status.node}

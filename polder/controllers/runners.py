@@ -23,6 +23,7 @@ from polder.controllers.deployments import DeploymentController
 from polder.controllers.disruption import DisruptionController
 from polder.controllers.endpoints import EndpointsController
 from polder.controllers.ephemeral_claims import EphemeralClaimController
+from polder.controllers.external_ips import ExternalIPController
 from polder.controllers.gc import GarbageCollector
 from polder.controllers.internal import Item
 from polder.controllers.jobs import JobController
@@ -119,6 +120,8 @@ class Runners:
         self.pulse = Pulse(caches.announcing_nodes, caches.underlay_of, clock)
         placing = AnnouncerController(client, clock, caches, self.pulse.is_lost)
         self.announcers: Runner[Ref] = Runner("announcers", placing.reconcile, 4)
+        named = ExternalIPController(client, clock, told, caches.addressing_of)
+        self.external_ips: Runner[Ref] = Runner("external addresses of services", named.reconcile, 2)
         self.recorders.append(told)
 
     def _add_workloads(self, client: Client, settings: ControllerSettings, caches: Caches) -> None:

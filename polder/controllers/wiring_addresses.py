@@ -55,6 +55,8 @@ class AddressWiring:
             self._runners.service_ranges.add(ref_of(found))
 
     def _service(self, ref: Ref, old: Service | None, new: Service | None) -> None:
+        if new is not None and new.spec.external_ips and (old is None or old.spec != new.spec):
+            self._runners.external_ips.add(ref)
         if BALANCER in (found.spec.type for found in (old, new) if found is not None):
             self._runners.balancers.add(ref)
             self._place(self._caches.external.by_index("service", ref))

@@ -201,3 +201,17 @@ async def test_tenants_see_no_pools_and_no_claims(running: Any, acme: Api, admin
 async def test_pools_that_mean_nothing_are_refused(admin: Api, spec: Any, why: str) -> None:
     refused = await admin.post(f"{POLDER}/addresspools", {"metadata": {"name": "p"}, "spec": spec})
     assert refused.status == 422 and why in refused.json["message"], refused.body
+
+
+async def test_an_address_that_a_service_names_and_does_not_get_is_said(acme: Api) -> None:
+    addresses = ["192.0.2.77", "10.96.0.1"]
+    body = {"metadata": {"name": "named"}, "spec": {"ports": [{"port": 80}], "externalIPs": addresses}}
+    assert (await acme.post(SERVICES, body)).status == 201
+
+    async def told() -> Any:
+        conditions = (await acme.get(f"{SERVICES}/named")).json["status"].get("conditions") or ()
+        return next((c for c in conditions if c["type"] == "polder.dev/ExternalIPsServed"), None)
+
+    said = await until(told)
+    assert (said["status"], said["reason"]) == ("False", "ExternalIPExcluded")
+    assert "10.96.0.1" in said["message"] and "192.0.2.77" not in said["message"]

@@ -27,6 +27,7 @@ from polder.api.netpolicies import (
     NetworkPolicyIngressRule,
     NetworkPolicyPeer,
     NetworkPolicyPort,
+    NetworkPolicySpec,
     ProtocolPorts,
 )
 from polder.base.ref import Ref
@@ -95,11 +96,13 @@ class _Selectors:
 
 
 def compile_network_policy(policy: NetworkPolicy) -> tuple[Policy, Uses]:
-    """A NetworkPolicy. Without policyTypes it isolates ingress, and egress where it has rules for it."""
+    """A NetworkPolicy. Without policyTypes it isolates ingress, and egress where it has rules for it. The API takes none that
+    cannot be understood; one that came to be all the same leaves nothing open: it isolates, and accepts by what can be.
+    """
     ref, spec, known = ref_of(policy), policy.spec, _Selectors()
     types = spec.policy_types or ["Ingress", *(["Egress"] if spec.egress else [])]
     isolates = tuple(one for one in DIRECTIONS if one in {kind.lower() for kind in types})
-    subject = in_namespace(ref.namespace, spec.pod_selector)
+    subject = _subject(spec, ref)
     compiled = Policy(
         tenant=ref.tenant,
         name=f"{ref.namespace}/{ref.name}",
@@ -156,15 +159,24 @@ def compile_default(tenant: str, namespace: str, wish: str) -> tuple[Policy, Use
 
 
 def _rules(rules: Sequence[Rule], ref: Ref, known: _Selectors) -> tuple[PolicyRule, ...]:
-    return tuple(
-        PolicyRule(
-            ACCEPT,
-            peers=tuple(_peer(peer, ref, known) for peer in rule.peers or ()),
-            ports=tuple(_port(port, known) for port in rule.ports or ()),
-            anyone=not rule.peers,
-        )
-        for rule in rules
-    )
+    """What cannot be understood accepts nothing."""
+    found = []
+    for rule in rules:
+        try:
+            peers = tuple(_peer(peer, ref, known) for peer in rule.peers or ())
+        except CompileError:
+            continue
+        ports = tuple(_port(port, known) for port in rule.ports or ())
+        found.append(PolicyRule(ACCEPT, peers=peers, ports=ports, anyone=not rule.peers))
+    return tuple(found)
+
+
+def _subject(spec: NetworkPolicySpec, ref: Ref) -> Selector:
+    """Whom a policy is for; where that cannot be understood, all pods of its namespace."""
+    try:
+        return in_namespace(ref.namespace, spec.pod_selector)
+    except CompileError:
+        return in_namespace(ref.namespace, None)
 
 
 def _peer(peer: NetworkPolicyPeer, ref: Ref, known: _Selectors) -> Peer:
