@@ -6,7 +6,7 @@ Source: Kubernetes documentation, "Using sysctls in a Kubernetes Cluster" (the s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from polder.api.errors import Field, FieldError
@@ -24,6 +24,18 @@ SAFE: Final = frozenset(
 )
 _NET: Final = ("net.",)
 _IPC: Final = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
+
+
+def is_pods_own(pattern: str) -> bool:
+    """Whether a name, or one that ends with ``*``, is of the namespaces that a pod has for itself."""
+    return pattern.startswith((*_NET, *_IPC)) and "*" not in pattern[:-1]
+
+
+def is_allowed(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a parameter is safe, or one that this node lets pods set."""
+    return name in SAFE or any(
+        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern for pattern in patterns
+    )
 
 
 def dotted(name: str) -> str:

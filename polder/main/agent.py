@@ -14,6 +14,7 @@ from polder.api.core import Namespace, Pod, Service
 from polder.api.discovery import EndpointSlice
 from polder.api.meta import tenant_of
 from polder.api.polder import Port, Tenant
+from polder.api.sysctls import is_pods_own
 from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
 from polder.base.ids import EVERY_TENANT, ROOT, NodeName, TenantName
@@ -114,7 +115,18 @@ def agent_settings(config: AgentConfig) -> AgentSettings:
         cpu=config.cpu,
         memory=config.memory,
         host_dns=host_dns(),
+        sysctls=allowed_sysctls(config.allowed_unsafe_sysctls),
     )
+
+
+def allowed_sysctls(patterns: list[str]) -> tuple[str, ...]:
+    """Those of the configuration. Raises PermanentError for one that reaches further than a pod."""
+    for pattern in patterns:
+        if not is_pods_own(pattern):
+            raise PermanentError(
+                f"configuration: allowedUnsafeSysctls has {pattern!r}, which is not of a pod's own namespaces"
+            )
+    return tuple(patterns)
 
 
 def doings_of(network: NodeNetwork, shared_dns: str) -> Doings:

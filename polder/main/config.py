@@ -80,6 +80,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     dns_upstreams: list[str] = []
     """Whom the tenants' resolvers ask for names that are not theirs, each ``ADDRESS`` or ``ADDRESS#PORT``: what these know, every
     tenant may learn. Without any, the machine's name servers."""
+    allowed_unsafe_sysctls: list[str] = []
+    """Kernel parameters beyond the safe ones that pods may set, all tenants' alike: names, or beginnings with ``*``, of
+    namespaces that a pod has for itself (``net.*``, ``kernel.msgmax``).
+    """
     shared_dns: str = ""
     """An IPv4 address of this node at which all tenants ask for names, told apart by their routers' addresses: pods are given it
     instead of their own router's, which answers all the same.

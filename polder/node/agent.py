@@ -64,6 +64,7 @@ IMAGE_RETRY = 5.0
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
     """``state`` is the node's directory, ``prefix`` begins the names of cgroups, ``images`` holds the project's archives.
+    ``sysctls`` are kernel parameters beyond the safe ones that pods may set.
     ``cpu`` and ``memory`` override the machine's size, as quantities.
     """
 
@@ -78,6 +79,7 @@ class AgentSettings:
     max_pods: int = 110
     host_dns: DnsConfig = field(default_factory=DnsConfig)
     registries: Mapping[str, Registry] = field(default_factory=dict)
+    sysctls: tuple[str, ...] = ()
 
     @property
     def containerd(self) -> ContainerdPaths:
@@ -214,7 +216,8 @@ class Agent:
             await asyncio.sleep(IMAGE_RETRY)
         await self._pods.wait_synced()
         self._reporter.hindrance = ""
-        features = Features(is_enabled(), has_app_armor(), await self.cri.strict_groups())
+        strict = await self.cri.strict_groups()
+        features = Features(is_enabled(), has_app_armor(), strict, self._settings.sysctls)
         self._manager = PodManager(replace(self._context, features=features), self._pods)
         await self._manager.run()
 

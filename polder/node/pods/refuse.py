@@ -5,7 +5,7 @@ from __future__ import annotations
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container
-from polder.api.sysctls import SAFE, dotted
+from polder.api.sysctls import dotted, is_allowed
 from polder.api.unsupported import TENANT_CAPABILITIES
 from polder.base.errors import PermanentError
 from polder.base.ids import ROOT
@@ -27,8 +27,9 @@ def refusal(pod: Pod, features: Features = NOTHING) -> tuple[str, str] | None:
         forbidden = _beyond_tenant(pod)
         if forbidden:
             return FORBIDDEN, f"{forbidden}: for pods of the platform (tenant root) only"
-    for name in sysctls(pod).keys() - SAFE:
-        return SYSCTL_FORBIDDEN, f'forbidden sysctl: "{name}" not allowlisted'
+    for name in sysctls(pod):
+        if not is_allowed(name, features.sysctls):
+            return SYSCTL_FORBIDDEN, f'forbidden sysctl: "{name}" not allowlisted'
     if _labelled(pod) and features.selinux:
         return UNSUPPORTED, "securityContext.seLinuxOptions is not supported on a host that has SELinux; leave it out"
     if not features.app_armor and _wants_app_armor(pod):

@@ -19,6 +19,14 @@ def test_parameters_that_reach_no_further_than_the_pod_are_set_and_others_are_re
         assert refused == ("SysctlForbidden", f'forbidden sysctl: "{name.replace("/", ".")}" not allowlisted')
 
 
+def test_a_node_may_let_pods_set_more() -> None:
+    asks = pod({"securityContext": {"sysctls": [{"name": "net/core/somaxconn", "value": "1"}]}})
+    for patterns in ((), ("net.ipv4.*",), ("net.core.somaxcon",), ("kernel.msgmax",)):
+        assert refusal(asks, Features(sysctls=patterns)) is not None
+    for patterns in (("net.*",), ("net.core.somaxconn",)):
+        assert refusal(asks, Features(sysctls=patterns)) is None
+
+
 def test_volumes_of_drivers_that_are_not_there_are_refused_in_a_sentence() -> None:
     refused = refusal(pod({"volumes": [{"name": "v", "csi": {"driver": "d.example.com"}}]}))
     assert refused is not None and refused[0] == "Unsupported" and "spec.volumes, v:" in refused[1]
