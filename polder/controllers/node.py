@@ -56,6 +56,7 @@ class NodeController:
         self._tick = settings.node_tick
         self._said: dict[str, list[NodeCondition]] = {}
         self._marked: dict[str, set[str]] = {}
+        self._was: dict[str, bool] = {}
 
     def see(self, lease: Lease) -> None:
         """A Lease as the watch shows it: a sign of life if it changed."""
@@ -72,6 +73,7 @@ class NodeController:
                 self._zones.forget(ref.name)
                 self._said.pop(ref.name, None)
                 self._marked.pop(ref.name, None)
+                self._was.pop(ref.name, None)
                 return None
             raise
         if await self._is_silent(ref.name):
@@ -80,12 +82,25 @@ class NodeController:
             node = await self._restore(ref, node)
         ready = readiness(node) == "True"
         self._zones.see(ref.name, zone_of(node), ready, self._clock.monotonic())
+        self._note(node, ready)
         await self._taint(ref, node)
         if ready:
             self._marked.pop(ref.name, None)
         else:
             await self._mark_pods(node)
         return self._tick
+
+    def _note(self, node: Node, ready: bool) -> None:
+        """Reports a node that is new to us, and one that is ready no more."""
+        name = node.metadata.name
+        was, self._was[name] = self._was.get(name), ready
+        if self._recorder is None:
+            return
+        if was is None:
+            words = f"Node {name} event: Registered Node {name} in Controller"
+            self._recorder.event(node, "Normal", "RegisteredNode", words)
+        elif was and not ready:
+            self._recorder.event(node, "Normal", "NodeNotReady", f"Node {name} status is now: NodeNotReady")
 
     async def _is_silent(self, name: str) -> bool:
         """Late by what was seen, and then by what the server says now (our own watch may be what is late)."""

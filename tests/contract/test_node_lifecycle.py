@@ -148,6 +148,11 @@ async def test_pods_of_a_silent_node_are_not_ready_and_go_after_their_time(
     }  # fmt: skip
     await until(lambda: is_going(acme, "goes"))
     assert not await is_going(acme, "stays")
+    reasons = {(e["involvedObject"]["name"], e["reason"]) for e in (await admin.get(f"{NS}/events")).json["items"]}
+    assert {("n1", "RegisteredNode"), ("n2", "RegisteredNode"), ("n1", "NodeNotReady")} <= reasons
+    assert ("n2", "NodeNotReady") not in reasons
+    told = {(e["involvedObject"]["name"], e["message"]) for e in (await acme.get(f"{NS}/events")).json["items"]}
+    assert ("stays", "Node is not ready") in told
     assert (await acme.get(f"{NS}/pods/goes")).status == 200, (
         "what runs on a node that does not answer is not forgotten"
     )
