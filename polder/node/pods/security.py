@@ -38,9 +38,13 @@ def first(own: T | None, around: T | None) -> T | None:
 
 
 def pod_spaces(pod: Pod) -> Security:
-    """The namespaces that a pod shares with its node, and its containers with each other."""
+    """The namespaces that a pod shares with its node, and its containers with each other; the runtime takes a container with
+    all rights into a sandbox only that has them.
+    """
     spec = pod.spec
+    own = [c.security_context for c in (*(spec.init_containers or ()), *spec.containers)]
     return Security(
+        privileged=any(security is not None and bool(security.privileged) for security in own),
         host_network=spec.host_network,
         host_pid=spec.host_pid,
         host_ipc=spec.host_ipc,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from polder.base.errors import PermanentError
-from polder.node.pods.security import Profiles, container_security
+from polder.node.pods.security import Profiles, container_security, pod_spaces
 from polder.system.cri_types import ImageInfo, Security, SecurityProfile
 from tests.unit.node.podkit import pod
 
@@ -88,3 +88,14 @@ def test_app_armor_is_told_where_the_kernel_has_it(tmp_path: Path) -> None:
     assert security(context).app_armor is None
     assert security(context, profiles=Profiles(tmp_path, True)).app_armor == SecurityProfile("Localhost", "mine")
     assert security(profiles=Profiles(tmp_path, True)).app_armor == SecurityProfile("RuntimeDefault")
+
+
+def test_a_sandbox_has_all_rights_when_one_of_its_containers_has() -> None:
+    def spaces(*privileged: bool, group: str = "containers") -> bool:
+        made = [{"name": f"c{n}", "image": "i", "securityContext": {"privileged": p}} for n, p in enumerate(privileged)]
+        whole = {"containers": [{"name": "a", "image": "i"}], **{group: made}}
+        return pod_spaces(pod(whole, tenant="root")).privileged
+
+    assert spaces(False, True)
+    assert spaces(True, group="initContainers")
+    assert not spaces(False)
