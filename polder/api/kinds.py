@@ -120,18 +120,19 @@ _CORE: Final = (
     _kind("v1", "LimitRange", "limitranges", "limits"),
     _wide("v1", "Namespace", "namespaces", "ns", sub=("finalize", "status"), type=core.Namespace,
           verbs=tuple(verb for verb in VERBS if verb != "deletecollection")),
-    _wide("v1", "Node", "nodes", "no", sub=STATUS, type=core.Node),
+    _wide("v1", "Node", "nodes", "no", sub=("proxy", "status"), type=core.Node),
     _kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", sub=STATUS),
     _wide("v1", "PersistentVolume", "persistentvolumes", "pv", sub=STATUS),
     _kind("v1", "Pod", "pods", "po", categories=ALL, type=core.Pod,
-          sub=("binding", "ephemeralcontainers", "eviction", "log", "resize", "status")),
+          sub=("attach", "binding", "ephemeralcontainers", "eviction", "exec", "log", "portforward", "proxy", "resize",
+               "status")),
     _kind("v1", "PodTemplate", "podtemplates"),
     _kind("v1", "ReplicationController", "replicationcontrollers", "rc", categories=ALL, sub=SCALED,
           type=workloads.ReplicationController),
     _kind("v1", "ResourceQuota", "resourcequotas", "quota", sub=STATUS, type=policy.ResourceQuota),
     _kind("v1", "Secret", "secrets", type=core.Secret),
     _kind("v1", "ServiceAccount", "serviceaccounts", "sa", sub=("token",), type=core.ServiceAccount),
-    _kind("v1", "Service", "services", "svc", categories=ALL, sub=STATUS, type=core.Service),
+    _kind("v1", "Service", "services", "svc", categories=ALL, sub=("proxy", "status"), type=core.Service),
 )  # fmt: skip
 
 _WORK: Final = (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from polder.api.connections import BOOLEANS, CONNECTIONS, Connection
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.api.openapi_schemas import Dialect, reference
@@ -40,6 +41,7 @@ _INTEGERS: Final = frozenset(
 _BOOLEANS: Final = frozenset(
     {"allowWatchBookmarks", "follow", "force", "ignoreStoreReadErrorWithClusterBreakingPotential", "orphanDependents"}
     | {"previous", "sendInitialEvents", "timestamps", "watch"}
+    | BOOLEANS
 )
 _SUBRESOURCES: Final = {
     "binding": ("io.k8s.api.core.v1.Binding", ("", "v1", "Binding")),
@@ -116,7 +118,9 @@ def _stem(kind: Kind) -> str:
 
 def _subresource(kind: Kind, name: str, path: str, stem: str, *, custom: bool) -> Iterator[Operation]:
     gvk, sub = (kind.group, kind.version, kind.kind), path.rpartition("/")[2]
-    if sub in _SUBRESOURCES:
+    if (kind.qualified, sub) in CONNECTIONS:
+        yield from _connection(CONNECTIONS[kind.qualified, sub], path, stem)
+    elif sub in _SUBRESOURCES:
         body, theirs = _SUBRESOURCES[sub]
         yield Operation("post", path, "post", theirs, f"create{stem}", _WRITE, body, body)
     elif sub == "log":
@@ -129,6 +133,12 @@ def _subresource(kind: Kind, name: str, path: str, stem: str, *, custom: bool) -
         yield Operation("get", path, "get", gvk, f"read{stem}", ("pretty",), name, custom=custom)
         yield Operation("put", path, "put", gvk, f"replace{stem}", _WRITE, name, name, custom)
         yield Operation("patch", path, "patch", gvk, f"patch{stem}", _APPLIED, name, _PATCH, custom)
+
+
+def _connection(found: Connection, path: str, stem: str) -> Iterator[Operation]:
+    theirs = ("", "v1", found.options)
+    for method in found.methods:
+        yield Operation(method, path, "connect", theirs, f"connect{method.title()}{stem}", found.query, "")
 
 
 def _query_type(name: str) -> str:

@@ -113,7 +113,7 @@ def _operation(raw: Raw) -> bytes:
     return found + _texts(10, raw["schemes"]) + _extensions(13, raw)
 
 
-_METHODS: Final = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 8}
+_METHODS: Final = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}
 
 
 def _path(raw: Raw) -> bytes:

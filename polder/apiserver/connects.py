@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from polder.api.connections import CONNECTIONS
 from polder.api.kinds import Kind
 from polder.api.meta import Raw
 from polder.apiserver.admission import AdmissionContext, Chain, Subject
@@ -23,14 +24,12 @@ _PORTS: Final = "ports"
 
 def options_kind(resource: Resource, subresource: str) -> Kind:
     """The kind of the options, such as PodAttachOptions."""
-    part = {"portforward": "PortForward"}.get(subresource, subresource.capitalize())
-    name = f"{resource.kind.kind}{part}Options"
-    return Kind("", "v1", name, name.lower(), name.lower())
+    return kind_of_options(resource.kind.resource, subresource)
 
 
-def command_kind(subresource: str) -> Kind:
-    """The kind of the options of a pod's ``exec`` or ``attach``."""
-    name = f"Pod{subresource.capitalize()}Options"
+def kind_of_options(resource: str, subresource: str) -> Kind:
+    """The same by the resource's name."""
+    name = CONNECTIONS[resource, subresource].options
     return Kind("", "v1", name, name.lower(), name.lower())
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from polder.api.connections import CONNECTIONS
 from polder.api.errors import no_such_path
 from polder.api.kinds import BUILT_IN, STORED_FORM, Kind
 from polder.api.meta import Raw
@@ -30,6 +31,7 @@ _SUBRESOURCES: dict[tuple[str, str], tuple[str, str, str, tuple[str, ...]]] = {
     ("pods", "log"): ("", "v1", "Pod", ("get",)),
     ("namespaces", "finalize"): ("", "v1", "Namespace", ("update",)),
     ("serviceaccounts", "token"): ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
+    **{where: ("", "v1", found.options, found.verbs) for where, found in CONNECTIONS.items()},
 }
 _PATHS = (
     "/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3",

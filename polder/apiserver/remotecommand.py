@@ -61,9 +61,8 @@ class RemoteCommands:
         """One command to its end. Raises ApiError 400, 403, 404, 429, 500."""
         await check_create(self._authorizer, call)
         pod = await read_pod(self._store, call.info, call.info.name)
-        asked = connects.options(
-            connects.command_kind(call.info.subresource), call.info.subresource, call.request.query
-        )
+        sub = call.info.subresource
+        asked = connects.options(connects.kind_of_options("pods", sub), sub, call.request.query)
         container = choose_container(pod, str(asked.get("container", "")))
         place = place_of(pod, call.info)
         check_upgrade(call.request)

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from polder.api.conform import conform_to
+from polder.api.connections import CONNECTIONS
 from polder.api.errors import (
     ApiError,
     Field,
@@ -43,17 +44,6 @@ from polder.store.protocol import ConflictError, Key
 
 _Change = Callable[[Raw], Raw]
 BINDING: Final = built_in("v1", "bindings")
-_UPGRADED: Final = frozenset({"GET", "POST"})
-_PROXIED: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-CONNECTED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
-    ("pods", "exec"): _UPGRADED,
-    ("pods", "attach"): _UPGRADED,
-    ("pods", "portforward"): _UPGRADED,
-    ("pods", "proxy"): _PROXIED,
-    ("services", "proxy"): _PROXIED,
-    ("nodes", "proxy"): _PROXIED,
-}
-"""What makes a connection into what runs, and with which methods: admission is asked about CONNECT."""
 
 
 def refuse(resource: Resource, subresource: str) -> ApiError:
@@ -78,8 +68,8 @@ class Subresources:
     async def serve(self, call: Call, resource: Resource) -> web.StreamResponse:
         """One request for a subresource other than status. Raises ApiError."""
         where = (resource.kind.resource, call.info.subresource)
-        if where in CONNECTED:
-            if call.request.method not in CONNECTED[where]:
+        if (connection := CONNECTIONS.get(where)) is not None:
+            if call.request.method.lower() not in connection.methods:
                 raise method_not_allowed(resource.kind, f"{call.info.verb} of {call.info.subresource}")
             await connects.admit(self.writer.chain, call, resource)
         handler = self.given.get(where)

@@ -194,6 +194,19 @@ async def test_what_a_node_shows_is_the_platforms(acme: Api, admin: Api, node: N
     assert (refused.status, "only the platform" in refused.json["message"]) == (403, True)
 
 
+async def test_discovery_says_what_can_be_connected_to(acme: Api) -> None:
+    rows = {r["name"]: (r["kind"], r["verbs"]) for r in (await acme.get("/api/v1")).json["resources"]}
+    every = ["create", "delete", "get", "patch", "update"]
+    assert {name: row for name, row in rows.items() if row[0].endswith("Options")} == {
+        "pods/attach": ("PodAttachOptions", ["create", "get"]),
+        "pods/exec": ("PodExecOptions", ["create", "get"]),
+        "pods/portforward": ("PodPortForwardOptions", ["create", "get"]),
+        "pods/proxy": ("PodProxyOptions", every),
+        "services/proxy": ("ServiceProxyOptions", every),
+        "nodes/proxy": ("NodeProxyOptions", every),
+    }
+
+
 async def test_garbage_on_a_connection_ends_it_alone(acme: Api) -> None:
     url = f"{PODS}/p/portforward"
     async with socket(acme, url, "SPDY/3.1+portforward.k8s.io") as found:
