@@ -1,6 +1,6 @@
 """Whether nodes that answer for addresses on the outside are there: asked several times a second, so that an address leaves a
 dead
-machine within a second (docs/adr/0017).
+machine within a second (docs/adr/0018).
 
 The question is a TCP connection to a port on which nobody listens. The machine's kernel answers it, with a refusal, whether or
 not an
