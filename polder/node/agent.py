@@ -142,7 +142,7 @@ class Agent:
 
     def _make_context(self, cluster: ApiCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
         settings = self._settings
-        machine = Machine(settings.address, capacity.cpu, capacity.memory)
+        machine = Machine(settings.address, capacity.cpu, capacity.memory, capacity.disk)
         images = Images(self.cri, ImageAccess(settings.state / "image-access"))
         more = (Claims(cluster, self._storage), self._image_volumes(cluster, images))
         return Context(

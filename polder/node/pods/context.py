@@ -23,16 +23,17 @@ from polder.system.cri import CriClient
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The node as pods see it: address, CPU in thousandths, memory in bytes."""
+    """The node as pods see it: address, CPU in thousandths, memory and disk in bytes."""
 
     host_ip: str
     cpu: int
     memory: int
+    disk: int = 0
 
     def around(self, pod: Pod, addresses: tuple[str, ...] = ()) -> Surroundings:
         """A pod's surroundings, with the addresses in its status unless newer ones are known."""
         known = addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
-        return Surroundings(self.host_ip, known, self.cpu, self.memory)
+        return Surroundings(self.host_ip, known, self.cpu, self.memory, self.disk)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,25 @@ def test_resource_fields(resource: str, divisor: str, text: str) -> None:
     assert fields.resource(pod(), ref, box(resources=limits), AROUND) == text
 
 
+@pytest.mark.parametrize(
+    ("resource", "divisor", "text"),
+    [
+        ("limits.ephemeral-storage", "1Mi", "10"),
+        ("requests.ephemeral-storage", "0", str(4 << 20)),
+        ("limits.hugepages-2Mi", "1Mi", "6"),
+        ("requests.hugepages-2Mi", "1Mi", "6"),
+        ("limits.hugepages-1Gi", "1", "0"),
+    ],
+)
+def test_resources_beyond_cpu_and_memory(resource: str, divisor: str, text: str) -> None:
+    held = {
+        "limits": {"ephemeral-storage": "10Mi", "hugepages-2Mi": "6Mi"},
+        "requests": {"ephemeral-storage": "4Mi"},
+    }
+    ref = msgspec.convert({"resource": resource, "divisor": divisor}, fields.ResourceFieldRef)
+    assert fields.resource(pod(), ref, box(resources=held), AROUND) == text
+
+
 def with_resources(*found: dict[str, Any]) -> Pod:
     return pod({"containers": [{"name": f"c{n}", "image": "i:1", "resources": r} for n, r in enumerate(found)]})
 
