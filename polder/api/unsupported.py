@@ -29,7 +29,7 @@ _POD: Final = frozenset(
         "priority",
     }
     | {"preemptionPolicy", "priorityClassName", "affinity", "setHostnameAsFQDN", "hostnameOverride"}
-    | {"topologySpreadConstraints", "schedulingGates", "overhead", "resources"}
+    | {"topologySpreadConstraints", "schedulingGates", "overhead", "resources", "runtimeClassName"}
     | {"readinessGates", "imagePullSecrets"}
 )
 _AFFINITY: Final = frozenset({"nodeAffinity", "podAffinity", "podAntiAffinity"})

@@ -95,6 +95,8 @@ class HostFacts:
     runc: str
     app_armor: bool = False
     registries: Mapping[str, Registry] = field(default_factory=dict)
+    crun: str = ""
+    """The program crun, if the machine has it."""
 
 
 def check_paths(paths: ContainerdPaths) -> None:
@@ -113,7 +115,8 @@ def observe_host(paths: ContainerdPaths) -> HostFacts:
     if runc is None or find_containerd() is None:
         raise PermanentError("containerd and runc are needed and not found; install Debian's packages of these names")
     snapshotter = "overlayfs" if overlay_works(paths.root) else "native"
-    return HostFacts(snapshotter, not _may_lower_oom_score(), runc, has_app_armor())
+    crun = shutil.which("crun", path=SEARCH_PATH) or ""
+    return HostFacts(snapshotter, not _may_lower_oom_score(), runc, has_app_armor(), crun=crun)
 
 
 def find_containerd() -> str | None:
@@ -211,7 +214,7 @@ BinaryName = {_text(facts.runc)}
 Root = {_text(paths.state / "runc")}
 SystemdCgroup = false
 
-[{cri}.cni]
+{_render_crun(paths, facts)}[{cri}.cni]
 bin_dir = {_text(paths.cni_bin)}
 conf_dir = {_text(paths.cni_conf)}
 max_conf_num = 1
@@ -226,6 +229,22 @@ def snapshotter_of(paths: ContainerdPaths) -> str:
     """What keeps images' layers, as the written configuration says. Raises OSError while there is none."""
     plugins = tomllib.loads(paths.config.read_text())["plugins"]
     return str(plugins["io.containerd.grpc.v1.cri"]["containerd"]["snapshotter"])
+
+
+def _render_crun(paths: ContainerdPaths, facts: HostFacts) -> str:
+    """The handler ``crun`` for RuntimeClasses, where the machine has that program."""
+    if not facts.crun:
+        return ""
+    runtime = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun'
+    return f"""[{runtime}]
+runtime_type = "io.containerd.runc.v2"
+
+[{runtime}.options]
+BinaryName = {_text(facts.crun)}
+Root = {_text(paths.state / "crun")}
+SystemdCgroup = false
+
+"""
 
 
 def render_hosts(registry: Registry) -> str:

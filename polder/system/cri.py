@@ -114,9 +114,9 @@ class CriClient:
             for item in found.items
         ]
 
-    async def run_sandbox(self, config: SandboxConfig) -> str:
-        """Makes and starts a sandbox, network included; answers its id."""
-        request = pb.RunPodSandboxRequest(config=sandbox_message(config))
+    async def run_sandbox(self, config: SandboxConfig, handler: str = "") -> str:
+        """Makes and starts a sandbox, network included, by a runtime handler, the default one when empty; answers its id."""
+        request = pb.RunPodSandboxRequest(config=sandbox_message(config), runtime_handler=handler)
         return str((await self._call(RUNTIME, "RunPodSandbox", request, SLOW)).pod_sandbox_id)
 
     async def sandbox_network(self, sandbox: str) -> SandboxNetwork:

@@ -57,6 +57,7 @@ class MemoryCluster:
         self.pods: dict[Ref, Pod] = {}
         self.maps: dict[Ref, ConfigMap] = {}
         self.secrets: dict[Ref, Secret] = {}
+        self.handlers: dict[str, str] = {}
         self.claims: dict[Ref, Claim] = {}
         self.volumes: dict[Ref, Volume] = {}
         self.events: list[tuple[str, str, str]] = []
@@ -135,6 +136,9 @@ class MemoryCluster:
 
     async def kubernetes_service(self, tenant: TenantName) -> Service | None:
         return Service(spec=ServiceSpec(cluster_ip="10.96.0.1", ports=[ServicePort(port=443, name="https")]))
+
+    async def runtime_handler(self, tenant: TenantName, name: str) -> str | None:
+        return self.handlers.get(name)
 
     async def token(self, pod: Pod, audience: str, seconds: int) -> str:
         return f"token-of-{pod.metadata.uid}"

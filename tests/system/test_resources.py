@@ -280,3 +280,19 @@ async def test_what_is_written_to_a_volume_in_memory_counts_for_the_pod(node: No
 
     await eventually(counted)
     await remove(node, pod)
+
+
+async def test_a_runtime_class_names_the_handler_that_runs_the_pod(node: NodeKit) -> None:
+    node.cluster.handlers.update(plain="runc", other="no-such-handler")
+    pod = await start(node, runtimeClassName="plain", overhead={"cpu": "100m"})
+    assert limits_of(node, group_of(node, pod))[0] == 102, "the overhead is the pod's"
+    for name, said in (("other", 'no runtime for "no-such-handler" is configured'), ("gone", '"gone" not found')):
+        stuck = node.cluster.apply(new(runtimeClassName=name))
+
+        async def told(wanted: Pod = stuck, words: str = said) -> bool:
+            found = [m for n, r, m in node.cluster.events if (n, r) == (wanted.metadata.name, "FailedCreatePodSandBox")]
+            return any(words in message for message in found)
+
+        await eventually(told)
+        await remove(node, stuck)
+    await remove(node, pod)

@@ -99,6 +99,16 @@ class ApiCluster:
             self._services[tenant] = held
         return held[1]
 
+    async def runtime_handler(self, tenant: TenantName, name: str) -> str | None:
+        """The handler of a RuntimeClass; None if there is no such class."""
+        path = f"/tenants/{tenant}/apis/node.k8s.io/v1/runtimeclasses/{name}"
+        try:
+            return msgspec.json.decode(await self.client.raw("GET", path), type=_RuntimeClass).handler
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+
     async def token(self, pod: Pod, audience: str, seconds: int) -> str:
         """A token of the pod's service account, bound to the pod. Raises ApiError."""
         meta, account = pod.metadata, pod.spec.service_account_name or "default"
@@ -142,6 +152,10 @@ class ApiCluster:
         except ApiError as error:
             if not (error.is_not_found or error.is_conflict or error.is_forbidden):
                 raise
+
+
+class _RuntimeClass(msgspec.Struct):
+    handler: str
 
 
 def status_patch(pod: Pod, status: PodStatus) -> Raw:

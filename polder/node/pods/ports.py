@@ -50,6 +50,10 @@ class Cluster(Protocol):
         """The tenant's ``default/kubernetes``; None if there is none."""
         ...
 
+    async def runtime_handler(self, tenant: TenantName, name: str) -> str | None:
+        """The handler of a RuntimeClass; None if there is no such class."""
+        ...
+
     async def token(self, pod: Pod, audience: str, seconds: int) -> str:
         """A token of the pod's service account, bound to the pod."""
         ...

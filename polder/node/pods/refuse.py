@@ -116,8 +116,6 @@ def check_ephemeral(pod: Pod, container: Container) -> None:
 
 
 def _unsupported(pod: Pod) -> str:
-    if pod.spec.runtime_class_name:
-        return "spec.runtimeClassName is not supported yet; leave it out"
     for volume in pod.spec.volumes or []:
         kinds = (volume.empty_dir, volume.host_path, volume.config_map, volume.secret, volume.projected)
         claims = (volume.persistent_volume_claim, volume.ephemeral)

@@ -56,13 +56,14 @@ async def start_sandbox(ctx: Context, pod: Pod, attempt: int) -> Sandbox:
     """Makes the pod's sandbox, with network. Raises StartError."""
     try:
         config = configs.sandbox_config(pod, attempt, ctx.places, ctx.resolver)
+        handler = await _handler(ctx, pod)
     except PermanentError as error:
         ctx.recorder.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
         raise
     async with ctx.starts:
         await asyncio.to_thread(_prepare_host, ctx, pod)
         try:
-            found = await ctx.cri.run_sandbox(config)
+            found = await ctx.cri.run_sandbox(config, handler)
             addresses = (await ctx.cri.sandbox_network(found)).addresses
         except RuntimeFailureError as error:
             message = f"Failed to create pod sandbox: {error}"
@@ -70,6 +71,17 @@ async def start_sandbox(ctx: Context, pod: Pod, attempt: int) -> Sandbox:
                 ctx.recorder.event(pod, WARNING, "FailedCreatePodSandBox", message)
             raise StartError("ContainerCreating", message, 1.0) from error
     return Sandbox(found, attempt, addresses)
+
+
+async def _handler(ctx: Context, pod: Pod) -> str:
+    """The runtime handler of the pod's RuntimeClass; empty for the default. Raises PermanentError."""
+    name = pod.spec.runtime_class_name
+    if not name:
+        return ""
+    handler = await ctx.cluster.runtime_handler(tenant_of(pod.metadata), name)
+    if handler is None:
+        raise PermanentError(f'runtimeclass.node.k8s.io "{name}" not found')
+    return handler
 
 
 def _prepare_host(ctx: Context, pod: Pod) -> None:

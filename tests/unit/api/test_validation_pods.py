@@ -218,7 +218,7 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
     assert missing({"affinity": {}, "os": {"name": "linux"}, "hostUsers": True, "hostNetwork": False}) == []
     assert missing({"affinity": {"nodeAffinity": {}, "podAffinity": NEAR, "podAntiAffinity": NEAR}}) == []
     assert missing({"topologySpreadConstraints": [{"maxSkew": 1}], "schedulingGates": [{"name": "g"}]}) == []
-    assert missing({"overhead": {"cpu": "1"}}) == []
+    assert missing({"overhead": {"cpu": "1"}, "runtimeClassName": "crun"}) == []
     usual = {"seccompProfile": {"type": "RuntimeDefault"}}
     assert missing({"securityContext": usual}, {"securityContext": usual}, root=False) == []
 
@@ -226,7 +226,6 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
 @pytest.mark.parametrize(
     ("spec", "container", "field"),
     [
-        ({"runtimeClassName": "x"}, {}, "spec.runtimeClassName"),
         ({"volumes": [{"name": "v", "nfs": {"server": "a", "path": "/"}}]}, {}, "spec.volumes[0].nfs"),
         ({"os": {"name": "linux"}}, {"lifecycle": {"stopSignal": "SIGHUP"}}, "spec.containers[0].lifecycle.stopSignal"),
         ({}, {"securityContext": {"procMount": "Unmasked"}}, "spec.containers[0].securityContext.procMount"),
