@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import aiohttp
@@ -113,8 +114,10 @@ class ServerStream:
             await stream.reset(f"this agent serves no streams of kind {kind!r}")
             return
         await handler(stream.header, stream)
-        # A stream is reset when its handler returns: wait until the server has read to the end.
+        # A stream is reset when its handler returns: wait until the server has read to the end. What it has been sent it
+        # keeps, so a user who reads slowly loses nothing by the reset.
         await stream.end()
-        async with asyncio.timeout(DRAIN_LIMIT):
-            while await stream.read():
-                pass
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_LIMIT):
+                while await stream.read():
+                    pass

@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from polder.node import stream as node_stream
 from tests.contract.conftest import Api, Kubectl, Running
 from tests.contract.reached import PODS, Node, connected, messages, peopled, query, socket
 
@@ -226,6 +227,21 @@ async def test_a_slow_reader_stalls_only_itself(acme: Api, node: Node) -> None:
             async with socket(acme, f"{PODS}/p/" + query("echo", "quick"), "v5.channel.k8s.io") as found:
                 assert (await messages(found))[1] == b"quick\n"
         assert node.cri.running == 1, "the slow one's command has not ended"
+
+
+async def test_who_reads_late_gets_all_of_it(
+    acme: Api, node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also after the agent has done with the stream."""
+    monkeypatch.setattr(node_stream, "DRAIN_LIMIT", 0.3)
+    path = f"{PODS}/p/" + query("head", "-c", "1500000", "/dev/zero")
+    async with asyncio.timeout(20), socket(acme, path, "v5.channel.k8s.io") as slow:
+        await node.cri.busy.wait()
+        await asyncio.sleep(1.5)
+        got = await messages(slow)
+    assert len(got[1]) == 1_500_000
+    assert json.loads(got[3])["status"] == "Success"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_hundred_commands_at_once(acme: Api) -> None:
