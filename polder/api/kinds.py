@@ -28,7 +28,7 @@ from polder.api import (
     workloads,
 )
 from polder.api.meta import Object
-from polder.api.nodefacts import ScheduledNode
+from polder.api.nodefacts import RuntimeClassFacts, ScheduledNode
 from polder.api.podfacts import ControlledPod, ScheduledPod
 
 VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -266,6 +266,7 @@ BY_TYPE.update({sets.KnownStatefulSet: BY_TYPE[sets.StatefulSet], sets.KnownDaem
 BY_PATH: Final = {(k.group, k.version, k.plural): k for k in BUILT_IN}
 BY_TYPE.update(
     {
+        RuntimeClassFacts: BY_PATH["node.k8s.io", "v1", "runtimeclasses"],
         storagefacts.Claim: BY_PATH["", "v1", "persistentvolumeclaims"],
         storagefacts.Volume: BY_PATH["", "v1", "persistentvolumes"],
         storagefacts.StorageClassFacts: BY_PATH["storage.k8s.io", "v1", "storageclasses"],

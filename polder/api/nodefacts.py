@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polder.api.core import NodeSpec
 from polder.api.meta import Object, Struct
+from polder.api.podspec import Toleration
 
 
 class NodeImage(Struct, frozen=True, kw_only=True):
@@ -11,6 +12,19 @@ class NodeImage(Struct, frozen=True, kw_only=True):
 
     names: list[str] | None = None
     size_bytes: int = 0
+
+
+class ClassScheduling(Struct, frozen=True, kw_only=True):
+    """On which nodes a RuntimeClass's pods run, and what they bear."""
+
+    node_selector: dict[str, str] | None = None
+    tolerations: list[Toleration] | None = None
+
+
+class RuntimeClassFacts(Object, frozen=True, kw_only=True):
+    """Of a RuntimeClass, what the scheduler looks at."""
+
+    scheduling: ClassScheduling | None = None
 
 
 class ConditionStatus(Struct, frozen=True, kw_only=True):

@@ -191,6 +191,7 @@ class ScheduledSpec(Struct, frozen=True, kw_only=True):
     preemption_policy: str = ""
     overhead: dict[str, str | int | float] | None = None
     resources: Resources | None = None
+    runtime_class_name: str = ""
     scheduling_gates: list[Gate] | None = None
     volumes: list[DemandedVolume] | None = None
 

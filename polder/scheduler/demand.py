@@ -54,6 +54,8 @@ class Place:
     affinity: NodeAffinity = ANYWHERE
     tolerations: tuple[Toleration, ...] = ()
     is_root: bool = False
+    platform: Fixed[str, str] = NO_TEXTS
+    """A selector of labels as root sees them: the platform's for its runtime class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Demand:
     created: str
     shape: Shape
     claims: tuple[str, ...] = ()
+    runtime_class: str = ""
     nominated: str = field(default="", compare=False)
     refusal: str = ""
 
@@ -190,7 +193,7 @@ def demand_of(pod: ScheduledPod) -> Demand:
         "spec.volumes that are claims": (len(claims), limits.CLAIMS),
     }
     refusal = refusal or limits.too_much(wishes, spread, counts)
-    return Demand(ref, meta.uid, meta.creation_timestamp or "", _same(shape), claims,
+    return Demand(ref, meta.uid, meta.creation_timestamp or "", _same(shape), claims, spec.runtime_class_name,
                   pod.status.nominated_node_name, refusal)  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from polder.api.core import Taint
@@ -29,8 +29,8 @@ class NodeFacts:
     allocatable: Amounts
     images: Mapping[str, int]
     """Sizes in bytes by name."""
-    own_taints: tuple[Taint, ...] = ()
-    """Those of ``taints`` that the pod's tenant itself put on the node."""
+    platform: Mapping[str, str] = field(default_factory=dict)
+    """The labels as root sees them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,6 @@ class Overlay:
             labels={**self.labels, **facts.labels},
             taints=(*facts.taints, *self.taints),
             unschedulable=facts.unschedulable or self.unschedulable,
-            own_taints=self.taints,
         )
 
 
@@ -63,6 +62,7 @@ def facts_of(node: ScheduledNode) -> NodeFacts:
     return NodeFacts(
         name=node.metadata.name,
         labels=node.metadata.labels or {},
+        platform=node.metadata.labels or {},
         taints=tuple(node.spec.taints or ()),
         unschedulable=node.spec.unschedulable,
         ready=ready,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, OrderedDict
+from functools import partial
 from typing import Final
 
 from polder.api.nodefacts import ScheduledNode
@@ -24,12 +25,12 @@ from polder.scheduler import preempt
 from polder.scheduler.backlog import Backlog
 from polder.scheduler.carry import SLICE, Carrier, Waiting
 from polder.scheduler.claims import ClaimRules, claim_rules
-from polder.scheduler.cluster import AROUND, CLAIMS, Cluster, Placement
+from polder.scheduler.cluster import AROUND, CLAIMS, NODE, Cluster, Placement
 from polder.scheduler.core import Decision, decide
 from polder.scheduler.demand import DEFAULT_SCHEDULER, Demand, Shape
 from polder.scheduler.intake import Intake
 from polder.scheduler.settings import SchedulerSettings
-from polder.scheduler.storage import Namespaces, Storage
+from polder.scheduler.storage import Namespaces, RuntimeClasses, Storage
 from polder.scheduler.write import says
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Scheduler:
         self._pods = Informer(client, ScheduledPod)
         self._intake = Intake(self._cluster, self._backlog)
         self._storage = Storage(client, self._cluster, self._on_claim)
+        self._classes = RuntimeClasses(client, self._cluster)
         self._namespaces = Namespaces(client, self._cluster)
         self._carrier = Carrier(client, settings.clock, self._cluster, self._backlog, self._pods, self._recorder)
         self._settled: list[Waiting] = []
@@ -69,8 +71,9 @@ class Scheduler:
         """Schedules until cancelled."""
         async with asyncio.TaskGroup() as group:
             for part in (
-                self._nodes.run(), self._pods.run(), self._recorder.run(), self._storage.run(self._on_storage),
-                self._namespaces.run(self._on_namespaces), self._look(),
+                self._nodes.run(), self._pods.run(), self._recorder.run(), self._look(),
+                self._storage.run(partial(self._filled, CLAIMS)), self._classes.run(partial(self._filled, NODE)),
+                self._namespaces.run(partial(self._filled, AROUND)),
             ):  # fmt: skip
                 group.create_task(part)
             await self._nodes.wait_synced()
@@ -89,6 +92,8 @@ class Scheduler:
         demand = self._intake.on_pod(old, new)
         if demand is not None and demand.claims:
             self._storage.want()
+        if demand is not None and demand.runtime_class:
+            self._classes.want()
         if demand is not None and demand.shape.selects_namespaces:
             self._namespaces.want()
         self._wake.set()
@@ -97,12 +102,8 @@ class Scheduler:
         self._settled += self._carrier.settled(ref, self._storage)
         self._wake.set()
 
-    def _on_storage(self) -> None:
-        self._cluster.tell((CLAIMS, None))
-        self._wake.set()
-
-    def _on_namespaces(self) -> None:
-        self._cluster.tell((AROUND, None))
+    def _filled(self, cause: str) -> None:
+        self._cluster.tell((cause, None))
         self._wake.set()
 
     async def _look(self) -> None:
@@ -136,9 +137,15 @@ class Scheduler:
             demand = self._backlog.take(self._clock.monotonic(), self._full)
             if demand is None:
                 return
-            work = self._decided(demand)
+            try:
+                work = self._decided(demand)
+            except Exception:
+                # What one pod brings up must not end the scheduling of all others.
+                log.exception("pod %s: no decision", demand.ref)
+                self._backlog.fail(demand.uid, self._clock.monotonic())
+                continue
             if work is not None:
-                await self._carry_out(group, demand, *work)
+                await self._carry_out(group, *work)
             if self._clock.monotonic() - begun >= SLICE:
                 await asyncio.sleep(0)
                 begun = self._clock.monotonic()
@@ -149,29 +156,37 @@ class Scheduler:
             if self._cluster.placement(waited.demand.uid) is not None:
                 await self._carry_out(group, waited.demand, Decision(node=waited.node), None)
 
-    def _decided(self, demand: Demand) -> tuple[Decision, ClaimRules | None] | None:
-        """The decision, and what it needs, if there is something to be written."""
+    def _decided(self, demand: Demand) -> tuple[Demand, Decision, ClaimRules | None] | None:
+        """What was asked, the decision, and what it needs, if there is something to be written."""
         now = self._clock.monotonic()
         if demand.uid in self._carrier.preempting:
             self._carrier.missed.add(demand.uid)
             self._backlog.refuse(demand.uid, now, (), patient=False)
             return None
-        if demand.claims and not self._storage.want():
-            self._backlog.refuse(demand.uid, now, (CLAIMS,), patient=False)
+        lacking = self._lacking(demand)
+        if lacking:
+            self._backlog.refuse(demand.uid, now, (lacking,), patient=False)
             return None
-        if demand.shape.selects_namespaces and not self._namespaces.want():
-            self._backlog.refuse(demand.uid, now, (AROUND,), patient=False)
-            return None
+        if demand.runtime_class:
+            demand = self._classes.placed(demand)
         rules = claim_rules(demand, self._storage, self._cluster.claim_users(demand)) if demand.claims else None
         decision = self._ask(demand, rules)
         if decision.node:
             self._cluster.place(Placement(decision.node, demand, assumed=True))
-            return decision, rules
+            return demand, decision, rules
         self._backlog.refuse(demand.uid, now, decision.causes)
         if self._may_preempt(demand, decision):
-            return decision, rules
+            return demand, decision, rules
         pod = self._carrier.pod_of(demand)
-        return None if pod is None or says(pod, _told(demand, decision)) else (decision, rules)
+        return None if pod is None or says(pod, _told(demand, decision)) else (demand, decision, rules)
+
+    def _lacking(self, demand: Demand) -> str:
+        """What has to be followed first, by the cause that it ends; empty if nothing has."""
+        if demand.claims and not self._storage.want():
+            return CLAIMS
+        if demand.runtime_class and not self._classes.want():
+            return NODE
+        return AROUND if demand.shape.selects_namespaces and not self._namespaces.want() else ""
 
     def _ask(self, demand: Demand, rules: ClaimRules | None) -> Decision:
         """Decides, unless a pod of the same shape was refused since anything changed."""
@@ -218,6 +233,9 @@ class Scheduler:
             await self._write(demand, decision, rules)
         except (PolderError, OSError) as error:
             log.info("pod %s: %s", demand.ref, error)
+        except Exception:
+            log.exception("pod %s: not carried out", demand.ref)
+            self._carrier.give_up(demand)
         finally:
             self._slots.release()
             self._count(demand.tenant, -1)

@@ -45,6 +45,8 @@ def bears(place: Place, node: NodeFacts) -> bool:
 def selects(place: Place, node: NodeFacts) -> bool:
     """Whether the node is one that selector and affinity ask for."""
     labels = node.labels
+    if place.platform and any(node.platform.get(key) != value for key, value in place.platform.items()):
+        return False
     return all(labels.get(key) == value for key, value in place.selector.items()) and place.affinity.allows(
         labels, node.name
     )

@@ -1,21 +1,24 @@
-"""What the scheduler knows of claims, volumes, classes and namespaces: followed from the first pod on that needs it, since
-most clusters have none.
+"""What the scheduler knows of claims, volumes, classes (of storage and of runtimes) and namespaces: followed from the first
+pod on that needs it, since most clusters have none.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from polder.api.core import Namespace
 from polder.api.meta import ref_of
+from polder.api.nodefacts import RuntimeClassFacts
 from polder.api.storagefacts import Claim, StorageClassFacts, Volume
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.informer import Informer
-from polder.scheduler.cluster import CLAIMS, Cluster
+from polder.scheduler.cluster import CLAIMS, NODE, Cluster
+from polder.scheduler.demand import Demand, Fixed
 
 Touched = Callable[[Ref], None]
 """Told of a claim that changed."""
@@ -86,6 +89,34 @@ class Storage(Late):
 
     def _on_volume(self, ref: Ref, _old: object, _new: object) -> None:
         self._cluster.tell((CLAIMS, None if ref.tenant == ROOT else ref.tenant))
+
+
+class RuntimeClasses(Late):
+    """Where pods of runtime classes run. What a tenant's own class says of it is in the pod since its admission; what the
+    platform's says is not shown to tenants.
+    """
+
+    def __init__(self, client: Client, cluster: Cluster) -> None:
+        self._classes = Informer(client, RuntimeClassFacts)
+        self._cluster = cluster
+        self._classes.on_change(self._on_change)
+        super().__init__(self._classes)
+
+    def _on_change(self, ref: Ref, _old: object, _new: object) -> None:
+        self._cluster.tell((NODE, None if ref.tenant == ROOT else ref.tenant))
+
+    def placed(self, demand: Demand) -> Demand:
+        """The demand with what the platform's class asks for, if the pod's class is one of those."""
+        name = demand.runtime_class
+        if demand.tenant == ROOT or self._classes.get(Ref(demand.tenant, "", name)) is not None:
+            return demand
+        found = self._classes.get(Ref(ROOT, "", name))
+        if found is None or found.scheduling is None:
+            return demand
+        place = demand.shape.place
+        more = (*place.tolerations, *(found.scheduling.tolerations or ()))
+        place = replace(place, platform=Fixed(found.scheduling.node_selector or {}), tolerations=more)
+        return replace(demand, shape=replace(demand.shape, place=place))
 
 
 class Namespaces(Late):

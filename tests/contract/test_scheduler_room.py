@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from polder.api.core import Namespace, Pod
+from polder.api.core import Namespace, Node, Pod
 from polder.api.errors import ApiError
 from polder.api.meta import ObjectMeta
-from polder.base.ids import TenantName
+from polder.api.storagefacts import Claim, Volume
+from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client
 from tests.contract.controlled import ACME, GLOBEX, CuttableClient, add_node, add_tenant, client_of, find, until
@@ -209,3 +210,87 @@ async def test_a_pod_that_goes_while_room_is_made_for_it_is_no_trouble(client: C
         assert await find(client, Pod, urgent) is None
         after = await make(client, "after")
         await until(lambda: node_of(client, after))
+
+
+async def test_the_platform_says_where_its_runtime_classes_run(client: CuttableClient) -> None:
+    """By labels and taints that the tenant does not see; its own class says so in the pod."""
+    for name in ("plain", "heavy"):
+        await add_node(client, name)
+    node = {"metadata": {"labels": {"runtime": "heavy"}},
+            "spec": {"taints": [{"key": "heavy-only", "effect": "NoSchedule"}]}}  # fmt: skip
+    await client.patch(Node, Ref(ROOT, "", "heavy"), node)
+    await add_tenant(client, ACME)
+    scheduling = {"nodeSelector": {"runtime": "heavy"}, "tolerations": [{"key": "heavy-only", "operator": "Exists"}]}
+    await runtime_class(client, ROOT, {"metadata": {"name": "vm"}, "handler": "vm", "scheduling": scheduling})
+    own = {"metadata": {"name": "own"}, "handler": "vm", "scheduling": {"nodeSelector": {"mine": "yes"}}}
+    await runtime_class(client, ACME, own)
+    async with running_scheduler(client, parallel=8):
+        for number in range(3):
+            heavy = await make(client, f"heavy-{number}", runtimeClassName="vm")
+            assert await until(lambda ref=heavy: node_of(client, ref)) == "heavy"
+            plain = await make(client, f"plain-{number}")
+            assert await until(lambda ref=plain: node_of(client, ref)) == "plain"
+        seen = (await raw_of(client, heavy))["spec"]
+        assert "nodeSelector" not in seen and not any(t.get("key") == "heavy-only" for t in seen["tolerations"])
+        lost = await make(client, "lost", runtimeClassName="own")
+        assert (await raw_of(client, lost))["spec"]["nodeSelector"] == {"mine": "yes"}
+        await until(lambda: refusal(client, lost))
+        await client.patch(Node, Ref(ACME, "", "plain"), {"metadata": {"labels": {"mine": "yes"}}})
+        assert await until(lambda: node_of(client, lost)) == "plain"
+
+
+async def runtime_class(client: Client, tenant: TenantName, body: Raw) -> None:
+    path = f"/tenants/{tenant}/apis/node.k8s.io/v1/runtimeclasses"
+    await client.raw("POST", path, json.dumps(body).encode())
+
+
+async def test_a_claim_that_waits_for_its_consumer_gets_a_node_and_then_the_pod_does(client: CuttableClient) -> None:
+    for name in ("one", "two"):
+        await add_node(client, name)
+        labels = {"metadata": {"labels": {"kubernetes.io/hostname": name}}}
+        await client.patch(Node, Ref(ROOT, "", name), labels)
+    await add_tenant(client, ACME)
+    for name, provisioner in (("made", "x.dev/p"), ("given", "kubernetes.io/no-provisioner")):
+        storage = {"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer"}
+        await client.raw("POST", "/tenants/acme/apis/storage.k8s.io/v1/storageclasses", json.dumps(storage).encode())
+        claim = {"metadata": {"name": name}, "spec": {"storageClassName": name, "accessModes": ["ReadWriteOnce"],
+                                                      "resources": {"requests": {"storage": "1Gi"}}}}  # fmt: skip
+        path = "/tenants/acme/api/v1/namespaces/default/persistentvolumeclaims"
+        await client.raw("POST", path, json.dumps(claim).encode())
+    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["two"]}]}
+    volume = {"metadata": {"name": "pv"}, "spec": {
+        "storageClassName": "given", "capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteOnce"],
+        "local": {"path": "/x"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}}  # fmt: skip
+    await client.raw("POST", "/tenants/acme/api/v1/persistentvolumes", json.dumps(volume).encode())
+    available = {"status": {"phase": "Available"}}
+    await client.patch(Volume, Ref(ACME, "", "pv"), available, subresource="status")
+
+    def user(name: str) -> Any:
+        volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": name}}]
+        return make(client, f"uses-{name}", volumes=volumes)
+
+    async def claim_of(name: str) -> Claim:
+        return await client.get(Claim, Ref(ACME, "default", name))
+
+    async with running_scheduler(client, parallel=8):
+        given, made = await user("given"), await user("made")
+
+        async def kept() -> Any:
+            found = (await client.get(Volume, Ref(ACME, "", "pv"))).spec.claim_ref
+            return found if found and found.name == "given" else None
+
+        assert (await until(kept)).uid == (await claim_of("given")).metadata.uid
+
+        async def chosen() -> Any:
+            return ((await claim_of("made")).metadata.annotations or {}).get("volume.kubernetes.io/selected-node")
+
+        node = await until(chosen)
+        assert await node_of(client, given) == "" == await node_of(client, made), "they wait for their claims"
+        for name, held in (("given", "pv"), ("made", "later")):
+            bound = {
+                "metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+                "spec": {"volumeName": held},
+            }
+            await client.patch(Claim, Ref(ACME, "default", name), bound)
+        assert await until(lambda: node_of(client, given)) == "two"
+        assert await until(lambda: node_of(client, made)) == node

@@ -61,3 +61,22 @@ async def test_a_tenant_whose_writes_hang_leaves_slots_to_others():
         passes.cancel()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
+
+
+async def test_a_pod_that_cannot_be_decided_holds_up_nobody(monkeypatch, caplog):
+    scheduler = Slow(Client(ClientSettings("https://127.0.0.1:1", "ca")), SchedulerSettings(parallel=6))
+    scheduler._cluster.set_node(facts_of(node("one")))
+    ask = scheduler._ask
+
+    def broken(wanted, rules):
+        if wanted.tenant == "bad":
+            raise ValueError("what nobody thought of")
+        return ask(wanted, rules)
+
+    monkeypatch.setattr(scheduler, "_ask", broken)
+    for tenant in ("bad", "small"):
+        scheduler._backlog.put(demand("web", tenant))
+    async with asyncio.TaskGroup() as group:
+        await scheduler._pass(group)
+    assert [ref.tenant for ref in scheduler.begun] == ["small"]
+    assert "what nobody thought of" in caplog.text and len(scheduler._backlog) == 2
