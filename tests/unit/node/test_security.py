@@ -93,7 +93,7 @@ def test_app_armor_is_told_where_the_kernel_has_it(tmp_path: Path) -> None:
 def test_a_sandbox_has_all_rights_when_one_of_its_containers_has() -> None:
     def spaces(*privileged: bool, group: str = "containers") -> bool:
         made = [{"name": f"c{n}", "image": "i", "securityContext": {"privileged": p}} for n, p in enumerate(privileged)]
-        whole = {"containers": [{"name": "a", "image": "i"}], **{group: made}}
+        whole = {"containers": [{"name": "a", "image": "i"}], group: made}
         return pod_spaces(pod(whole, tenant="root")).privileged
 
     assert spaces(False, True)
