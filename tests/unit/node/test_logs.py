@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
+from polder.node import logs
 from polder.node.logs import LogReader, LogRequest, tail_offset
 from polder.system.cri import UID_LABEL
 from polder.system.cri_types import ContainerInfo
@@ -133,6 +134,29 @@ async def test_a_rotation_under_a_follower_loses_no_line(room: Room) -> None:
     room.containers = []
     async with asyncio.timeout(5):
         assert await following == "".join(f"old {turn}\nnew {turn}\n" for turn in range(3))
+
+
+async def test_what_is_written_while_a_log_is_replaced_is_read(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer's last line comes after the follower's last look, and before it sees the new file."""
+    room.containers = [container("a", labels=LABELS)]
+    plain, aside = logs._replaced, room.path().with_name("0.log.1")
+
+    def replaced(file: BinaryIO, path: Path) -> BinaryIO | None:
+        newer = plain(file, path)
+        if newer is not None:
+            with aside.open("a") as old:
+                old.write("2030-01-01T00:00:10Z stdout F last\n")
+        return newer
+
+    monkeypatch.setattr(logs, "_replaced", replaced)
+    following = asyncio.create_task(room.read(follow=True, tail_lines=0))
+    await asyncio.sleep(0.1)
+    room.path().rename(aside)
+    room.path().write_text("2030-01-01T00:00:11Z stdout F new\n")
+    await asyncio.sleep(0.5)
+    room.containers = []
+    async with asyncio.timeout(5):
+        assert await following == "last\nnew\n"
 
 
 async def test_many_followers_ask_the_runtime_once(room: Room) -> None:
