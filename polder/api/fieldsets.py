@@ -146,6 +146,12 @@ def _chain(path: Path) -> Fields:
     return found
 
 
+def ordered(fields: Fields) -> Fields:
+    """The same set, its elements in the order in which upstream writes them: clients compare the text."""
+    found: Fields = orjson.loads(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
+    return found
+
+
 def union(left: Fields, right: Fields) -> Fields:
     """What either set has."""
     if not left or not right or left is right:

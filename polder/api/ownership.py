@@ -158,6 +158,8 @@ def write(managed: Managed, before: Raw) -> list[Raw]:
         old = standing.get(_identity(entry))
         if old is not None and old.get("fieldsV1") == owned.fields:
             entry = old if old.get("time", "") == owned.time else {**entry, "fieldsV1": old.get("fieldsV1", EMPTY)}
+        else:
+            entry["fieldsV1"] = fieldsets.ordered(owned.fields)
         found.append(entry)
     found.sort(key=_order)
     return found

@@ -36,6 +36,8 @@ from polder.node.pods.starting import puller
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
 from polder.node.remote import RemoteCommands
+from polder.node.stats.disk import Disk, DiskPlaces
+from polder.node.stats.pages import StatsPages
 from polder.node.stats.sampler import Sampler
 from polder.node.stats.usage import UsageReports
 from polder.node.status import NodeReporter, NodeSettings
@@ -130,8 +132,12 @@ class Agent:
         )
         self._reporter = NodeReporter(node, client, self.supervisor, self.cri, clock)
         self.logs = LogReader(settings.places.logs, self.cri.list_containers, clock)
+        self._stats = self._make_stats(capacity, clock)
         self._commands = RemoteCommands(self.cri)
         self._forwards = Forwards(self.cri)
+
+    def _make_stats(self, capacity: Capacity, clock: Clock) -> StatsPages:
+        settings, pods = self._settings, self._pods
         self._sampler = Sampler(
             settings.places.cgroup,
             Accounting(observe_hierarchies()),
@@ -139,6 +145,11 @@ class Agent:
             lambda: observe_use(clock.now().timestamp()),
             clock,
         )
+        places = DiskPlaces(settings.places.pods, settings.places.logs, settings.containerd.root)
+        self._disk = Disk(places, self.cri.disk_use, self.cri.images_use, clock)
+        size = (capacity.cpu, capacity.memory)
+        shown = {"maxPods": settings.max_pods, "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{settings.places.cgroup}"}
+        return StatsPages(settings.node, size, self._sampler, self._disk, lambda: list(pods.values()), shown)
 
     def _make_context(self, cluster: ApiCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
         settings = self._settings
@@ -184,7 +195,13 @@ class Agent:
             "attach": commands,
             "forward": self._forwards.serve,
             "discard": self._storage.serve,
-            "page": NodePages({"healthz": healthy, "pods": listing(lambda: list(self._pods.values()), "Pod")}).serve,
+            "page": NodePages(
+                {
+                    "healthz": healthy,
+                    "pods": listing(lambda: list(self._pods.values()), "Pod"),
+                    **self._stats.pages(),
+                }
+            ).serve,
         }
 
     async def run(self) -> None:

@@ -79,6 +79,20 @@ def observe_use(at: float) -> MachineUse:
     return MachineUse(at, cpu, used, working, memory["MemTotal"] - working)
 
 
+def observe_processes() -> tuple[int, int]:
+    """Processes and threads that there are, and how many there can be."""
+    now = int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
+    return now, int(Path("/proc/sys/kernel/pid_max").read_text())
+
+
+def observe_booted() -> float:
+    """When the machine was booted, in seconds since the epoch."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith("btime "):
+            return float(line.split()[1])
+    return 0.0
+
+
 def observe_pressures(state: Path) -> dict[str, bool]:
     """The node conditions of pressure, true where there is any."""
     disk = os.statvfs(state)

@@ -17,6 +17,7 @@ from polder.system.cri_types import (
     ContainerConfig,
     ContainerInfo,
     ContainerState,
+    DiskUse,
     ExecResult,
     ExecTimeoutError,
     ImageInfo,
@@ -230,6 +231,39 @@ class CriClient:
                 f"ExecSync: {error}", missing=error.code == "NOT_FOUND", away=error.code == "UNAVAILABLE"
             ) from error
         return ExecResult(done.exit_code, done.stdout, done.stderr)
+
+    async def disk_use(self) -> dict[str, dict[str, DiskUse]]:
+        """What containers wrote to their own layers, by the pod's UID and the container's name. The runtime measures it every
+        few seconds; of several runs of one container it is the newest.
+        """
+        found = await self._call(RUNTIME, "ListContainerStats", pb.ListContainerStatsRequest(), SLOW)
+        used: dict[str, dict[str, DiskUse]] = {}
+        newest: dict[tuple[str, str], int] = {}
+        for item in found.stats:
+            uid, meta, layer = item.attributes.labels.get(UID_LABEL, ""), item.attributes.metadata, item.writable_layer
+            if meta.attempt >= newest.get((uid, meta.name), 0):
+                newest[uid, meta.name] = meta.attempt
+                one = DiskUse(layer.used_bytes.value, layer.inodes_used.value)
+                used.setdefault(uid, {})[meta.name] = one
+        return used
+
+    async def images_use(self) -> int:
+        """Bytes that images and the layers of containers take."""
+        found = await self._call(IMAGE, "ImageFsInfo", pb.ImageFsInfoRequest(), SLOW)
+        return sum(int(one.used_bytes.value) for one in found.image_filesystems)
+
+    async def list_images(self) -> list[ImageInfo]:
+        """All images that are here."""
+        found = await self._call(IMAGE, "ListImages", pb.ListImagesRequest(), QUICK)
+        return [_image(item) for item in found.images]
+
+    async def remove_image(self, image: str) -> None:
+        """Removes an image with all its names; idempotent."""
+        try:
+            await self._call(IMAGE, "RemoveImage", pb.RemoveImageRequest(image=pb.ImageSpec(image=image)), SLOW)
+        except RuntimeFailureError as error:
+            if not error.missing:
+                raise
 
     async def reopen_log(self, container: str) -> None:
         """Makes the runtime write a container's log to a new file of the same path."""

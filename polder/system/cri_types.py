@@ -189,6 +189,14 @@ class ContainerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskUse:
+    """What a container wrote to its own layer: bytes and files."""
+
+    used: int = 0
+    inodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """An image that the runtime has. ``user`` and ``user_name`` are what the image asks to run as."""
 

@@ -1,0 +1,147 @@
+"""How much of the disk pods and images use: what containers wrote, their logs, volumes on disk; asked for at most every ten
+seconds, by whoever needs it first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polder.base.clock import Clock
+from polder.system.cri_types import DiskUse
+
+FRESH = 10.0
+"""Seconds for which a measurement counts."""
+BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """A file system: bytes and inodes, in all and free."""
+
+    capacity: int = 0
+    available: int = 0
+    inodes: int = 0
+    inodes_free: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PodDisk:
+    """What a pod uses of the node's disk, in bytes: by container what it wrote and its logs, and by volume."""
+
+    written: Mapping[str, DiskUse] = field(default_factory=dict)
+    logs: Mapping[str, int] = field(default_factory=dict)
+    volumes: Mapping[str, int] = field(default_factory=dict)
+
+    def container(self, name: str) -> int:
+        """What counts against a container's limit."""
+        return self.written.get(name, DiskUse()).used + self.logs.get(name, 0)
+
+    @property
+    def total(self) -> int:
+        """What counts against the pod's limit."""
+        return sum(one.used for one in self.written.values()) + sum(self.logs.values()) + sum(self.volumes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class DiskReport:
+    """A measurement."""
+
+    at: float = 0.0
+    node: Filesystem = Filesystem()
+    images: Filesystem = Filesystem()
+    images_used: int = 0
+    pods: Mapping[str, PodDisk] = field(default_factory=dict)
+
+
+Written = Callable[[], Awaitable[Mapping[str, Mapping[str, DiskUse]]]]
+"""What containers wrote, by the pod's UID and the container's name. Raises RuntimeFailureError."""
+ImagesUsed = Callable[[], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlaces:
+    """Where pods' directories and logs are, and the file system of images."""
+
+    pods: Path
+    logs: Path
+    images: Path
+
+
+class Disk:
+    """Measures."""
+
+    def __init__(self, places: DiskPlaces, written: Written, images_used: ImagesUsed, clock: Clock) -> None:
+        self._places = places
+        self._written = written
+        self._images_used = images_used
+        self._clock = clock
+        self._known = DiskReport()
+        self._measured = -FRESH
+        self._lock = asyncio.Lock()
+
+    async def report(self) -> DiskReport:
+        """What is used. Raises RuntimeFailureError, OSError."""
+        async with self._lock:
+            if self._clock.monotonic() - self._measured >= FRESH:
+                written, images = await self._written(), await self._images_used()
+                self._known = await asyncio.to_thread(self._look, written, images)
+                self._measured = self._clock.monotonic()
+            return self._known
+
+    def _look(self, written: Mapping[str, Mapping[str, DiskUse]], images: int) -> DiskReport:
+        logs = _logs(self._places.logs)
+        uids = [entry.name for entry in os.scandir(self._places.pods)] if self._places.pods.is_dir() else []
+        pods = {
+            uid: PodDisk(written.get(uid, {}), logs.get(uid, {}), _volumes(self._places.pods / uid)) for uid in uids
+        }
+        here = filesystem(self._places.pods if self._places.pods.is_dir() else self._places.images)
+        return DiskReport(self._clock.now().timestamp(), here, filesystem(self._places.images), images, pods)
+
+
+def filesystem(path: Path) -> Filesystem:
+    """The file system that a path is on. Raises OSError."""
+    found = os.statvfs(path)
+    return Filesystem(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail, found.f_files, found.f_favail)
+
+
+def _logs(root: Path) -> dict[str, dict[str, int]]:
+    """Bytes of logs by the pod's UID and the container's name."""
+    found: dict[str, dict[str, int]] = {}
+    if root.is_dir():
+        for directory in os.scandir(root):
+            uid = directory.name.rsplit("_", 1)[-1]
+            found[uid] = {entry.name: tree_size(Path(entry.path)) for entry in _scan(directory.path)}
+    return found
+
+
+def _volumes(place: Path) -> dict[str, int]:
+    """Bytes of the emptyDirs that are on the disk: what is mounted there is memory, or somebody else's."""
+    found = {}
+    for entry in _scan(place / "volumes" / "empty-dir"):
+        if not os.path.ismount(entry.path):
+            found[entry.name] = tree_size(Path(entry.path))
+    return found
+
+
+def _scan(place: Path | str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(place) as entries:
+            return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def tree_size(place: Path) -> int:
+    """Bytes on disk below a directory, links and what they point to not counted."""
+    total = 0
+    for here, _, names in os.walk(place):
+        for name in names:
+            try:
+                total += os.lstat(f"{here}/{name}").st_blocks * BLOCK
+            except OSError:
+                continue  # it went meanwhile
+    return total
