@@ -221,3 +221,24 @@ async def test_a_hostile_pod_gets_no_file_of_the_node(node: NodeKit) -> None:
     logs = list((node.ctx.places.log_directory(pod) / "main").glob("*.log"))
     assert all("of the node" not in log.read_text() for log in logs)
     await gone(node, pod)
+
+
+async def test_a_container_that_cannot_be_made_is_tried_in_its_time(node: NodeKit) -> None:
+    """The runtime's words name another id each time, so that each try is news to the API, and comes back from there."""
+    directory = node.ctx.places.seccomp / "tenants"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "broken.json").write_text("{")
+    context = {"seccompProfile": {"type": "Localhost", "localhostProfile": "tenants/broken.json"}}
+    pod = make_pod("never", "true", securityContext=context)
+    node.cluster.apply(pod)
+
+    def failed(found: Pod | None) -> bool:
+        first = (found.status.container_statuses or [None])[0] if found else None
+        return bool(
+            first and first.state and first.state.waiting and first.state.waiting.reason == "CreateContainerError"
+        )
+
+    await node.cluster.until(pod, failed)
+    await asyncio.sleep(3)
+    assert 1 <= node.cluster.reasons(pod).count("Failed") <= 3
+    await gone(node, pod)

@@ -18,6 +18,7 @@ from polder.loop.wait import wait_set
 from polder.node.pods import ending, plan, starting
 from polder.node.pods.backoff import Backoff
 from polder.node.pods.context import Context
+from polder.node.pods.holds import Holds
 from polder.node.pods.mounts import make_volumes, refresh_volumes
 from polder.node.pods.observe import Observer
 from polder.node.pods.ports import WARNING
@@ -55,6 +56,7 @@ class PodWorker:
         self._observer = Observer(ctx.cri, uid)
         self._reporter = Reporter(ctx.cluster)
         self._restarts = Backoff()
+        self._holds = Holds(ctx.clock)
         self._prober = Prober(ctx.means, ctx.recorder, ctx.clock, self._wake.set, ctx.since)
         self._waiting: dict[str, ContainerStateWaiting] = {}
         self._verdict: Verdict | None = None
@@ -306,13 +308,16 @@ class PodWorker:
         view = await self._observer.observe()
         place = await place_of(self._ctx, self._observer, pod, sandbox.id)
         for container in containers:
+            if (left := self._holds.left(pod, container.name)) > 0:
+                retry = earliest(retry, left)
+                continue
             attempt = view.next_attempt(container.name)
             start = Start(pod, container, attempt, sandbox, volumes, place, _target(view, container))
             try:
                 await self._unless_ended(starting.start_container(self._ctx, start))
             except StartError as error:
                 self._waiting[container.name] = ContainerStateWaiting(reason=error.reason, message=str(error))
-                retry = error.after if retry is None else min(retry, error.after)
+                retry = earliest(retry, self._holds.fail(pod, container.name, error.after))
             else:
                 self._waiting.pop(container.name, None)
                 if attempt > 0:
