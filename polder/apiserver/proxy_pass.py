@@ -59,6 +59,9 @@ async def pass_on(call: Call, onward: Onward) -> web.StreamResponse:
     path = (rest or "/") + query
     if request.headers.get("Upgrade"):
         return await carry_upgrade(call, onward.outcalls, onward.peer, (path, headers))
+    if headers.pop("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
     body: bytes | AsyncIterator[bytes] = request.content.iter_any() if request.body_exists else b""
     what = Exchange(request.method, path, headers, body)
     links = Links(own, onward.host, request.host)

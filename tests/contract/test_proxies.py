@@ -112,6 +112,14 @@ async def test_requests_pass_as_they_are_but_for_who_asks(tenant: Api) -> None:
     assert (head.status, head.body) == (200, b"")
 
 
+async def test_a_client_that_waits_for_leave_to_send_gets_it(tenant: Api) -> None:
+    url = f"https://127.0.0.1:{tenant.server.port}{POD}/x"
+    async with asyncio.timeout(5), tenant.session.post(url, data=b"y" * 1000, expect100=True) as answer:
+        seen = await answer.json()
+    assert seen["size"] == 1000
+    assert "Expect" not in seen["headers"]
+
+
 async def test_the_root_of_a_proxy_ends_with_a_slash(tenant: Api) -> None:
     url = f"https://127.0.0.1:{tenant.server.port}{POD}?q=1"
     async with tenant.session.get(url, allow_redirects=False) as answer:
