@@ -32,6 +32,7 @@ from polder.main.daemon import run
 from polder.main.join import Joining, ensure_joined, link_with, own_name
 from polder.main.logs import set_up
 from polder.node.admin import AdminServer, Inspection
+from polder.node.checks import HealthChecks
 from polder.node.agent import Agent, AgentSettings, Doings
 from polder.node.changes import Changes
 from polder.node.dial import Dials, is_address
@@ -158,6 +159,7 @@ class NodeAgent:
         files = Files(Path(config.authority), Path(config.certificate), Path(config.key))
         self._renewal = Renewal(config.node, config.address, files, self._client)
         self._pods: Informer[Pod] = Informer(self._client, Pod, EVERY_TENANT, fields=f"spec.nodeName={config.node}")
+        self._netns = state / "netns"
         self._kernel = Kernel(KernelSettings(state / "netns", config.prefix))
         self._network = NodeNetwork(
             NetworkSettings(facts_of(config), state), self._client, self._kernel, self._pods, clock
@@ -170,6 +172,13 @@ class NodeAgent:
         dials = Dials(self._network.router_of, self._kernel.connect_in, Names(name_servers, self._datagram).lookup)
         self._stream = ServerStreams(where, {**self._agent.handlers, "dial": dials.serve})
         self._changes = Changes(self._stream.open, self._agent.changed)
+        self._checks = HealthChecks(
+            self._network.informer(Service).values,
+            self._network.pipeline.part,
+            self._network.router_of,
+            self._kernel.listen_in,
+            config.node,
+        )
         self._entries = Entries(self._kernel.listen_in, self._stream.open)
         self._cni = CniServer(state / "agent.sock", CniAttachments(self._network.attachments))
         self._admin = AdminServer(state / "admin.sock", self._inspect)
@@ -207,6 +216,7 @@ class NodeAgent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pods.run())
                 group.create_task(self._network.run(self._entries.set, self._sandboxes))
+                group.create_task(self._checks.run(self._network.changes(), Path(self._netns)))
                 group.create_task(self._network.keep_resolvers(self._resolvers.set, self._resolvers.share))
                 group.create_task(feed(self._names(), self._resolvers))
                 group.create_task(self._resolvers.open_shared(self._shared_dns, self._own_sockets))

@@ -350,7 +350,7 @@ class NodeNetwork:
         def wanted() -> dict[str, tuple[str, str, int]]:
             return {space: (space, address, ENTRY_PORT) for space, address in self.pipeline.entries().items()}
 
-        await keep_sockets(self._changes(), wanted, self._netns, set_entries)
+        await keep_sockets(self.changes(), wanted, self._netns, set_entries)
 
     async def keep_resolvers(self, set_resolvers: SetResolvers, share: Callable[[dict[str, str]], None]) -> None:
         """Have the tenants' names answered wherever a router stands; ``share`` is told whose router has which address. Until
@@ -363,7 +363,7 @@ class NodeNetwork:
             found = {space: self.resolver_of(TenantName(space)) for space in spaces}
             return {space: (space, address) for space, address in found.items() if address}
 
-        await keep_sockets(self._changes(), wanted, self._netns, set_resolvers)
+        await keep_sockets(self.changes(), wanted, self._netns, set_resolvers)
 
     def resolver_of(self, tenant: TenantName) -> str:
         """The address of a tenant's resolver; empty where there is none."""
@@ -374,7 +374,7 @@ class NodeNetwork:
         """What the node sees of a kind."""
         return cast(Informer[T], self._by_kind[kind])
 
-    def _changes(self) -> asyncio.Event:
+    def changes(self) -> asyncio.Event:
         """Set now, and after each run of the pipeline."""
         changed = asyncio.Event()
         changed.set()

@@ -51,8 +51,11 @@ def _way_to(address: str, router_address: str, facts: NodeFacts) -> set[Item]:
 
 
 def render_node_ports(vip: Vip, router_address: str, facts: NodeFacts) -> Iterator[Item]:
-    """The node ports of a service of the platform's, at the node's addresses: by way of the router's, where they answer."""
-    ports = [port for port in vip.ports if port.node_port]
+    """The node ports and the health check of a service of the platform's, at the node's addresses: by way of the router's, where
+    they answer.
+    """
+    ports = [(port.protocol, port.node_port) for port in vip.ports if port.node_port]
+    ports += [("tcp", vip.health)] if vip.health else []
     if vip.tenant != PLATFORM or not ports:
         return
     yield from _landing(router_address, facts)
@@ -60,8 +63,8 @@ def render_node_ports(vip: Vip, router_address: str, facts: NodeFacts) -> Iterat
     addresses = [router_address] + ([six(router_address)] if facts.egress6 else [])
     for own in addresses:
         yield Element(NODE, "inet", table, set_for(HOSTED, own), f"{link} . {own}")
-        for port in ports:
-            key, leads = f"{port.protocol} . {port.node_port}", f"{own} . {port.node_port}"
+        for protocol, number in ports:
+            key, leads = f"{protocol} . {number}", f"{own} . {number}"
             yield Element(NODE, "inet", table, set_for(HOST_PORTS, own), key, leads)
 
 

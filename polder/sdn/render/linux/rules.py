@@ -14,7 +14,7 @@ EGRESS_CONNECTIONS = 16384
 """Connections that one tenant may have to the outside at one time on one node: the node's table of connections is shared."""
 EGRESS_PORTS = "16384-32767"
 """Source ports of one tenant for one destination: a quarter of what the node's egress address has."""
-KNOWN, GATEWAYS, LANDING = "known", "gateways", "landing"
+KNOWN, GATEWAYS, LANDING, CHECKS = "known", "gateways", "landing", "checks"
 """Names of the sets for IPv4; those for IPv6 end in 6 (``set_for``)."""
 ENTRY_PORT = 443
 DNS_PORT = 53
@@ -46,6 +46,7 @@ def space_rules(router: Router, address: str) -> str:
     return f"""\
 {_sets()} set {LANDING} {{ type ipv4_addr . inet_proto . inet_service; }}
  set {LANDING}6 {{ type ipv6_addr . inet_proto . inet_service; }}
+ set {CHECKS} {{ type inet_service; }}
  set {GATEWAYS} {{ type ipv4_addr; }}
  set {GATEWAYS}6 {{ type ipv6_addr; }}
  chain input {{
@@ -54,7 +55,8 @@ def space_rules(router: Router, address: str) -> str:
   icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
   ct state established,related accept
   ct state invalid drop
-{entry}  iifname "br-*" ip daddr @{GATEWAYS} icmp type echo-request accept
+{entry}  ip daddr {address} tcp dport @{CHECKS} accept
+  iifname "br-*" ip daddr @{GATEWAYS} icmp type echo-request accept
   iifname "br-*" ip6 daddr @{GATEWAYS}6 icmpv6 type echo-request accept
  }}
  chain forward {{

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.hosted import PLATFORM, render_node_ports
 from polder.sdn.render.linux.items import Element, Item, Ruleset
-from polder.sdn.render.linux.names import router_space
+from polder.sdn.render.linux.names import TABLE, router_space
+from polder.sdn.render.linux.rules import CHECKS
 from polder.sdn.render.linux.service_rules import (
     AT,
     CLUSTER,
@@ -87,7 +88,16 @@ def render_vip(vip: Vip, place: Place, facts: NodeFacts) -> frozenset[Item]:
             items |= target.items(port, vip.local_outside, place.zone, node, facts)
         if port.node_port and vip.tenant == PLATFORM:
             items |= _Target(space, vip, place.router, port.protocol, port.node_port, most).from_outside(port, facts)
+    if vip.health:
+        items.add(Element(space, "inet", TABLE, CHECKS, str(vip.health)))
+        items |= _checked(space, vip, place.router, facts)
     return frozenset(items).union(render_node_ports(vip, place.router, facts))
+
+
+def _checked(space: str, vip: Vip, router_address: str, facts: NodeFacts) -> set[Item]:
+    """Its health check at the machine's address leads to the router's, where the agent answers."""
+    target = _Target(space, vip, facts.underlay, "tcp", vip.health, 1)
+    return target.to(router_address, vip.health)
 
 
 def chosen(port: VipPort, family: str, zone: str, node: str, *, local: bool) -> list[Backend]:
@@ -161,6 +171,13 @@ class _Target:
             items.add(self._element(ENDS, f"{self.key} . {slot}", f"{backend.address} . {backend.port}"))
             if self.protocol == "udp":
                 items.add(self._element(FLOWS, f"{self.key} . {backend.address} . {backend.port}"))
+        return items
+
+    def to(self, address: str, port: int) -> set[Item]:
+        """What leads to one address alone, whoever asks."""
+        name, items = pick_chain(self.space, 1)
+        items.add(self._element(VIPS, self.key, f"goto {name}"))
+        items.add(self._element(ENDS, f"{self.key} . 0", f"{address} . {port}"))
         return items
 
     def _lead(self, name: str, beyond: str) -> set[Item]:
