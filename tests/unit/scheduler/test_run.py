@@ -3,10 +3,11 @@ import asyncio
 import pytest
 
 from polder.client.client import Client, ClientSettings
+from polder.scheduler.core import decide
 from polder.scheduler.nodes import facts_of
 from polder.scheduler.run import Scheduler
 from polder.scheduler.settings import SchedulerSettings
-from tests.unit.scheduler.make import demand, node
+from tests.unit.scheduler.make import container, demand, near, node, place, term
 
 
 @pytest.mark.parametrize("ticks", range(6))
@@ -80,3 +81,45 @@ async def test_a_pod_that_cannot_be_decided_holds_up_nobody(monkeypatch, caplog)
         await scheduler._pass(group)
     assert [ref.tenant for ref in scheduler.begun] == ["small"]
     assert "what nobody thought of" in caplog.text and len(scheduler._backlog) == 2
+
+
+def asked_of(scheduler, monkeypatch):
+    """The names of pods that were decided."""
+    from polder.scheduler import run
+
+    found = []
+
+    def counted(wanted, *rest):
+        found.append(wanted.ref.name)
+        return decide(wanted, *rest)
+
+    monkeypatch.setattr(run, "decide", counted)
+    return found
+
+
+def test_pods_of_a_shape_that_was_refused_are_not_asked_one_by_one(monkeypatch):
+    scheduler = Scheduler(Client(ClientSettings("https://127.0.0.1:1", "ca")), SchedulerSettings())
+    state, asked = scheduler._cluster, asked_of(scheduler, monkeypatch)
+    state.set_node(facts_of(node("one")))
+    big = [demand(f"p{n}", "acme", container("a", cpu="9")) for n in range(3)]
+    assert len({scheduler._ask(one, None).message for one in big}) == 1
+    assert asked == ["p0"]
+    place(state, demand("other", "globex"), "one")
+    scheduler._ask(big[1], None)
+    assert asked == ["p0"], "that somebody comes makes no room"
+    state.free_pod("globex-other")
+    scheduler._ask(big[1], None)
+    assert asked == ["p0", "p1"]
+    assert scheduler._ask(demand("small", "acme", container("a", cpu="1")), None).node == "one"
+
+
+def test_a_pod_that_looks_for_others_is_asked_again_when_one_comes(monkeypatch):
+    scheduler = Scheduler(Client(ClientSettings("https://127.0.0.1:1", "ca")), SchedulerSettings())
+    state, asked = scheduler._cluster, asked_of(scheduler, monkeypatch)
+    state.set_node(facts_of(node("one")))
+    wants = [demand(f"p{n}", affinity=near(term(app="db"))) for n in range(3)]
+    for one in wants[:2]:
+        assert not scheduler._ask(one, None).node
+    assert asked == ["p0"]
+    place(state, demand("db", labels={"app": "db"}), "one")
+    assert scheduler._ask(wants[2], None).node == "one" and asked == ["p0", "p2"]
