@@ -135,7 +135,7 @@ class Images:
         tries: list[Login | None] = [*logins] or [None]
         for number, login in enumerate(tries):
             try:
-                await self._cri.pull(name, None if login is None else (login.user, login.password, *_tokens(login)))
+                await self._cri.pull(name, None if login is None else _shown(login))
             except RuntimeFailureError as error:
                 if error.away or number + 1 == len(tries):
                     raise
@@ -158,8 +158,9 @@ class Images:
         raise ImageError("ErrImagePull", message, 1.0)
 
 
-def _tokens(login: Login) -> tuple[str, str, str]:
-    return login.server, login.identity_token, login.registry_token
+def _shown(login: Login) -> tuple[str, str, str, str]:
+    """Without the registry, as upstream: its name in the secret may be a pattern, which the runtime would take for a host."""
+    return login.user, login.password, login.identity_token, login.registry_token
 
 
 async def import_archive(socket: Path, archive: Path) -> list[str]:

@@ -284,11 +284,11 @@ class CriClient:
             raise RuntimeFailureError(f"the runtime does not tell the layers of image {reference}", missing=True)
         return str(chain)
 
-    async def pull(self, reference: str, login: tuple[str, str, str, str, str] | None = None) -> None:
-        """Pulls an image from its registry. ``login``: user, password, registry, identity token, registry token."""
+    async def pull(self, reference: str, login: tuple[str, str, str, str] | None = None) -> None:
+        """Pulls an image from its registry. ``login``: user, password, identity token, registry token."""
         request = pb.PullImageRequest(image=pb.ImageSpec(image=reference))
         if login is not None:
-            names = ("username", "password", "server_address", "identity_token", "registry_token")
+            names = ("username", "password", "identity_token", "registry_token")
             request.auth.CopyFrom(pb.AuthConfig(**dict(zip(names, login, strict=True))))
         await self._call(IMAGE, "PullImage", request, PULL)
 
