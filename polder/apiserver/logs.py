@@ -28,6 +28,7 @@ from polder.apiserver.stream import NodeStreams, NotConnectedError
 from polder.apiserver.streamshares import StreamShares
 from polder.apiserver.websocket import is_websocket
 from polder.client.carry import ByteStream
+from polder.client.pace import PACE
 from polder.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ class Logs:
         try:
             if is_websocket(request.headers):
                 return await send_messages(request, stream)
-            return await _pass_on(request, stream, place.name)
+            return await _pass_on(request, stream, place)
         finally:
             await _drop(stream)
 
@@ -169,19 +170,19 @@ async def _drop(stream: ByteStream) -> None:
         await stream.reset("the reader left")
 
 
-async def _pass_on(request: web.BaseRequest, stream: ByteStream, pod: str) -> web.StreamResponse:
+async def _pass_on(request: web.BaseRequest, stream: ByteStream, place: Place) -> web.StreamResponse:
     """Waits a moment for the first bytes, so that a refusal becomes a Status; a log that breaks later breaks off."""
     first = asyncio.ensure_future(stream.read())
     try:
         await asyncio.wait({first}, timeout=HEAD_WAIT)
         if first.done() and (error := first.exception()) is not None:
-            raise unavailable(f"the log of pod {pod} cannot be read now: {error}") from error
+            raise unavailable(f"the log of pod {place.name} cannot be read now: {error}") from error
         response = web.StreamResponse(headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        await _copy(request, stream, response, first)
+        await _copy(request, (stream, place.tenant), response, first)
     except ConnectionError as error:
-        log.info("the log of pod %s broke off: %s", pod, error)
+        log.info("the log of pod %s broke off: %s", place.name, error)
         if request.transport is not None:
             request.transport.abort()  # the answer has begun: only its missing end can say so
     finally:
@@ -190,10 +191,11 @@ async def _pass_on(request: web.BaseRequest, stream: ByteStream, pod: str) -> we
 
 
 async def _copy(
-    request: web.BaseRequest, stream: ByteStream, response: web.StreamResponse, first: asyncio.Future[bytes]
+    request: web.BaseRequest, source: tuple[ByteStream, str], response: web.StreamResponse, first: asyncio.Future[bytes]
 ) -> None:
     """The log to its end. A reader that leaves a silent log is noticed too. Raises ConnectionError."""
     loop, scope = asyncio.get_running_loop(), asyncio.timeout(None)
+    stream, tenant = source
     try:
         async with scope:
             forget = on_lost(request, lambda: scope.reschedule(loop.time()))
@@ -201,6 +203,7 @@ async def _copy(
                 data = await first
                 while data:
                     await response.write(data)
+                    await PACE.step(tenant)
                     data = await stream.read()
                 await response.write_eof()
                 await stream.end()

@@ -69,7 +69,7 @@ class Forwarder:
 
     async def carry_channel(self, port: int, peer: ByteStream) -> None:
         """The same, with a bound on silence of its own."""
-        idle = Idle(IDLE)
+        idle = Idle(IDLE, self.place.tenant)
         with suppress(TimeoutError):
             async with idle.scope:
                 await self.carry(port, peer, idle)
@@ -135,8 +135,8 @@ async def _both(one: ByteStream, other: ByteStream, idle: Idle) -> None:
 
 async def _way(source: ByteStream, sink: ByteStream, idle: Idle) -> None:
     while data := await source.read():
-        idle.touch()
         await sink.write(data)
+        await idle.passed()
     await sink.end()
 
 
@@ -183,7 +183,7 @@ class Pairs:
         self._forwarder = forwarder
         self._waiting: dict[str, dict[str, SpdyStream]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle = Idle(IDLE)
+        self._idle = Idle(IDLE, forwarder.place.tenant)
 
     def take(self, stream: SpdyStream) -> bool:
         """Whether a stream can belong to a pair."""

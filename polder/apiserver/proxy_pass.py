@@ -109,7 +109,7 @@ _PRIVATE: Final = ("authorization", "x-remote-", "impersonate-", "x-forwarded-")
 
 async def _exchange(call: Call, onward: Onward, what: Exchange, links: Links, state: _State) -> None:
     request = call.request
-    loop, idle = asyncio.get_running_loop(), Idle(IDLE)
+    loop, idle = asyncio.get_running_loop(), Idle(IDLE, call.info.tenant)
     async with idle.scope:
         forget = on_lost(request, lambda: idle.scope.reschedule(loop.time()))
         try:
@@ -118,8 +118,8 @@ async def _exchange(call: Call, onward: Onward, what: Exchange, links: Links, st
                 state.response = response
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():
-                    idle.touch()
                     await _send(response, chunk, change)
+                    await idle.passed()
                 if change is not None:
                     await response.write(change(b"", True))
                 await response.write_eof()

@@ -45,7 +45,7 @@ async def carry_upgrade(
         if status != 101:
             return await _refused(status, headers, reader)
         response, connection = await upgrade(call.request, _switched(headers))
-        await _carry(connection, reader, writer)
+        await _carry(connection, (reader, writer), call.info.tenant)
         return response
     finally:
         writer.close()
@@ -93,20 +93,23 @@ async def _refused(status: int, headers: CIMultiDict[str], reader: asyncio.Strea
     return web.Response(status=status, body=body, headers={"Content-Type": headers.get("Content-Type", "text/plain")})
 
 
-async def _carry(connection: RawConnection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _carry(
+    connection: RawConnection, other: tuple[asyncio.StreamReader, asyncio.StreamWriter], tenant: str
+) -> None:
     """Both ways; the end of one is the end."""
-    idle = Idle(IDLE)
+    reader, writer = other
+    idle = Idle(IDLE, tenant)
 
     async def back() -> None:
         while data := await reader.read(READ):
-            idle.touch()
             await connection.write(data)
+            await idle.passed()
 
     async def onward() -> None:
         while data := await connection.read():
-            idle.touch()
             writer.write(data)
             await writer.drain()
+            await idle.passed()
 
     tasks = [asyncio.ensure_future(back()), asyncio.ensure_future(onward())]
     try:

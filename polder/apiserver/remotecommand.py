@@ -25,6 +25,7 @@ from polder.apiserver.stream import NodeStreams, NotConnectedError
 from polder.apiserver.streamshares import StreamShares
 from polder.apiserver.websocket import asked_protocols, is_websocket
 from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
+from polder.client.pace import PACE
 from polder.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class RemoteCommands:
             refusal = await _asked(channels, wanted)
             if refusal:
                 return await _refused(call.request, refusal, _channels_of(wanted))
-            return await _connected(call.request, channels, wanted)
+            return await _connected(call, channels, wanted)
         finally:
             with suppress(ConnectionError):  # the node has gone as well
                 await stream.reset("the user's connection ended")
@@ -124,8 +125,9 @@ async def _refused(request: web.BaseRequest, refusal: str, channels: frozenset[i
     return web.Response(status=500, text=refusal, content_type="text/plain")
 
 
-async def _connected(request: web.BaseRequest, channels: Channels, wanted: Raw) -> web.StreamResponse:
+async def _connected(call: Call, channels: Channels, wanted: Raw) -> web.StreamResponse:
     client: Client
+    request, tenant = call.request, call.info.tenant
     numbers = _channels_of(wanted)
     if is_websocket(request.headers):
         response, client = await accept_websocket(request, numbers)
@@ -136,7 +138,7 @@ async def _connected(request: web.BaseRequest, channels: Channels, wanted: Raw) 
             return response
     try:
         await channels.send(START, b"")
-        await run(client, channels)
+        await run(client, channels, tenant)
     except ConnectionError as error:
         log.debug("a command's connection broke: %s", error)
     finally:
@@ -144,9 +146,9 @@ async def _connected(request: web.BaseRequest, channels: Channels, wanted: Raw) 
     return response
 
 
-async def run(client: Client, channels: Channels) -> None:
-    """Carries until one side has ended, or nothing was said for long. Raises ConnectionError."""
-    idle = Idle(IDLE)
+async def run(client: Client, channels: Channels, tenant: str) -> None:
+    """Carries a tenant's command until one side has ended, or nothing was said for long. Raises ConnectionError."""
+    idle = Idle(IDLE, tenant)
     upwards = asyncio.ensure_future(_upwards(client, channels, idle))
     downwards = asyncio.ensure_future(_downwards(client, channels, idle))
     try:
@@ -163,29 +165,31 @@ async def run(client: Client, channels: Channels) -> None:
 
 
 class Idle:
-    """A bound on silence: ``scope`` ends with TimeoutError so long after the last ``touch``."""
+    """A bound on silence: ``scope`` ends with TimeoutError so long after the last piece has ``passed``."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, tenant: str) -> None:
         self._seconds = seconds
+        self._tenant = tenant
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
         self.scope = asyncio.timeout(seconds)
 
-    def touch(self) -> None:
-        """Something was said. Timers are moved once in a second at most."""
+    async def passed(self) -> None:
+        """A piece was carried: others have their turn before the next. Timers are moved once in a second at most."""
         now = self._loop.time()
         if now - self._last >= 1.0:
             self._last = now
             self.scope.reschedule(now + self._seconds)
+        await PACE.step(self._tenant)
 
 
 async def _upwards(client: Client, channels: Channels, idle: Idle) -> None:
     """Input, until the user has gone."""
     while (message := await client.receive()) is not None:
-        idle.touch()
         channel, data = message
         with suppress(ConnectionError):  # the command has ended; what it said last is still on its way
             await channels.send(channel, data if channel != HALT else bytes([STDIN]))
+        await idle.passed()
 
 
 async def _downwards(client: Client, channels: Channels, idle: Idle) -> bytes:
@@ -197,11 +201,11 @@ async def _downwards(client: Client, channels: Channels, idle: Idle) -> bytes:
             return _broken(str(error))
         if message is None:
             return _broken("the node's agent has gone")
-        idle.touch()
         channel, data = message
         if channel == STATUS:
             return data
         await client.send(channel, data)
+        await idle.passed()
 
 
 def _broken(why: str) -> bytes:

@@ -19,6 +19,7 @@ import msgspec
 from polder.api.meta import Raw
 from polder.base.clock import Clock
 from polder.base.errors import PermanentError, PolderError
+from polder.client.pace import PACE
 from polder.system.cri import UID_LABEL
 from polder.system.cri_types import ContainerInfo, ContainerState
 
@@ -106,6 +107,7 @@ class LogReader:
     async def _send(self, request: LogRequest, stream: LogStream) -> None:
         async for chunk in self.read_logs(request):
             await stream.write(chunk)
+            await PACE.step(request.tenant)
 
     async def read_logs(self, request: LogRequest) -> AsyncIterator[bytes]:
         """The log's bytes as a user sees them. Raises PermanentError where there is no log."""

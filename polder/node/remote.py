@@ -20,6 +20,7 @@ from polder.api.meta import Raw
 from polder.base.errors import PolderError
 from polder.client.carry import ByteStream
 from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
+from polder.client.pace import PACE
 from polder.client.spdy import SpdySession, SpdyStream
 from polder.node.spdydial import Connect, UpgradeError, connect_here, spdy_connection
 from polder.node.starts import Starts
@@ -85,7 +86,7 @@ class RemoteCommands:
             await _expected(channels, START, START_LIMIT)
         except TimeoutError:
             return  # the user's side did not come about, and nothing has begun
-        job = _Job(kind, container, asked, channels)
+        job = _Job(tenant, kind, container, asked, channels)
         if kind == "exec":
             async with self._starts.turn(tenant) as begun:
                 status = await self._run(replace(job, begun=begun))
@@ -127,6 +128,7 @@ class RemoteCommands:
 class _Job:
     """A command, or an attachment, on its way; ``begun`` is told that it has said something."""
 
+    tenant: str
     kind: str
     container: str
     asked: CommandRequest
@@ -213,6 +215,7 @@ async def _output(stream: SpdyStream, channel: int, job: _Job) -> None:
     while data := await _more(stream):
         job.begun()
         await job.channels.send(channel, data)
+        await PACE.step(job.tenant)
 
 
 async def _whole(stream: SpdyStream) -> bytes:
