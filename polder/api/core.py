@@ -141,6 +141,19 @@ class NodeCondition(Struct, frozen=True, kw_only=True):
     last_transition_time: str | None = None
 
 
+class NodeImage(Struct, frozen=True, kw_only=True):
+    """An image that a node has."""
+
+    names: list[str] = []
+    size_bytes: int = 0
+
+
+class RuntimeHandler(Struct, frozen=True, kw_only=True):
+    """What a RuntimeClass may name as its handler; empty is the default one."""
+
+    name: str = ""
+
+
 class NodeStatus(Struct, frozen=True, kw_only=True):
     """What is known of a node."""
 
@@ -149,6 +162,8 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     conditions: list[NodeCondition] | None = None
     addresses: list[NodeAddress] | None = None
     node_info: dict[str, str] | None = None
+    images: list[NodeImage] | None = None
+    runtime_handlers: list[RuntimeHandler] | None = None
 
 
 class Node(Object, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from polder.node.agent import Agent, AgentSettings, Doings
 from polder.node.changes import Changes
 from polder.node.dial import Dials, is_address
 from polder.node.entry import Entries
+from polder.node.eviction.thresholds import parse_thresholds
 from polder.node.names import Names
 from polder.node.network import NetworkSettings, NodeNetwork
 from polder.node.pods.resolv import parse_resolv_conf
@@ -115,6 +116,9 @@ def agent_settings(config: AgentConfig) -> AgentSettings:
         images=Path(config.images),
         cpu=config.cpu,
         memory=config.memory,
+        max_pods=config.max_pods,
+        reserved=config.reserved,
+        thresholds=parse_thresholds(config.eviction_hard),
         host_dns=host_dns(),
         sysctls=allowed_sysctls(config.allowed_unsafe_sysctls),
     )

@@ -91,6 +91,13 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     cpu: str = ""
     memory: str = ""
     """Overrides of the node's capacity, as quantities; empty is what the machine has."""
+    max_pods: int = 110
+    reserved: dict[str, str] = {}
+    """What of the node is no pod's: quantities of cpu, memory and ephemeral-storage."""
+    eviction_hard: dict[str, str] = {}
+    """How much must be free, as quantities or percentages, by upstream's signals (memory.available …); for those that are
+    left out upstream's defaults hold.
+    """
     log_format: str = "text"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from polder.api.core import Pod
 from polder.api.podspec import Container
+from polder.api.quantity import milli, whole
 from polder.base.clock import Clock
 from polder.base.errors import PolderError
 from polder.base.ids import NodeName, TenantName
@@ -17,8 +18,11 @@ from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
-from polder.node.forward import Forwards
 from polder.node.access import ImageAccess
+from polder.node.eviction.images import ImageUse
+from polder.node.eviction.manager import Eviction, EvictionSettings, Sources
+from polder.node.eviction.thresholds import MEMORY, NODE_FS, Threshold, parse_thresholds
+from polder.node.forward import Forwards
 from polder.node.images import Images, ensure_own_images
 from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
@@ -40,7 +44,7 @@ from polder.node.stats.disk import Disk, DiskPlaces
 from polder.node.stats.pages import StatsPages
 from polder.node.stats.sampler import Sampler
 from polder.node.stats.usage import UsageReports
-from polder.node.status import NodeReporter, NodeSettings
+from polder.node.status import NodeReporter, NodeSettings, Told
 from polder.node.stream import Handler
 from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.node.volumes.claims import Claims
@@ -50,7 +54,7 @@ from polder.node.volumes.storage import Storage, UidOf
 from polder.node.volumes.tokens import Tokens
 from polder.system.accounting import Accounting, observe_hierarchies
 from polder.system.cgroups import Cgroups
-from polder.system.containerd import ContainerdPaths, Registry
+from polder.system.containerd import ContainerdPaths, Registry, find_crun
 from polder.system.cri import CriClient
 from polder.system.cri_types import DnsConfig, ImageInfo
 from polder.system.lsm import has_app_armor
@@ -79,6 +83,8 @@ class AgentSettings:
     cpu: str = ""
     memory: str = ""
     max_pods: int = 110
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    thresholds: tuple[Threshold, ...] = parse_thresholds({})
     host_dns: DnsConfig = field(default_factory=DnsConfig)
     registries: Mapping[str, Registry] = field(default_factory=dict)
     sysctls: tuple[str, ...] = ()
@@ -127,29 +133,67 @@ class Agent:
         self._context = self._make_context(ApiCluster(client, settings.node, clock), doings, clock, capacity)
         self._manager: PodManager | None = None
         self._pods = pods
-        node = NodeSettings(
-            settings.node, settings.address, settings.version, settings.max_pods, settings.state, capacity
-        )
-        self._reporter = NodeReporter(node, client, self.supervisor, self.cri, clock)
         self.logs = LogReader(settings.places.logs, self.cri.list_containers, clock)
         self._stats = self._make_stats(capacity, clock)
+        self._images = ImageUse(self.cri, clock)
+        self._eviction = self._make_eviction(capacity, clock)
+        self._reporter = self._make_reporter(client, capacity, clock)
         self._commands = RemoteCommands(self.cri)
         self._forwards = Forwards(self.cri)
 
     def _make_stats(self, capacity: Capacity, clock: Clock) -> StatsPages:
         settings, pods = self._settings, self._pods
+        self._accounting = Accounting(observe_hierarchies())
         self._sampler = Sampler(
             settings.places.cgroup,
-            Accounting(observe_hierarchies()),
+            self._accounting,
             self.cri.list_containers,
             lambda: observe_use(clock.now().timestamp()),
             clock,
         )
-        places = DiskPlaces(settings.places.pods, settings.places.logs, settings.containerd.root)
+        places = DiskPlaces(settings.state, settings.places.pods, settings.places.logs, settings.containerd.root)
         self._disk = Disk(places, self.cri.disk_use, self.cri.images_use, clock)
         size = (capacity.cpu, capacity.memory)
         shown = {"maxPods": settings.max_pods, "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{settings.places.cgroup}"}
         return StatsPages(settings.node, size, self._sampler, self._disk, lambda: list(pods.values()), shown)
+
+    def _make_eviction(self, capacity: Capacity, clock: Clock) -> Eviction:
+        settings, group = self._settings, self._settings.places.cgroup
+        return Eviction(
+            EvictionSettings(settings.thresholds, capacity.memory, group),
+            Sources(
+                machine=lambda: observe_use(clock.now().timestamp()),
+                accounting=self._accounting,
+                sampler=self._sampler,
+                disk=self._disk,
+                images=self._images,
+                pods=self._pods.values,
+                evict=lambda uid, why: self._manager is not None and self._manager.evict(uid, why),
+                say=self._say,
+            ),
+            clock,
+        )
+
+    def _say(self, reason: str, message: str) -> None:
+        self._reporter.say_warning(reason, message)
+
+    def _make_reporter(self, client: Client, capacity: Capacity, clock: Clock) -> NodeReporter:
+        settings = self._settings
+        node = NodeSettings(
+            settings.node, settings.address, settings.version, settings.max_pods, settings.state, capacity,
+            self._left(capacity), ("crun", "runc") if find_crun() else ("runc",),
+        )  # fmt: skip
+        told = Told(clock, lambda: self._eviction.pressures, self.recorder.event)
+        return NodeReporter(node, client, self.supervisor, self.cri, told)
+
+    def _left(self, capacity: Capacity) -> Mapping[str, int]:
+        """What pods may be given: neither what is reserved, nor what must stay free."""
+        kept = {name: milli(size) if name == "cpu" else whole(size) for name, size in self._settings.reserved.items()}
+        for one in self._settings.thresholds:
+            of = {MEMORY: ("memory", capacity.memory), NODE_FS: ("ephemeral-storage", capacity.disk)}.get(one.signal)
+            if of is not None:
+                kept[of[0]] = kept.get(of[0], 0) + one.quantity(of[1])
+        return allocatable(capacity, self._settings.max_pods, kept)
 
     def _make_context(self, cluster: ApiCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
         settings = self._settings
@@ -168,7 +212,7 @@ class Agent:
             machine=machine,
             clock=clock,
             cgroups=Cgroups(),
-            room=Room(allocatable(capacity, settings.max_pods)),
+            room=Room(self._left(capacity), lambda: self._eviction.pressures),
             starts=asyncio.Semaphore(SANDBOXES_AT_ONCE),
             means=Means(self.cri, Reach()),
             since=clock.now().timestamp(),
@@ -213,6 +257,7 @@ class Agent:
                 group.create_task(self._reporter.run())
                 group.create_task(LogRotation(self._settings.places.logs, self.cri).run())
                 group.create_task(self._sampler.run())
+                group.create_task(self._eviction.run())
                 group.create_task(self._storage.run())
                 group.create_task(self._run_pods())
         finally:

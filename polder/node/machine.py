@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from polder.api.quantity import milli, whole
 
 GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-LOW_MEMORY = 100 << 20
-"""Bytes: below that much available the node is under memory pressure (kubelet's default)."""
-LOW_DISK = 0.10
-"""Share of the state directory's filesystem that should be free (kubelet's default)."""
-MANY_PROCESSES = 0.9
-"""Share of the kernel's process numbers that may be in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +40,10 @@ def observe_capacity(state: Path, cpu: str = "", memory: str = "") -> Capacity:
     )
 
 
-def allocatable(capacity: Capacity, pods: int) -> dict[str, int]:
-    """What pods may be given of a node, in the integer units of capacity: all but what is kept free."""
-    memory = max(0, capacity.memory - LOW_MEMORY)
-    return {"cpu": capacity.cpu, "memory": memory, "ephemeral-storage": capacity.disk, "pods": pods}
+def allocatable(capacity: Capacity, pods: int, kept: Mapping[str, int]) -> dict[str, int]:
+    """What pods may be given of a node, in the integer units of capacity: all but what is ``kept`` of it."""
+    whole = {"cpu": capacity.cpu, "memory": capacity.memory, "ephemeral-storage": capacity.disk}
+    return {**{name: max(0, size - kept.get(name, 0)) for name, size in whole.items()}, "pods": pods}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +88,19 @@ def observe_booted() -> float:
     return 0.0
 
 
-def observe_pressures(state: Path) -> dict[str, bool]:
-    """The node conditions of pressure, true where there is any."""
-    disk = os.statvfs(state)
-    threads = int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
-    limit = int(Path("/proc/sys/kernel/pid_max").read_text())
-    return {
-        "MemoryPressure": _meminfo()["MemAvailable"] < LOW_MEMORY,
-        "DiskPressure": disk.f_bavail < disk.f_blocks * LOW_DISK,
-        "PIDPressure": threads > limit * MANY_PROCESSES,
-    }
+def observe_huge_pages() -> dict[str, str]:
+    """The machine's huge pages, as the resources that nodes have of them."""
+    found = {}
+    for place in Path("/sys/kernel/mm/hugepages").glob("hugepages-*kB"):
+        size, count = (
+            int(place.name[len("hugepages-") : -len("kB")]),
+            int(_first_line(str(place / "nr_hugepages")) or 0),
+        )
+        name = next(
+            (f"{size // by}{unit}" for by, unit in ((1 << 20, "Gi"), (1 << 10, "Mi")) if size >= by), f"{size}Ki"
+        )
+        found[f"hugepages-{name}"] = f"{size * count}Ki" if count else "0"
+    return found
 
 
 def architecture() -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from polder.api.core import Node, NodeAddress, NodeCondition, NodeStatus
+from polder.api.core import Node, NodeAddress, NodeCondition, NodeImage, NodeStatus, RuntimeHandler
 from polder.api.discovery import Lease, LeaseSpec
 from polder.api.errors import ApiError
 from polder.api.meta import ObjectMeta, OwnerReference
@@ -37,6 +39,24 @@ COMPARE_EVERY = 10.0
 """Seconds between looks at what the API shows of us."""
 WRITE_EVERY = 300.0
 """Seconds after which an unchanged status is written again, with a new heartbeat."""
+IMAGES_EVERY = 60.0
+MOST_IMAGES, MOST_NAMES = 50, 5
+"""Images that a status names at most, and names of each, as upstream."""
+PRESSURES: Final = (
+    ("MemoryPressure", (("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+                        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"))),
+    ("DiskPressure", (("KubeletHasDiskPressure", "kubelet has disk pressure"),
+                      ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"))),
+    ("PIDPressure", (("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+                     ("KubeletHasSufficientPID", "kubelet has sufficient PID available"))),
+)  # fmt: skip
+"""Reason and message where the pressure is there, and where it is not."""
+EVENTS: Final = {
+    "MemoryPressure": ("NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+    "DiskPressure": ("NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+    "PIDPressure": ("NodeHasInsufficientPID", "NodeHasSufficientPID"),
+    "Ready": ("NodeReady", "NodeNotReady"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +69,39 @@ class NodeSettings:
     max_pods: int
     state: Path
     capacity: Capacity
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    handlers: Sequence[str] = ("runc",)
+    """The runtime handlers that RuntimeClasses may name."""
+
+
+def _none() -> frozenset[str]:
+    return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the reporter is told: the time, which pressures there are (conditions' names), and who notes events."""
+
+    clock: Clock
+    pressures: Callable[[], frozenset[str]] = _none
+    event: Callable[[Node, str, str, str], None] | None = None
 
 
 class NodeReporter:
     """Writes Node and Lease until cancelled. The server being away is borne; the lease tells others."""
 
     def __init__(
-        self, settings: NodeSettings, client: Client, supervisor: Supervisor, cri: CriClient, clock: Clock
+        self, settings: NodeSettings, client: Client, supervisor: Supervisor, cri: CriClient, told: Told
     ) -> None:
         self._settings = settings
         self._client = client
         self._supervisor = supervisor
         self._cri = cri
-        self._clock = clock
+        self._clock = told.clock
+        self._told = told
+        self._images: list[NodeImage] = []
+        self._listed = -IMAGES_EVERY
+        self._started = False
         self._runtime = ("containerd", "")
         self._conditions: dict[str, NodeCondition] = {}
         self._node_uid = ""
@@ -87,6 +127,7 @@ class NodeReporter:
                 try:
                     await self._write(status)
                     written, at = print_, self._clock.monotonic()
+                    self._say_started()
                 except (PolderError, OSError) as error:
                     log.info("the node's status was not written: %s", error)
             ready = any(c.type == "Ready" and c.status == "True" for c in status.conditions or [])
@@ -136,10 +177,19 @@ class NodeReporter:
             "ephemeral-storage": f"{held.capacity.disk // 1024}Ki",
             "pods": str(held.max_pods),
         }
-        left = {**sizes, "memory": f"{max(0, held.capacity.memory - machine.LOW_MEMORY) // 1024}Ki"}
+        left = {
+            **sizes,
+            "memory": f"{held.allocatable.get('memory', held.capacity.memory) // 1024}Ki",
+            "ephemeral-storage": str(held.allocatable.get("ephemeral-storage", held.capacity.disk)),
+        }
+        cpu = held.allocatable.get("cpu", held.capacity.cpu)
+        left["cpu"] = f"{cpu}m" if cpu % 1000 else str(cpu // 1000)
+        pages = machine.observe_huge_pages()
         return NodeStatus(
-            capacity=dict(sizes),
-            allocatable=dict(left),
+            capacity={**sizes, **pages},
+            allocatable={**left, **pages},
+            images=await self._observe_images(),
+            runtime_handlers=[RuntimeHandler(name=name) for name in ("", *held.handlers)],
             conditions=await self._observe_conditions(),
             addresses=[
                 NodeAddress(type="InternalIP", address=held.address),
@@ -149,16 +199,51 @@ class NodeReporter:
         )
 
     async def _observe_conditions(self) -> list[NodeCondition]:
-        pressures = await asyncio.to_thread(machine.observe_pressures, self._settings.state)
-        reasons = {
-            "MemoryPressure": ("KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
-            "DiskPressure": ("KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
-            "PIDPressure": ("KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
-        }
-        found = [self._condition(kind, on, reasons[kind][0 if on else 1], "") for kind, on in pressures.items()]
+        pressures = self._told.pressures()
+        found = [self._condition(kind, kind in pressures, *said[kind not in pressures]) for kind, said in PRESSURES]
         why = await self._why_not_ready()
         reason = "KubeletNotReady" if why else "KubeletReady"
-        return [*found, self._condition("Ready", not why, reason, why or "the node runs pods")]
+        return [*found, self._condition("Ready", not why, reason, why or "kubelet is posting ready status")]
+
+    async def _observe_images(self) -> list[NodeImage]:
+        """The largest images that are here, looked at once a minute."""
+        now = self._clock.monotonic()
+        if now - self._listed >= IMAGES_EVERY and self._supervisor.up.is_set():
+            try:
+                found = await self._cri.list_images()
+            except RuntimeFailureError as error:
+                log.debug("images were not listed: %s", error)
+                return self._images
+            self._listed = now
+            largest = sorted(found, key=lambda image: (-image.size, image.id))[:MOST_IMAGES]
+            self._images = [
+                NodeImage(names=[*image.digests, *image.tags][:MOST_NAMES], size_bytes=image.size) for image in largest
+            ]
+        return self._images
+
+    def _say(self, kind: str, reason: str, message: str) -> None:
+        if self._told.event is not None:
+            name = self._settings.name
+            about = Node(metadata=ObjectMeta(name=name, uid=self._node_uid or name))
+            self._told.event(about, kind, reason, message)
+
+    def say_warning(self, reason: str, message: str) -> None:
+        """Notes an event about the node."""
+        self._say("Warning", reason, message)
+
+    def _say_started(self) -> None:
+        if not self._started:
+            self._started = True
+            self._say("Normal", "Starting", "Starting kubelet.")
+            for condition in list(self._conditions.values()):
+                self._say_condition(condition)
+
+    def _say_condition(self, condition: NodeCondition) -> None:
+        """Upstream's events of a condition that changed."""
+        on = condition.status == "True"
+        reason = EVENTS[condition.type][0 if on else 1]
+        if self._started:
+            self._say("Normal", reason, f"Node {self._settings.name} status is now: {reason}")
 
     async def _why_not_ready(self) -> str:
         if not self._supervisor.up.is_set():
@@ -177,6 +262,7 @@ class NodeReporter:
     def _condition(self, kind: str, on: bool, reason: str, message: str) -> NodeCondition:
         now, status = stamp(self._clock.now()), "True" if on else "False"
         old = self._conditions.get(kind)
+        changed = old is None or old.status != status
         since = old.last_transition_time if old is not None and old.status == status else now
         made = NodeCondition(
             type=kind,
@@ -187,6 +273,8 @@ class NodeReporter:
             last_transition_time=since,
         )
         self._conditions[kind] = made
+        if changed:
+            self._say_condition(made)
         return made
 
     async def _keep_lease(self) -> None:
@@ -219,4 +307,7 @@ def _status_body(status: NodeStatus) -> object:
 
 def _without_times(status: NodeStatus) -> tuple[object, ...]:
     conditions = tuple((c.type, c.status, c.reason, c.message) for c in status.conditions or [])
-    return (conditions, status.capacity, status.allocatable, status.addresses, status.node_info)
+    return (
+        conditions, status.capacity, status.allocatable, status.addresses, status.node_info, status.images,
+        status.runtime_handlers,
+    )  # fmt: skip

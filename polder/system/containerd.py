@@ -115,13 +115,17 @@ def observe_host(paths: ContainerdPaths) -> HostFacts:
     if runc is None or find_containerd() is None:
         raise PermanentError("containerd and runc are needed and not found; install Debian's packages of these names")
     snapshotter = "overlayfs" if overlay_works(paths.root) else "native"
-    crun = shutil.which("crun", path=SEARCH_PATH) or ""
-    return HostFacts(snapshotter, not _may_lower_oom_score(), runc, has_app_armor(), crun=crun)
+    return HostFacts(snapshotter, not _may_lower_oom_score(), runc, has_app_armor(), crun=find_crun() or "")
 
 
 def find_containerd() -> str | None:
     """The containerd program."""
     return shutil.which("containerd", path=SEARCH_PATH)
+
+
+def find_crun() -> str | None:
+    """Another runtime, which RuntimeClasses may name; not every machine has it."""
+    return shutil.which("crun", path=SEARCH_PATH)
 
 
 def find_ctr() -> str | None:

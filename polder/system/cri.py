@@ -162,6 +162,7 @@ class CriClient:
                 attempt=item.metadata.attempt,
                 state=ContainerState(item.state),
                 created=item.created_at,
+                image_ref=item.image_ref,
                 labels=dict(item.labels),
             )
             for item in found.containers

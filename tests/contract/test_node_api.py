@@ -23,7 +23,7 @@ from polder.node import status as status_module
 from polder.node.machine import Capacity
 from polder.node.pods.cluster import ApiCluster
 from polder.node.pods.status import Facts, build_status
-from polder.node.status import LEASE_NAMESPACE, NodeReporter, NodeSettings
+from polder.node.status import LEASE_NAMESPACE, NodeReporter, NodeSettings, Told
 from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.system.containerd import ContainerdPaths
 from polder.system.cri import CriClient
@@ -145,7 +145,7 @@ async def test_a_node_presents_itself_and_says_that_containerd_is_down(
     settings = NodeSettings(NodeName("n1"), "192.0.2.1", "v0", 110, tmp_path, Capacity(1500, 1 << 30, 1 << 33))
     cri = CriClient(paths.socket)
     supervisor = Supervisor(SupervisorSettings(paths))
-    task = asyncio.create_task(NodeReporter(settings, place.node, supervisor, cri, SystemClock()).run())
+    task = asyncio.create_task(NodeReporter(settings, place.node, supervisor, cri, Told(SystemClock())).run())
     ref = Ref(ROOT, "", "n1")
     try:
         async with asyncio.timeout(10):

@@ -88,6 +88,11 @@ class PodManager:
             if uid in self._workers:
                 self._workers[uid][0].wake()
 
+    def evict(self, uid: str, message: str) -> bool:
+        """Ends a pod for good; whether it was not ending anyway."""
+        held = self._workers.get(uid)
+        return held is not None and held[0].evict(message)
+
     # --- the API's side ---
 
     def _changed(self, ref: Ref, old: Pod | None, new: Pod | None) -> None:

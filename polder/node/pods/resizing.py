@@ -18,6 +18,7 @@ import msgspec
 from polder.api.core import Pod, PodCondition, PodStatus
 from polder.api.podspec import Container, Resources
 from polder.base.clock import stamp
+from polder.node.eviction.ranking import is_exempt
 from polder.node.pods import sizes
 from polder.node.pods.configs import RESOURCES_ANNOTATION
 from polder.node.pods.context import Context
@@ -43,6 +44,7 @@ from polder.system.cri_types import Resources as Effect
 log = logging.getLogger(__name__)
 
 FILE = "sizes.json"
+MEMORY_TAINT = "node.kubernetes.io/memory-pressure"
 RETRY = 5.0
 """Seconds until the next try to put a resize into effect that the kernel or the runtime refused."""
 
@@ -93,7 +95,11 @@ class Resizing:
         self._actual = self._granted
         wanted = pod_amounts(sizes.with_sizes(pod, self._granted), REQUESTS)
         room = self._ctx.room
-        lack = None if view.containers or view.sandboxes else room.shortage(self._uid, wanted)
+        new = not view.containers and not view.sandboxes and pod.metadata.deletion_timestamp is None
+        if new and (why := self._closed(pod)):
+            self.refused = "Evicted", f"Pod was rejected: {why}"
+            return
+        lack = room.shortage(self._uid, wanted) if new else None
         if lack is not None:
             self.refused = f"OutOf{lack.resource}", f"Pod was rejected: {lack}"
             return
@@ -102,6 +108,16 @@ class Resizing:
             self.refused = NODE_PORTS, TAKEN
             return
         room.give(self._uid, wanted, qos_class(pod))
+
+    def _closed(self, pod: Pod) -> str:
+        """Why the node takes no new pods of this kind now. The platform's critical ones it takes always."""
+        if is_exempt(pod):
+            return ""
+        bears = any(
+            t.key in ("", MEMORY_TAINT) and t.effect in ("", "NoSchedule") and (t.key or t.operator == "Exists")
+            for t in pod.spec.tolerations or []
+        )
+        return self._ctx.room.closed(qos_class(pod), tolerant=bears)
 
     @property
     def _file(self) -> Path:

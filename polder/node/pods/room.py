@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from polder.node.pods.resources import BURSTABLE, Amounts
+from polder.node.pods.resources import BEST_EFFORT, BURSTABLE, Amounts
 
+MEMORY = "MemoryPressure"
 COUNTED = ("cpu", "memory", "ephemeral-storage")
 """What a pod is refused for, in this order, beside extended resources, which the node does not have."""
 
@@ -50,8 +51,9 @@ class _Given:
 class Room:
     """The books of a node. ``allocatable``: cpu in thousandths, memory and disk in bytes, ``pods`` their number."""
 
-    def __init__(self, allocatable: Mapping[str, int]) -> None:
+    def __init__(self, allocatable: Mapping[str, int], pressures: Callable[[], frozenset[str]] = frozenset) -> None:
         self._allocatable = dict(allocatable)
+        self._pressures = pressures
         self._given: dict[str, _Given] = {}
         self._used: Amounts = dict.fromkeys(COUNTED, 0)
         self._burstable = 0
@@ -76,6 +78,15 @@ class Room:
         if now is None and most is not None and held is None and len(self._given) >= most:
             return Shortage("pods", 1, len(self._given), most)
         return None
+
+    def closed(self, quality: str, *, tolerant: bool = False) -> str:
+        """Why the node takes no new pod of this class, as upstream says it; empty where it does. Short of memory, it takes none
+        that asks for nothing; short of disk or process numbers, none at all. ``tolerant``: it bears shortage of memory.
+        """
+        found = sorted(self._pressures())
+        if not found or (found == [MEMORY] and (quality != BEST_EFFORT or tolerant)):
+            return ""
+        return f"The node had condition: [{', '.join(found)}]. "
 
     def give(self, uid: str, amounts: Amounts, quality: str) -> None:
         """Notes what a pod has from now on."""

@@ -5,6 +5,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from polder.api.core import ContainerStatus, Pod, PodCondition, PodStatus
 from polder.api.podspec import Container, Resources
 from polder.api.quantity import Quantity
+from polder.base.clock import stamp
 from polder.node.pods.resources import LIMITS, REQUESTS, RESIZABLE, Amounts, amounts, noted, pod_amounts
 
 PENDING, IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
@@ -123,3 +125,14 @@ def shown(status: PodStatus, granted: Pod, actual: Sizes, conditions: list[PodCo
         allocated_resources=written(total) or None,
         resources=whole if total else None,
     )
+
+
+def disrupted(status: PodStatus, message: str, now: datetime) -> PodStatus:
+    """The status of a pod that the node ended: others tell by the condition that it was no failure of its own."""
+    kind, others = "DisruptionTarget", [c for c in status.conditions or [] if c.type != "DisruptionTarget"]
+    old = next((c for c in status.conditions or [] if c.type == kind), None)
+    since = old.last_transition_time if old is not None else stamp(now)
+    made = PodCondition(
+        type=kind, status="True", reason="TerminationByKubelet", message=message, last_transition_time=since
+    )
+    return msgspec.structs.replace(status, conditions=[*others, made])

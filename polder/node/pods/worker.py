@@ -6,26 +6,26 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from polder.api.core import ContainerStateWaiting, Pod, PodStatus
+from polder.api.core import Pod, PodStatus
 from polder.api.podspec import Container, EphemeralContainer
 from polder.base.errors import PermanentError, PolderError, RetryableError
 from polder.loop.wait import wait_set
 from polder.node.pods import ending, plan, starting
-from polder.node.pods.backoff import Backoff
 from polder.node.pods.context import Context
+from polder.node.pods.delays import Delays
 from polder.node.pods.holds import Holds
+from polder.node.pods.judging import deadline_left, judge
 from polder.node.pods.mounts import make_volumes, refresh_volumes
 from polder.node.pods.observe import Observer
 from polder.node.pods.ports import WARNING
-from polder.node.pods.refuse import refusal
 from polder.node.pods.reporter import Reporter
 from polder.node.pods.resizing import Resizing, earliest
 from polder.node.pods.restarts import is_sidecar
+from polder.node.pods.sizes import disrupted
 from polder.node.pods.starting import Sandbox, Start, StartError
 from polder.node.pods.status import OWN, TERMINAL, Facts, Verdict, build_status
 from polder.node.pods.stopping import Grace, Stopping
@@ -33,12 +33,14 @@ from polder.node.pods.targets import place_of, running_of, targets_of
 from polder.node.pods.view import View
 from polder.node.probes.prober import Prober
 from polder.node.volumes.mounting import Mounted
-from polder.system.cri_types import ContainerInfo, RuntimeFailureError
+from polder.system.cri_types import RuntimeFailureError
 
 log = logging.getLogger(__name__)
 
 RESYNC = 60.0
 """Seconds after which a pod is looked at though nothing was heard of it."""
+HASTE = 1
+"""Seconds that a pod has to end when the node is short of something."""
 FIRST_RETRY, LONGEST_RETRY = 1.0, 60.0
 
 
@@ -55,11 +57,11 @@ class PodWorker:
         self._ends = asyncio.Event()
         self._observer = Observer(ctx.cri, uid)
         self._reporter = Reporter(ctx.cluster)
-        self._restarts = Backoff()
+        self._delays = Delays(ctx)
         self._holds = Holds(ctx.clock)
         self._prober = Prober(ctx.means, ctx.recorder, ctx.clock, self._wake.set, ctx.since)
-        self._waiting: dict[str, ContainerStateWaiting] = {}
         self._verdict: Verdict | None = None
+        self._evicted = False
         self._grace: Grace | None = None
         self._hooked: set[str] = set()
         self._failures = 0
@@ -84,6 +86,16 @@ class PodWorker:
     def wake(self) -> None:
         """Something in the runtime changed."""
         self._wake.set()
+
+    def evict(self, message: str) -> bool:
+        """Ends the pod for good: the node is short of something. Whether that is news."""
+        pod = self._pod
+        if self._verdict is not None or self._ends.is_set() or pod is None or pod.status.phase in TERMINAL:
+            return False
+        self._verdict, self._evicted = Verdict("Evicted", message), True
+        self._ctx.recorder.event(pod, WARNING, "Evicted", message)
+        self._wake.set()
+        return True
 
     def _note_end(self) -> None:
         if self._gone or (self._pod is not None and self._pod.metadata.deletion_timestamp is not None):
@@ -134,7 +146,7 @@ class PodWorker:
         await self._judge(pod)
         if self._verdict is not None or pod.status.phase in TERMINAL:
             return await self._rest(pod, view)
-        todo = plan.make_plan(pod, view, self._wait, self._prober.says())
+        todo = plan.make_plan(pod, view, self._delays.left, self._prober.says())
         if todo.finished:
             return await self._finish(pod, view, todo)
         if stops := (*todo.stop_containers, *self._resizing.stops(pod, view)):
@@ -142,7 +154,7 @@ class PodWorker:
             return 0.0
         todo = replace(todo, wake=earliest(todo.wake, await self._resizing.actuate(pod, view)))
         await self._clear_away(todo)
-        self._note_delays(pod, view, todo)
+        self._delays.tell(pod, view, todo.delayed)
         if not todo.start:
             self._report(pod, view)
             await refresh_volumes(self._ctx, pod)
@@ -161,7 +173,7 @@ class PodWorker:
         return delay if delay is not None else self._next_look(pod, todo)
 
     def _next_look(self, pod: Pod, todo: plan.Plan) -> float:
-        known = (RESYNC, todo.wake, self._ctx.volumes.refresh_after(pod), self._deadline_left(pod))
+        known = (RESYNC, todo.wake, self._ctx.volumes.refresh_after(pod), deadline_left(self._ctx, pod))
         return max(0.01, min(float(seconds) for seconds in known if seconds is not None))
 
     # --- what ends a pod by the node's own judgement ---
@@ -169,30 +181,15 @@ class PodWorker:
     async def _judge(self, pod: Pod) -> None:
         if self._verdict is not None:
             return
-        refused = refusal(pod, self._ctx.features)
-        left = self._deadline_left(pod)
-        exceeded = await self._ctx.volumes.exceeded(pod)
-        if refused is None and self._resizing.refused:
-            refused = self._resizing.refused
-        if refused is not None:
-            self._verdict = Verdict(*refused)
-            self._ctx.recorder.event(pod, WARNING, *refused)
-        elif exceeded and pod.status.phase not in TERMINAL:
-            self._verdict = Verdict("Evicted", exceeded)
-            self._ctx.recorder.event(pod, WARNING, "Evicted", exceeded)
-        elif left is not None and left <= 0 and pod.status.phase not in TERMINAL:
-            self._verdict = Verdict("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+        found = await judge(self._ctx, pod, self._resizing.refused)
+        if self._verdict is None and found is not None:  # it may have been evicted meanwhile
+            self._verdict = found
             self._ctx.recorder.event(pod, WARNING, self._verdict.reason, self._verdict.message)
-
-    def _deadline_left(self, pod: Pod) -> float | None:
-        limit, began = pod.spec.active_deadline_seconds, pod.status.start_time
-        if limit is None or began is None:
-            return None
-        return limit - (self._ctx.clock.now() - datetime.fromisoformat(began)).total_seconds()
 
     async def _rest(self, pod: Pod, view: View) -> float:
         """A pod that ended for good: nothing runs; its containers stay as records until it is deleted."""
-        await self._stop_all(pod, view, Grace(self._ctx.clock, pod.spec.termination_grace_period_seconds))
+        seconds = HASTE if self._evicted else pod.spec.termination_grace_period_seconds
+        await self._stop_all(pod, view, Grace(self._ctx.clock, seconds))
         self._resizing.free()
         for sandbox in view.sandboxes:
             if sandbox.ready:
@@ -224,7 +221,7 @@ class PodWorker:
         for stop in stops:
             seconds = pod.spec.termination_grace_period_seconds if stop.grace is None else stop.grace
             stopping = Stopping(self._ctx, pod, targets, Grace(self._ctx.clock, seconds), self._hooked)
-            await self._while_reporting(stopping.one(stop.info, stop.why))
+            await self._while_reporting(stopping.one(stop.info, stop.why), replaced=stop.info.id)
 
     async def _stop_all(self, pod: Pod, view: View, grace: Grace) -> None:
         """Stops everything that runs of a pod that is not being deleted."""
@@ -234,10 +231,11 @@ class PodWorker:
             await self._while_reporting(stopping.all(view.running()))
 
     async def _while_reporting(
-        self, work: Coroutine[Any, Any, None], shorten: Callable[[], None] | None = None
+        self, work: Coroutine[Any, Any, None], shorten: Callable[[], None] | None = None, replaced: str = ""
     ) -> None:
         """Does what takes long, and shows meanwhile what becomes of the pod. Given up when the pod is to end, unless this is its
-        end: then ``shorten`` is called at each change.
+        end: then ``shorten`` is called at each change. Of a container that starts again at once (``replaced``) the moment in
+        between is not shown, as upstream.
         """
         task = asyncio.create_task(work)
         try:
@@ -253,30 +251,13 @@ class PodWorker:
                 elif self._ends.is_set():
                     raise _EndedError(f"pod {self._uid} is to end")
                 if self._pod is not None:
-                    self._report(self._pod, await self._look(self._pod, ending=shorten is not None))
+                    view = await self._look(self._pod, ending=shorten is not None)
+                    if not replaced or any(info.id == replaced for info in view.running()):
+                        self._report(self._pod, view)
             task.result()
         finally:
             task.cancel()
             await asyncio.wait({task})
-
-    # --- restarts ---
-
-    def _wait(self, container: Container, last: ContainerInfo) -> float:
-        self._restarts.seed(container.name, last.attempt, last.started / 1e9)
-        return self._restarts.remaining(container.name, self._ctx.clock.now().timestamp(), last.finished / 1e9)
-
-    def _note_delays(self, pod: Pod, view: View, todo: plan.Plan) -> None:
-        for info in view.running():
-            self._waiting.pop(info.name, None)
-        for name in todo.delayed:
-            delay, meta = self._restarts.delay(name), pod.metadata
-            place = f"{meta.name}_{meta.namespace}({meta.uid})"
-            words = f"back-off {_duration(delay)} restarting failed container={name} pod={place}"
-            waiting = ContainerStateWaiting(reason="CrashLoopBackOff", message=words)
-            if self._waiting.get(name) != waiting:
-                self._waiting[name] = waiting
-                message = f"Back-off restarting failed container {name} in pod {place}"
-                self._ctx.recorder.event(pod, WARNING, "BackOff", message)
 
     # --- steps ---
 
@@ -316,12 +297,10 @@ class PodWorker:
             try:
                 await self._unless_ended(starting.start_container(self._ctx, start))
             except StartError as error:
-                self._waiting[container.name] = ContainerStateWaiting(reason=error.reason, message=str(error))
+                self._delays.hold(container.name, error.reason, str(error))
                 retry = earliest(retry, self._holds.fail(pod, container.name, error.after))
             else:
-                self._waiting.pop(container.name, None)
-                if attempt > 0:
-                    self._restarts.raise_(container.name, self._ctx.clock.now().timestamp())
+                self._delays.began(container.name, attempt)
         return retry
 
     async def _unless_ended(self, step: Coroutine[Any, Any, None]) -> None:
@@ -367,13 +346,15 @@ class PodWorker:
             view,
             self._ctx.clock.now(),
             self._ctx.machine.host_ip,
-            self._waiting,
+            self._delays.waiting,
             self._observer.messages,
             None if view.running() else self._verdict,
             self._prober.says(),
             ended,
         )
         self._status = self._resizing.shown(build_status(base, facts), base)
+        if self._evicted and self._verdict is not None:
+            self._status = disrupted(self._status, self._verdict.message, self._ctx.clock.now())
         self._reporter.report(base, self._status)
 
     def _with_own_status(self, pod: Pod) -> Pod:
@@ -394,7 +375,3 @@ def _target(view: View, container: Container) -> str:
 class _EndedError(PolderError):
     """A step was given up because the pod is to end."""
 
-
-def _duration(seconds: float) -> str:
-    whole = int(seconds)
-    return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"

@@ -64,8 +64,9 @@ ImagesUsed = Callable[[], Awaitable[int]]
 
 @dataclass(frozen=True, slots=True)
 class DiskPlaces:
-    """Where pods' directories and logs are, and the file system of images."""
+    """The node's directory, in it those of pods and of logs, and the one that images are in."""
 
+    state: Path
     pods: Path
     logs: Path
     images: Path
@@ -75,7 +76,7 @@ class Disk:
     """Measures."""
 
     def __init__(self, places: DiskPlaces, written: Written, images_used: ImagesUsed, clock: Clock) -> None:
-        self._places = places
+        self.places = places
         self._written = written
         self._images_used = images_used
         self._clock = clock
@@ -93,13 +94,11 @@ class Disk:
             return self._known
 
     def _look(self, written: Mapping[str, Mapping[str, DiskUse]], images: int) -> DiskReport:
-        logs = _logs(self._places.logs)
-        uids = [entry.name for entry in os.scandir(self._places.pods)] if self._places.pods.is_dir() else []
-        pods = {
-            uid: PodDisk(written.get(uid, {}), logs.get(uid, {}), _volumes(self._places.pods / uid)) for uid in uids
-        }
-        here = filesystem(self._places.pods if self._places.pods.is_dir() else self._places.images)
-        return DiskReport(self._clock.now().timestamp(), here, filesystem(self._places.images), images, pods)
+        logs = _logs(self.places.logs)
+        uids = [entry.name for entry in os.scandir(self.places.pods)] if self.places.pods.is_dir() else []
+        pods = {uid: PodDisk(written.get(uid, {}), logs.get(uid, {}), _volumes(self.places.pods / uid)) for uid in uids}
+        here = filesystem(self.places.state)
+        return DiskReport(self._clock.now().timestamp(), here, filesystem(self.places.images), images, pods)
 
 
 def filesystem(path: Path) -> Filesystem:

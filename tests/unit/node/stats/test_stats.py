@@ -138,7 +138,7 @@ async def test_a_report_goes_over_the_stream_as_json() -> None:
 
 async def test_the_disk_is_measured_by_pod_and_at_most_every_ten_seconds(tmp_path: Path) -> None:
     clock, asked = Stepped(), []
-    places = DiskPlaces(tmp_path / "pods", tmp_path / "logs", tmp_path)
+    places = DiskPlaces(tmp_path, tmp_path / "pods", tmp_path / "logs", tmp_path)
     (tmp_path / "pods" / "u-1" / "volumes" / "empty-dir" / "v" / "deep").mkdir(parents=True)
     (tmp_path / "pods" / "u-1" / "volumes" / "empty-dir" / "v" / "deep" / "f").write_bytes(b"x" * 8192)
     (tmp_path / "logs" / "acme_default_p_u-1" / "a").mkdir(parents=True)
