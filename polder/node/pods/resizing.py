@@ -44,6 +44,7 @@ from polder.system.cri_types import Resources as Effect
 log = logging.getLogger(__name__)
 
 FILE = "sizes.json"
+OVER = frozenset({"Succeeded", "Failed"})
 MEMORY_TAINT = "node.kubernetes.io/memory-pressure"
 RETRY = 5.0
 """Seconds until the next try to put a resize into effect that the kernel or the runtime refused."""
@@ -95,7 +96,8 @@ class Resizing:
         self._actual = self._granted
         wanted = pod_amounts(sizes.with_sizes(pod, self._granted), REQUESTS)
         room = self._ctx.room
-        new = not view.containers and not view.sandboxes and pod.metadata.deletion_timestamp is None
+        over = pod.status.phase in OVER or pod.metadata.deletion_timestamp is not None
+        new = not over and not view.containers and not view.sandboxes
         if new and (why := self._closed(pod)):
             self.refused = "Evicted", f"Pod was rejected: {why}"
             return
@@ -104,6 +106,8 @@ class Resizing:
             self.refused = f"OutOf{lack.resource}", f"Pod was rejected: {lack}"
             return
         runs = bool(view.containers or view.sandboxes)
+        if pod.status.phase in OVER:
+            return
         if not self._ctx.host_ports.take(self._uid, ports_of(pod), sure=runs):
             self.refused = NODE_PORTS, TAKEN
             return
@@ -249,8 +253,7 @@ class Resizing:
             return status
         # What came since the last look has not been decided about, though the pod as it now is was at hand.
         status = msgspec.structs.replace(status, observed_generation=self._generation)
-        over = status.phase in ("Succeeded", "Failed")
-        conditions = [] if over else list(self._conditions.values())
+        conditions = [] if status.phase in OVER else list(self._conditions.values())
         return sizes.shown(status, sizes.with_sizes(pod, self._granted), self._actual, conditions)
 
     def free(self) -> None:
