@@ -16,6 +16,7 @@ from polder.api.endpoints import Endpoints
 from polder.api.kinds import kind_of
 from polder.api.meta import Object, Raw
 from polder.api.polder import DEFAULT_NETWORK, DEFAULT_ROUTER, SYSTEM_NAMESPACE, Network, Router
+from polder.api.storagefacts import StorageClassFacts
 from polder.apiserver.objects import encode
 from polder.apiserver.projection import leftovers
 from polder.apiserver.proxytrust import CONFIG_MAP as PROXY_CONFIG_MAP
@@ -31,6 +32,13 @@ from polder.store.protocol import ConflictError, Delete, Key, Op, Put, Store
 TENANT_NAMESPACES = ("default", SYSTEM_NAMESPACE, "kube-public")
 ROOT_NAMESPACES = ("default", SYSTEM_NAMESPACE, "kube-node-lease", "kube-public")
 ROOT_CA_MAP = "kube-root-ca.crt"
+LOCAL_CLASS = "local"
+"""The class of storage that a new platform has: directories of the node that a claim's first pod is placed on."""
+_LOCAL: Raw = {
+    "provisioner": "local.polder.dev",
+    "reclaimPolicy": "Delete",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
 SERVICE = "kubernetes"
 SERVICE_PORT = 443
 DNS_SERVICE = "kube-dns"
@@ -89,12 +97,16 @@ class Bootstrap:
                 continue  # another server does the same
 
     async def ensure_root(self, store: Store, tenants: Tenants) -> None:
-        """Makes what is missing in ``root``; leaves the rest as it is. Idempotent."""
+        """Makes what is missing in ``root``; leaves the rest as it is. Idempotent. The class of storage is made with the store
+        alone: the platform's administrator may have none.
+        """
         wanted: list[Put] = [
             signing_key_put(tenants.root),
             *self._common(tenants.root, ROOT_NAMESPACES),
             self._put(ROOT, Network, SYSTEM_NAMESPACE, TRANSIT_NETWORK, {"spec": {"cidr": TRANSIT_CIDR, "router": ""}}),
         ]
+        if await store.get(wanted[0].key) is None:
+            wanted.append(self._put(ROOT, StorageClassFacts, "", LOCAL_CLASS, _LOCAL))
         while missing := [put for put in wanted if await store.get(put.key) is None]:
             try:
                 await store.commit([Put(put.key, put.value, 0) for put in missing])
@@ -172,6 +184,8 @@ class Bootstrap:
         meta: Raw = {"name": name, "uid": str(uuid.uuid4()), "creationTimestamp": stamp(self.clock.now())}
         if namespace:
             meta["namespace"] = namespace
+        if type_ is StorageClassFacts:
+            meta["annotations"] = {"storageclass.kubernetes.io/is-default-class": "true"}
         labels = _labels(type_, name)
         if labels:
             meta["labels"] = labels

@@ -93,6 +93,7 @@ async def test_claims_and_ingresses_get_the_newest_default_class(running: Runnin
         return {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "x.example.com/y",
                 "metadata": {"name": name, "annotations": mark}}  # fmt: skip
 
+    assert (await admin.delete("/apis/storage.k8s.io/v1/storageclasses/local")).status == 200
     for name, default in (("slow", "true"), ("other", "false")):
         assert (await admin.post("/apis/storage.k8s.io/v1/storageclasses", storage(name, default))).status == 201
     claims = "/api/v1/namespaces/default/persistentvolumeclaims"

@@ -217,9 +217,9 @@ async def test_roots_classes_beside_ones_own(admin: Api, acme: Api, running: Run
         await admin.patch(f"{CLASSES}/fast", {"allowVolumeExpansion": True})
         kind, seen = await event()
         assert (kind, seen["allowVolumeExpansion"]) == ("MODIFIED", True)
-    assert names(await acme.get(CLASSES)) == ["fast", "own"]
-    assert names(await admin.get(CLASSES)) == ["fast"]
-    assert names(await (await running.tenant_admin("globex")).get(CLASSES)) == ["fast"]
+    assert names(await acme.get(CLASSES)) == ["fast", "local", "own"], "a new platform has one of its own"
+    assert names(await admin.get(CLASSES)) == ["fast", "local"]
+    assert names(await (await running.tenant_admin("globex")).get(CLASSES)) == ["fast", "local"]
     assert (await acme.post(CLASSES, fast)).status == 409
     for refused in (await acme.patch(f"{CLASSES}/fast", {"metadata": {"labels": {"a": "b"}}}),
                     await acme.delete(f"{CLASSES}/fast")):  # fmt: skip
