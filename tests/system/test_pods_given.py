@@ -242,3 +242,30 @@ async def test_a_container_that_cannot_be_made_is_tried_in_its_time(node: NodeKi
     await asyncio.sleep(3)
     assert 1 <= node.cluster.reasons(pod).count("Failed") <= 3
     await gone(node, pod)
+
+
+async def test_mounts_reach_from_container_to_container(node: NodeKit) -> None:
+    """A privileged one mounts within the volume; one that receives sees it, one that said nothing does not."""
+
+    def container(name: str, script: str, mode: str | None, **more: Any) -> dict[str, Any]:
+        mount = {"name": "e", "mountPath": "/e", **({"mountPropagation": mode} if mode else {})}
+        command = ["sh", "-c", script]
+        base = {"name": name, "image": "toolbox", "imagePullPolicy": "IfNotPresent", "volumeMounts": [mount]}
+        return {**base, "command": command, **more}
+
+    wait = "until [ -e /e/in/x ] || [ -e /e/done ]; do sleep 0.1; done; ls -A /e/in; touch /e/seen-$NAME; sleep 1"
+    pod = make_pod("spread", "true", tenant="root", restartPolicy="Never", volumes=[{"name": "e", "emptyDir": {}}])
+    spec = msgspec.to_builtins(pod.spec)
+    mounts = "mkdir -p /e/in; sleep 2; mount -t tmpfs x /e/in && touch /e/in/x; sleep 3; touch /e/done; sleep 2; umount /e/in"
+    spec["containers"] = [
+        container("main", mounts, "Bidirectional", securityContext={"privileged": True}),
+        container("receives", wait, "HostToContainer"),
+        container("apart", wait, None),
+    ]
+    pod = msgspec.structs.replace(pod, spec=msgspec.convert(spec, type(pod.spec)))
+    node.cluster.apply(pod)
+    await node.cluster.until(pod, lambda p: p is not None and p.status.phase in {"Succeeded", "Failed"}, 30)
+    logs = {n: (node.ctx.places.log_directory(pod) / n / "0.log").read_text() for n in ("receives", "apart", "main")}
+    assert logs["receives"].rstrip().endswith(" x"), (logs, node.cluster.events[-8:])
+    assert " x" not in logs["apart"]
+    await gone(node, pod)

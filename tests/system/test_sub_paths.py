@@ -15,6 +15,7 @@ import pytest
 from polder.api.core import Pod
 from polder.base.errors import PermanentError
 from polder.node.volumes.mounting import Mounted, bind_mounts
+from polder.system.beneath import ensure_beneath
 from polder.system.mounts import mount, observe_mounts, unmount_below
 
 pytestmark = pytest.mark.system
@@ -165,3 +166,18 @@ def test_a_tree_that_is_read_only_is_so_below_other_mounts_too(room: Path) -> No
             (place / "x").touch()
     (inner / "x").touch()
     assert (Path(source) / "inner" / "x").exists(), "it shows what the volume holds"
+
+
+def test_a_link_that_takes_the_place_of_a_new_directory_is_not_followed(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (room / "host").mkdir(mode=0o700)
+    (room / "e").chmod(0o777)
+
+    def swapped(name: str, mode: int, *, dir_fd: int) -> None:
+        os.symlink(room / "host", name, dir_fd=dir_fd)
+
+    monkeypatch.setattr("polder.system.beneath.os.mkdir", swapped)
+    with pytest.raises(PermanentError):
+        ensure_beneath(room / "e", "new/inner")
+    assert (room / "host").stat().st_mode & 0o777 == 0o700 and not list((room / "host").iterdir())

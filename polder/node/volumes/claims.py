@@ -55,7 +55,8 @@ class Claims:
         async with self.walks:
             path = await asyncio.to_thread(self._path, pod, found)
         asked = volume.persistent_volume_claim
-        return Mounted(path, read_only=bool(asked and asked.read_only) or _is_read_only(found))
+        read_only = bool(asked and asked.read_only) or _is_read_only(found)
+        return Mounted(path, read_only=read_only, of_node=found.spec.csi is None)
 
     async def release(self, uid: str) -> None:
         """Nothing is held outside of the pod's directory."""

@@ -123,7 +123,8 @@ class Volumes:
     async def _ensure(self, pod: Pod, volume: Volume) -> Mounted:
         place = self._pods / pod.metadata.uid / "volumes"
         if volume.host_path is not None:
-            return Mounted(await asyncio.to_thread(host_path, volume.host_path.path, volume.host_path.type))
+            path = await asyncio.to_thread(host_path, volume.host_path.path, volume.host_path.type)
+            return Mounted(path, of_node=True)
         if volume.empty_dir is not None:
             here = place / "empty-dir" / volume.name
             await asyncio.to_thread(ensure_scratch, here, pod, volume.empty_dir, self._around(pod).node_memory)

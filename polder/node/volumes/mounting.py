@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from polder.api.core import Pod
@@ -21,16 +21,20 @@ from polder.system import mounts
 from polder.system.beneath import ensure_beneath
 from polder.system.cri_types import BindMount
 
+PROPAGATES = frozenset({"HostToContainer", "Bidirectional"})
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A volume on this node. ``ours``: only Polder writes it. ``read_only``: no container may."""
+    """A volume on this node. ``ours``: only Polder writes it. ``read_only``: no container may. ``of_node``: a path of the node's
+    own, whose mounts are the node's to share.
+    """
 
     path: Path
     ours: bool = False
     read_only: bool = False
+    of_node: bool = False
 
 
 def bind_mounts(
@@ -45,6 +49,8 @@ def bind_mounts(
         if mount.name not in volumes:
             raise PermanentError(f"container {container.name} of pod {pod.metadata.name}: no volume {mount.name!r}")
         volume, place = volumes[mount.name], area / container.name / str(number)
+        if mount.mount_propagation in PROPAGATES and not volume.of_node:
+            volume = replace(volume, path=_shared(volume.path, area / f"..shared-{mount.name}"))
         source = _source(volume, sub_path(mount, env), mount, place)
         read_only = mount.read_only or volume.read_only
         if read_only and mount.recursive_read_only in ("Enabled", "IfPossible"):
@@ -52,6 +58,14 @@ def bind_mounts(
         path = str(PurePosixPath("/") / mount.mount_path)
         found.append(BindMount(path, str(source), read_only, mount.mount_propagation))
     return found
+
+
+def _shared(source: Path, place: Path) -> Path:
+    """A view of a volume, one for the pod, within which mounts reach from container to container."""
+    if not any(found.target == place for found in mounts.observe_mounts()):
+        _bound(str(source), True, place, mounts.MS_REC)
+        mounts.mount("none", place, "none", mounts.MS_REC | mounts.MS_SHARED)
+    return place
 
 
 def sub_path(mount: VolumeMount, env: Mapping[str, str]) -> str:
