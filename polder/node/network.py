@@ -134,11 +134,9 @@ class NodeNetwork:
         self.attachments = Attachments(self._attach_parts(settings))
         self._gone: Runner[Missing] = Runner("missing", self._ask_for, workers=4, clock=self._clock)
         self._tenants: Runner[Ref] = Runner("routers", self._reconcile_router, workers=2, clock=self._clock)
-        self._ports.on_change(used.change)
-        self._ports.on_change(self.attachments.changed)
-        self._ports.on_change(self._port_changed)
+        for listener in (used.change, self.attachments.changed, self._port_changed):
+            self._ports.on_change(listener)
         pods.on_change(self._pod_changed)
-        pods.on_change(lambda ref, _, new: self.pipeline.put(Pod, ref, new))
         views = Views(self.pipeline.knows, pods.get, lambda uid: self._ports.by_index("pod", uid))
         self._policies = PolicyFacts(
             client, views, lambda port: self.pipeline.put(Port, ref_of(port), port), self._clock
@@ -246,6 +244,7 @@ class NodeNetwork:
     # -- the tenants' routers on this node ------------------------------------------------------------------------
 
     def _pod_changed(self, ref: Ref, old: Pod | None, new: Pod | None) -> None:
+        self.pipeline.put(Pod, ref, new)
         if new is None and old is not None:
             self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), self._linger)
 

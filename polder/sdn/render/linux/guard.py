@@ -12,6 +12,21 @@ NO_ONE6 = "::/127, ::ffff:0:0/96, 64:ff9b::/96, fe80::/10, ff00::/8"
 """Nothing outside has these: unspecified, loopback, mapped and translated IPv4, link-local, groups."""
 
 
+FROM_OUTSIDE = f"""\
+ chain from_outside {{
+  ct status dnat oifname . ip daddr @{HOSTED} accept
+  ct status dnat oifname . ip6 daddr @{HOSTED}6 accept
+  ip saddr @{NODES} drop
+  ip saddr @{EGRESS} drop
+  ip6 saddr @{NODES}6 drop
+  ip6 saddr @{EGRESS}6 drop
+  oifname . ip daddr @{ENTRANCES} accept
+  oifname . ip6 daddr @{ENTRANCES}6 accept
+ }}
+"""
+"""Who comes in by the uplink: to addresses on the outside nobody of the cluster, to machines' ports everybody."""
+
+
 def guard_rules(facts: NodeFacts) -> str:
     """inet table of the node: what tenants' routers may do to the node, to each other and to the outside. VXLAN between nodes is
     matched first and not tracked: nothing of it is translated, and each packet would pay for a connection.
@@ -62,6 +77,12 @@ def _to_the_node(facts: NodeFacts) -> str:
   type filter hook output priority -300; policy accept;
   udp dport 4789 ip daddr @{NODES} notrack
  }}
+{_ports_of_the_machine(facts)}"""
+
+
+def _ports_of_the_machine(facts: NodeFacts) -> str:
+    """What leads into the platform's own network, from the wire and from the machine itself."""
+    return f"""\
  chain host_ports {{
   dnat ip to ip daddr . meta l4proto . th dport map @{HOST_ADDRESSES}
   dnat ip6 to ip6 daddr . meta l4proto . th dport map @{HOST_ADDRESSES}6
@@ -117,17 +138,7 @@ def _through_the_node(facts: NodeFacts) -> str:
   {to_tenants} iifname "{facts.uplink}" jump from_outside
   {to_tenants} drop
  }}
- chain from_outside {{
-  ct status dnat oifname . ip daddr @{HOSTED} accept
-  ct status dnat oifname . ip6 daddr @{HOSTED}6 accept
-  ip saddr @{NODES} drop
-  ip saddr @{EGRESS} drop
-  ip6 saddr @{NODES}6 drop
-  ip6 saddr @{EGRESS}6 drop
-  oifname . ip daddr @{ENTRANCES} accept
-  oifname . ip6 daddr @{ENTRANCES}6 accept
- }}
- chain postrouting {{
+{FROM_OUTSIDE} chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;
   {to_tenants} ip saddr 127.0.0.0/8 snat ip to {facts.underlay}
   oifname "{facts.uplink}" ip saddr {TRANSIT_RANGE} snat ip to {facts.egress}

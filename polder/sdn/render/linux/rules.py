@@ -26,20 +26,7 @@ def set_for(name: str, address: str) -> str:
 
 
 def space_rules(router: Router, address: str) -> str:
-    """inet table of a router's space. ``address`` is its transit address on this node. To the tenant's routers on other nodes go
-    no TCP connections, only what belongs to one of theirs (a dial of the server's, what came from outside): that may have come
-    over
-    the network's bridge while nothing was tracked, so the flags have to tell. The other router takes nothing else (``input``).
-    From outside comes only what is for a service: the node's guard lets in what is for an address of the tenant's, and here
-    all else ends.
-
-    Neighbour discovery is accepted before connections are asked for: it is not tracked.
-    """
-    services = "".join(
-        f'  iifname "br-*" {_ip(text)} daddr {text} drop\n'
-        for text in (router.service_cidr, router.service_cidr6, *router.further)
-        if text
-    )
+    """inet table of a router's space. ``address`` is its transit address on this node."""
     entry = _resolver_accept(router.dns)
     if router.entry:
         entry += f'  iifname "br-*" {_ip(router.entry)} daddr {router.entry} tcp dport {ENTRY_PORT} accept\n'
@@ -59,6 +46,24 @@ def space_rules(router: Router, address: str) -> str:
   iifname "br-*" ip daddr @{GATEWAYS} icmp type echo-request accept
   iifname "br-*" ip6 daddr @{GATEWAYS}6 icmpv6 type echo-request accept
  }}
+{_forward(router)}{_egress(address)}{_resolver_untracked(router.dns)}"""
+
+
+def _forward(router: Router) -> str:
+    """To the tenant's routers on other nodes go no TCP connections, only what belongs to one of theirs (a dial of the
+    server's, what
+    came from outside): that may have come over the network's bridge while nothing was tracked, so the flags have to tell. The
+    other router takes nothing else (``input``). From outside comes only what is for a service or a pod's port of the machine: the
+    node's guard lets in what is for the tenant's addresses, and here all else ends.
+
+    Neighbour discovery is accepted before connections are asked for: it is not tracked.
+    """
+    services = "".join(
+        f'  iifname "br-*" {_ip(text)} daddr {text} drop\n'
+        for text in (router.service_cidr, router.service_cidr6, *router.further)
+        if text
+    )
+    return f"""\
  chain forward {{
   type filter hook forward priority filter; policy drop;
   oifname "br-*" ip daddr {TRANSIT_RANGE} ct state established,related accept
@@ -74,7 +79,7 @@ def space_rules(router: Router, address: str) -> str:
   iifname "{UP}" oifname "br-*" ip daddr . meta l4proto . th dport @{LANDING} accept
   iifname "{UP}" oifname "br-*" ip6 daddr . meta l4proto . th dport @{LANDING}6 accept
  }}
-{_egress(address)}{_resolver_untracked(router.dns)}"""
+"""
 
 
 def _egress(address: str) -> str:
