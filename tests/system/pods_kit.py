@@ -178,12 +178,14 @@ class NodeKit:
     supervisor: Supervisor
     ctx: Context
     prepared: list[str] = field(default_factory=list)
+    manager: PodManager | None = None
     _task: asyncio.Task[None] | None = None
 
     def start_pods(self) -> None:
         """As an agent that starts: nothing known but what the API and the runtime say."""
         self.cluster.forget_handlers()
-        self._task = asyncio.create_task(PodManager(self.ctx, self.cluster).run())
+        self.manager = PodManager(self.ctx, self.cluster)
+        self._task = asyncio.create_task(self.manager.run())
 
     async def stop_pods(self) -> None:
         if self._task is not None:

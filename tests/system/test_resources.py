@@ -296,3 +296,20 @@ async def test_a_runtime_class_names_the_handler_that_runs_the_pod(node: NodeKit
         await eventually(told)
         await remove(node, stuck)
     await remove(node, pod)
+
+
+async def test_a_pod_that_the_node_ends_says_so_and_never_starts_again(node: NodeKit) -> None:
+    pod = await start(node, container=sized(memory=("16Mi", "")))
+    assert node.manager is not None
+    assert node.manager.evict(pod.metadata.uid, "The node was low on resource: memory. ")
+    done = await node.cluster.until(pod, lambda p: p is not None and p.status.phase == "Failed")
+    assert done is not None and (done.status.reason, done.status.message) == (
+        "Evicted", "The node was low on resource: memory. "
+    )  # fmt: skip
+    (why,) = [c for c in done.status.conditions or [] if c.type == "DisruptionTarget"]
+    assert (why.status, why.reason) == ("True", "TerminationByKubelet")
+    assert "Evicted" in node.cluster.reasons(pod)
+    assert not node.manager.evict(pod.metadata.uid, "again"), "it has ended already"
+    assert not node.manager.evict("nobody", "x")
+    assert node.ctx.room.shortage("x", {"cpu": 2000}) is None, "it uses nothing of the node any more"
+    await remove(node, pod)
