@@ -32,6 +32,7 @@ _AMOUNT: Final = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST: Final = 10 * 366 * 86400.0
 _ZONE: Final = re.compile(r"(?:CRON_)?TZ=(\S+) +")
+_MOST_TEXT: Final = 4096
 _YEARS: Final = 5
 """How far a time is looked for: a 29th of February comes within eight, and upstream gives up after five."""
 
@@ -117,6 +118,8 @@ class Schedule:
 
 def parse_schedule(text: str) -> Schedule:
     """What the text means. Raises CronError with a sentence where it is no schedule."""
+    if len(text) > _MOST_TEXT:
+        raise CronError(f"a schedule has at most {_MOST_TEXT} characters")
     named = _ZONE.match(text)
     zone = named.group(1) if named else ""
     rest = text[named.end() :] if named else text

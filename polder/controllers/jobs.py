@@ -6,6 +6,7 @@ only if nobody wrote it meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -83,8 +84,11 @@ class JobController:
             begun = msgspec.structs.replace(job.status, start_time=stamp(self._clock.now()))
             job = await self._write(job, begun)
         verdicts = await self._verdicts(job, claims.own)
-        facts = pure.facts_of(job, claims.own, verdicts, self._backoffs.get(ref, Backoff()), self._clock.now())
-        return await self._pass(facts)
+        known = (job, claims.own, verdicts, self._backoffs.get(ref, Backoff()), self._clock.now())
+        decided = (
+            await asyncio.to_thread(pure.decide, *known) if pure.is_large(job, claims.own) else pure.decide(*known)
+        )
+        return await self._pass(decided)
 
     async def _verdicts(self, job: Job, pods: Iterable[ControlledPod]) -> dict[str, Verdict]:
         """What the failures mean by the Job's policy, which looks at more of a pod than the cache has. Raises ApiError."""
@@ -99,15 +103,14 @@ class JobController:
             await each([one(pod) for pod in pods if is_tracked(pod) and pure.is_failed(job, pod)])
         return found
 
-    async def _pass(self, facts: Facts) -> float | None:
+    async def _pass(self, decided: tuple[Facts, JobCondition | None, Work]) -> float | None:
+        facts, finished, work = decided
         job, status = facts.job, facts.job.status
-        finished, work = pure.ending(facts), Work()
         if finished is not None:
             done = await self._end_pods(facts)
             if done.problems:
                 finished = None  # not before every pod was asked to end
         else:
-            work = pure.work(facts) if job.metadata.deletion_timestamp is None else Work()
             done = await self._manage(facts, work)
         active = len(facts.active) - len(done.gone) + done.made
         if finished is None and pure.is_complete(facts, active):
@@ -188,7 +191,9 @@ class JobController:
     async def _track(self, facts: Facts, status: JobStatus, finished: JobCondition | None) -> float | None:
         """Notes in the status which pods ended, lets them go, counts them; and ends the Job when nothing is left."""
         at = ref_of(facts.job)
-        tracked = tracking.track(facts, status, finished)
+        large = pure.is_large(facts.job, facts.pods)
+        known = (facts, status, finished)
+        tracked = await asyncio.to_thread(tracking.track, *known) if large else tracking.track(*known)
         job = await self._write(facts.job, tracked.status)
         self._backoffs[at] = facts.backoff
         held, problems = {pod.metadata.uid for pod in facts.pods if is_tracked(pod)}, list[ApiError]()
@@ -201,11 +206,11 @@ class JobController:
                 problems.append(refused)
 
         await each([one(pod) for pod in tracked.let_go])
-        known = tracking.counted(job.status, held)
-        end = tracking.ended(facts, known, tracked) if not problems else None
-        await self._write(job, end or known)
+        final = tracking.counted(job.status, held)
+        end = tracking.ended(facts, final, tracked) if not problems else None
+        await self._write(job, end or final)
         if end is not None and tracked.final is not None:
-            self._tell_end(job, known, tracked.final)
+            self._tell_end(job, final, tracked.final)
         if problems:
             raise problems[0]
         return MORE if tracked.more else None

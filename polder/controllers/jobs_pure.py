@@ -22,6 +22,8 @@ from polder.controllers.jobs_pods import is_tracked
 from polder.controllers.replicas_pure import first_to_go, is_active
 
 NONE = Indexes()
+LARGE = 500
+"""Pods that are looked at on the event loop: about a millisecond."""
 BURST = 500
 """Pods that one pass makes or deletes."""
 
@@ -165,6 +167,24 @@ def _fails_index(facts: Facts, pod: ControlledPod) -> bool:
     verdict = facts.verdict(pod)
     limit = facts.job.spec.backoff_limit_per_index or 0
     return verdict.action == FAIL_INDEX or (verdict.counts and count_of(pod, FAILURES) >= limit)
+
+
+def is_large(job: Job, pods: Sequence[ControlledPod]) -> bool:
+    """Whether deciding takes so long that it leaves the event loop."""
+    rules = job.spec.success_policy.rules if job.spec.success_policy is not None else []
+    status = job.status
+    text = len(status.completed_indexes) + len(status.failed_indexes or "")
+    return len(pods) > LARGE or text + sum(len(rule.succeeded_indexes or "") for rule in rules) > LARGE * 8
+
+
+def decide(
+    job: Job, pods: Sequence[ControlledPod], verdicts: Mapping[str, Verdict], backoff: Backoff, now: datetime
+) -> tuple[Facts, JobCondition | None, Work]:
+    """What the pods come to, why the Job ends if it does, and else what is to be done with pods."""
+    facts = facts_of(job, pods, verdicts, backoff, now)
+    finished = ending(facts)
+    goes_on = finished is None and job.metadata.deletion_timestamp is None
+    return facts, finished, work(facts) if goes_on else Work()
 
 
 def condition(job: Job, kind: str) -> JobCondition | None:

@@ -57,6 +57,8 @@ def test_half_an_hour_of_summer_time():
 
 def test_a_zone_in_the_text_is_noted():
     assert parse_schedule("CRON_TZ=Europe/Berlin 0 1 * * *").zone == "Europe/Berlin"
+    with pytest.raises(CronError, match="at most 4096 characters"):
+        parse_schedule(f"{'0,' * 3000}0 * * * *")
     with pytest.raises(CronError, match="too many slashes"):
         parse_schedule("*/2/3 * * * *")
 

@@ -228,6 +228,14 @@ def test_no_status_grows_without_bound():
     assert (len(tracked.let_go), tracked.more) == (tracking.MOST, True)
 
 
+def test_what_takes_long_is_decided_beside_the_loop():
+    assert not pure.is_large(job(), [pod("a")])
+    assert pure.is_large(job(), [pod(f"p{n}") for n in range(501)])
+    assert pure.is_large(indexed(status={"completedIndexes": ",".join(str(n) for n in range(0, 4000, 2))}), [])
+    rules = {"rules": [{"succeededIndexes": "0-1," * 2000}]}
+    assert pure.is_large(indexed(successPolicy=rules), [])
+
+
 def test_suspension_is_told_once():
     told = pure.suspension(job(suspend=True), NOW)
     assert told is not None
