@@ -1,0 +1,107 @@
+"""The Node object: conditions in upstream's words, images, what may be allocated, and the events of changes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+from polder.api.core import Node, NodeStatus
+from polder.base.clock import SystemClock
+from polder.base.ids import NodeName
+from polder.node.machine import Capacity, allocatable
+from polder.node.status import MOST_IMAGES, NodeReporter, NodeSettings, Told
+from polder.system.cri_types import ImageInfo, RuntimeStatus
+
+GIB = 1 << 30
+
+
+class Api:
+    """Takes what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[NodeStatus] = []
+        self.changed = asyncio.Event()
+
+    async def patch(self, kind: type, ref: Any, body: Any, subresource: str = "") -> Any:
+        if kind is Node:
+            self.written.append(msgspec.convert(body["status"], NodeStatus))
+            self.changed.set()
+        return Node()
+
+
+class Runtime:
+    async def status(self) -> RuntimeStatus:
+        return RuntimeStatus(True, True)
+
+    async def version(self) -> tuple[str, str]:
+        return "containerd", "1.6"
+
+    async def list_images(self) -> list[ImageInfo]:
+        return [ImageInfo(f"id{n}", (f"image:{n}",), (f"image@sha256:{n}",), n, None, "") for n in range(60)]
+
+
+class Site:
+    def __init__(self, tmp_path: Path) -> None:
+        self.api, self.pressures, self.events = Api(), set[str](), list[tuple[str, str, str, str]]()
+        up = asyncio.Event()
+        up.set()
+        size = Capacity(2000, 4 * GIB, 100 * GIB)
+        left = allocatable(size, 110, {"cpu": 100, "memory": GIB, "ephemeral-storage": 10 * GIB})
+        settings = NodeSettings(NodeName("n1"), "192.0.2.1", "v0", 110, tmp_path, size, left, ("crun", "runc"))
+        told = Told(SystemClock(), lambda: frozenset(self.pressures), self.event)
+        client: Any = self.api
+        runtime: Any = Runtime()
+        supervisor: Any = SimpleNamespace(up=up, reason="")
+        self.reporter = NodeReporter(settings, client, supervisor, runtime, told)
+        self.reporter.hindrance = ""
+
+    def event(self, about: Node, kind: str, reason: str, message: str) -> None:
+        self.events.append((about.metadata.name, kind, reason, message))
+
+    async def next(self) -> NodeStatus:
+        async with asyncio.timeout(10):
+            await self.api.changed.wait()
+        self.api.changed.clear()
+        return self.api.written[-1]
+
+
+def conditions(status: NodeStatus) -> dict[str, tuple[str, str, str]]:
+    return {c.type: (c.status, c.reason, c.message) for c in status.conditions or []}
+
+
+async def test_a_node_says_what_it_is_and_what_changes(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    task = asyncio.create_task(site.reporter._keep_status())
+    try:
+        first = await site.next()
+        found = conditions(first)
+        assert found["Ready"] == ("True", "KubeletReady", "kubelet is posting ready status")
+        assert found["MemoryPressure"][1:] == ("KubeletHasSufficientMemory", "kubelet has sufficient memory available")
+        assert (first.capacity or {})["memory"] == f"{4 * GIB // 1024}Ki"
+        left = first.allocatable or {}
+        assert (left["cpu"], left["memory"]) == ("1900m", f"{3 * GIB // 1024}Ki")
+        assert left["ephemeral-storage"] == str(90 * GIB)
+        images = first.images or []
+        assert len(images) == MOST_IMAGES and images[0].names == ["image@sha256:59", "image:59"]
+        assert [h.name for h in first.runtime_handlers or []] == ["", "crun", "runc"]
+        site.pressures.add("MemoryPressure")
+        second = conditions(await site.next())
+        assert second["MemoryPressure"] == (
+            "True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available"
+        )  # fmt: skip
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    reasons = [reason for _, _, reason, _ in site.events]
+    assert reasons[0] == "Starting" and set(reasons[1:5]) == {
+        "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"
+    }  # fmt: skip
+    assert site.events[-1] == (
+        "n1", "Normal", "NodeHasInsufficientMemory", "Node n1 status is now: NodeHasInsufficientMemory"
+    )  # fmt: skip
+    site.reporter.say_warning("EvictionThresholdMet", "Attempting to reclaim memory")
+    assert site.events[-1][1:3] == ("Warning", "EvictionThresholdMet")
