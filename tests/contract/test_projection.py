@@ -192,6 +192,20 @@ async def test_a_tenants_labels_and_taints_on_nodes_are_its_own(admin: Api, acme
     assert (await acme.put(f"{NODES}/n1/status", typed)).status == 200, "a typed client sends empty fields too"
 
 
+async def test_a_zone_is_the_platforms_where_it_names_one_else_the_tenants(admin: Api, acme: Api) -> None:
+    zone = "topology.kubernetes.io/zone"
+    await node(admin, "n1", **{zone: "a"})
+    await node(admin, "n2")
+    assert (await acme.get(f"{NODES}/n1")).json["metadata"]["labels"][zone] == "a"
+    assert (await acme.patch(f"{NODES}/n1", {"metadata": {"labels": {zone: "mine"}}})).status == 403
+    assert (await acme.patch(f"{NODES}/n2", {"metadata": {"labels": {zone: "mine"}}})).status == 200
+    assert (await acme.get(f"{NODES}/n2")).json["metadata"]["labels"][zone] == "mine"
+    assert zone not in (await admin.get(f"{NODES}/n2")).json["metadata"]["labels"]
+    assert (await admin.patch(f"{NODES}/n2", {"metadata": {"labels": {zone: "b"}}})).status == 200
+    assert (await acme.get(f"{NODES}/n2")).json["metadata"]["labels"][zone] == "b", "the platform's word stands"
+    assert (await acme.patch(f"{NODES}/n2", {"metadata": {"labels": {"x": "y"}}})).status == 200
+
+
 async def test_a_tenants_own_node_is_its_own_and_inert(admin: Api, acme: Api, running: Running) -> None:
     await node(admin, "n1")
     made = {"metadata": {"name": "mine", "labels": {"x": "y"}}, "status": {"capacity": {"cpu": "99"}}}
