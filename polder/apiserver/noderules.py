@@ -69,11 +69,8 @@ class NodeRules:
 
     async def _read(self, who: Identity, what: RequestInfo, resource: str) -> bool:
         """Single objects, and lists of one tenant, which no filter covers and are therefore of public kinds only."""
-        if resource in MENTIONED:
-            key = Key(resource, what.tenant, what.namespace, what.name)
-            return what.verb == "get" and await self.share.references(who.node, key)
-        if resource == VOLUMES:
-            return what.verb == "get" and not what.subresource and await self._uses(who, what)
+        if resource in MENTIONED or resource == VOLUMES:
+            return what.verb == "get" and await self._uses(who, what, resource)
         if what.subresource and what.subresource != "status":
             return False
         if resource == "leases.coordination.k8s.io":
@@ -123,9 +120,11 @@ class NodeRules:
             return what.verb in {"delete", *CHANGE} and await self._owns(who, what, resource, "node")
         return False
 
-    async def _uses(self, who: Identity, what: RequestInfo) -> bool:
-        """Whether a pod bound to the node mentions the claim that a volume is bound to."""
-        entry = await self.store.get(Key(VOLUMES, what.tenant, "", what.name))
+    async def _uses(self, who: Identity, what: RequestInfo, resource: str) -> bool:
+        """Whether a pod bound to the node mentions an object, or the claim that a volume is bound to."""
+        if resource != VOLUMES:
+            return await self.share.references(who.node, Key(resource, what.tenant, what.namespace, what.name))
+        entry = await self.store.get(Key(VOLUMES, what.tenant, "", what.name)) if not what.subresource else None
         claim = (orjson.loads(entry.value).get("spec") or {}).get("claimRef") if entry is not None else None
         if not claim:
             return False
