@@ -39,6 +39,7 @@ class Reporter:
     def report(self, pod: Pod, status: PodStatus) -> None:
         """Wants this status written; it replaces one that still waits."""
         if self._wanted is None and status == (self._written or _own(pod.status)) and not self._doubted:
+            self._written = status  # an agent before this one wrote it: who says otherwise is noticed all the same
             return
         self._doubted = False
         self._wanted = (pod, status)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import msgspec
+
 from polder.api.core import Pod, PodCondition, PodStatus
 from polder.api.errors import conflict
 from polder.api.kinds import kind_of
@@ -80,3 +82,21 @@ async def test_a_server_that_is_away_is_waited_for_and_another_pod_is_not_writte
     await reporter.flush()
     assert cluster.written == ["Running"]
     await reporter.close()
+
+
+async def test_what_an_earlier_agent_wrote_is_said_again_too() -> None:
+    cluster = SlowCluster()
+    cluster.let.set()
+    reporter = Reporter(cast(Cluster, cluster))
+    well, not_well = (
+        PodStatus(phase="Running", conditions=[PodCondition(type="Ready", status=status)])
+        for status in ("True", "False")
+    )
+    stands = msgspec.structs.replace(pod(), status=well)
+    reporter.report(stands, well)
+    await reporter.flush()
+    assert cluster.written == []
+    reporter.shown(not_well)
+    reporter.report(stands, well)
+    await reporter.flush()
+    assert len(cluster.written) == 1
