@@ -205,7 +205,6 @@ class ScheduledSpec(Struct, frozen=True, kw_only=True):
             claims = [v for v in self.volumes if v.persistent_volume_claim is not None or v.ephemeral is not None]
             msgspec.structs.force_setattr(self, "volumes", claims or None)
 
-
     def _share(self) -> None:
         """Thousands of pods of one template hold what they have of it once."""
         values = tuple(getattr(self, name) for name in _SHARED)

@@ -48,7 +48,7 @@ _KEPT: Final[Mapping[tuple[str, str], Fields]] = {
             ("f:spec", containers, "*", field)
             for containers in ("f:containers", "f:initContainers")
             for field in ("f:resources", "f:resizePolicy")
-        )
+        ),
     ),
 }
 

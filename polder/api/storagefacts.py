@@ -1,4 +1,4 @@
-"""Of claims, volumes and storage classes, what the scheduler and nodes look at: names and meanings are those of core/v1 and storage/v1."""
+"""Of claims, volumes and storage classes (core/v1, storage/v1), what the scheduler and nodes look at."""
 
 from __future__ import annotations
 

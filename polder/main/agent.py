@@ -32,9 +32,9 @@ from polder.main.daemon import run
 from polder.main.join import Joining, ensure_joined, link_with, own_name
 from polder.main.logs import set_up
 from polder.node.admin import AdminServer, Inspection
-from polder.node.checks import HealthChecks
 from polder.node.agent import Agent, AgentSettings, Doings
 from polder.node.changes import Changes
+from polder.node.checks import HealthChecks
 from polder.node.dial import Dials, is_address
 from polder.node.entry import Entries
 from polder.node.eviction.thresholds import parse_thresholds

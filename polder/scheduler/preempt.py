@@ -157,7 +157,7 @@ def choose(found: Sequence[Victims]) -> Victims:
 def unhelpful(decision: Decision, reasons: Counter[str]) -> str:
     """What is said of a preemption that found nobody: why, of the nodes that were tried; the others could not do anyway."""
     rest = decision.nodes - sum(reasons.values())
-    said = Counter(reasons)
+    said = +reasons  # a count of none is not said
     if rest > 0:
         said[NOT_HELPFUL] += rest
     return f"preemption: {explain(decision.nodes, said)}"

@@ -271,12 +271,16 @@ async def test_pods_are_bound_and_the_rest_is_explained(client: CuttableClient) 
         conditions = (await client.get(Pod, Ref(ACME, "default", "big"))).status.conditions or []
         return next((c.message for c in conditions if c.type == "PodScheduled" and c.status == "False"), "")
 
-    assert await until(explained) == "0/2 nodes are available: 2 Insufficient cpu."
+    why = (
+        "0/2 nodes are available: 2 Insufficient cpu. "
+        "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    )
+    assert await until(explained) == why
 
     async def reported() -> list[str]:
         return [e.message for e in (await client.list(Event, ACME)).items if e.reason == "FailedScheduling"]
 
-    assert await until(reported) == ["0/2 nodes are available: 2 Insufficient cpu."]
+    assert await until(reported) == [why]
     await add_node(client, "three", cpu="4")
     assert await until(lambda: bound(client, Ref(ACME, "default", "big"))) == "three"
 

@@ -28,11 +28,11 @@ from polder.node.images import Images, ensure_own_images
 from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
 from polder.node.pods.manager import Change, PodManager
-from polder.node.pods.status import OWN
 from polder.node.pods.resolv import Resolver
+from polder.node.pods.starting import puller
+from polder.node.pods.status import OWN
 from polder.node.probes.attempt import Means
 from polder.node.probes.reach import Reach
-from polder.node.pods.starting import puller
 from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.node.volumes.claims import Claims
 from polder.node.volumes.images import ImageVolumes

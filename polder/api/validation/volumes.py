@@ -38,20 +38,27 @@ def validate_volumes(volumes: list[Raw], at: Field) -> Iterator[FieldError]:
             yield from _source(sources[0], volume[sources[0]], where / sources[0])
 
 
+_NEEDED: Final = {
+    "secret": "secretName",
+    "configMap": "name",
+    "image": "reference",
+    "persistentVolumeClaim": "claimName",
+    "ephemeral": "volumeClaimTemplate",
+}
+"""The field that says which one is meant, by kind of volume."""
+
+
 def _source(kind: str, source: Raw, at: Field) -> Iterator[FieldError]:
+    needed = _NEEDED.get(kind)
+    if needed and not source.get(needed):
+        yield (at / needed).required()
     match kind:
         case "emptyDir":
             if "sizeLimit" in source and quantity.parse(source["sizeLimit"]).value < 0:
                 yield (at / "sizeLimit").forbidden("SizeLimit field must be a valid resource quantity")
         case "hostPath":
             yield from _host_path(source, at)
-        case "secret":
-            if not source.get("secretName"):
-                yield (at / "secretName").required()
-            yield from _files(source, at)
-        case "configMap":
-            if not source.get("name"):
-                yield (at / "name").required()
+        case "secret" | "configMap":
             yield from _files(source, at)
         case "downwardAPI":
             yield from _mode(source, "defaultMode", at)
@@ -61,16 +68,8 @@ def _source(kind: str, source: Raw, at: Field) -> Iterator[FieldError]:
         case "csi":
             yield from _csi(source, at)
         case "image":
-            if not source.get("reference"):
-                yield (at / "reference").required()
             if source.get("pullPolicy") not in _PULL:
                 yield (at / "pullPolicy").not_supported(source.get("pullPolicy", ""), _PULL)
-        case "persistentVolumeClaim":
-            if not source.get("claimName"):
-                yield (at / "claimName").required()
-        case "ephemeral":
-            if not source.get("volumeClaimTemplate"):
-                yield (at / "volumeClaimTemplate").required()
 
 
 def _csi(source: Raw, at: Field) -> Iterator[FieldError]:

@@ -29,7 +29,6 @@ from polder.node.probes.reach import Place
 from polder.node.volumes.mounting import Mounted, bind_mounts
 from polder.system.cri_types import ContainerConfig, ContainerInfo, ContainerState, RuntimeFailureError
 
-
 SECRETS = 16
 """Pull secrets that are read for one pod."""
 

@@ -374,4 +374,3 @@ def _target(view: View, container: Container) -> str:
 
 class _EndedError(PolderError):
     """A step was given up because the pod is to end."""
-

@@ -99,7 +99,7 @@ class Means:
             )
 
     async def _call(self, target: Target, action: HttpGetAction, seconds: float) -> Outcome:
-        """A hook's GET: whatever is answered counts as heard. HTTPS falls back to HTTP where nobody speaks TLS, as upstream does."""
+        """A hook's GET: whatever is answered counts as heard. HTTPS falls back to HTTP where nobody speaks TLS."""
         request = self._request(target, action)
         for tried in (request, replace(request, scheme="http")):
             try:

@@ -296,7 +296,10 @@ def test_gates_are_only_taken_away() -> None:
     def affine(*clauses: str, **more: Raw) -> Raw:
         found = [{"key": key, "operator": "Exists"} for key in clauses]
         terms = {"nodeSelectorTerms": [{"matchExpressions": found}]}
-        return {**GATED, "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}, **more}}
+        return {
+            **GATED,
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}, **more},
+        }
 
     assert changes(affine("a")) == [] == changes(affine("a", "b"), affine("a"))
     assert changes(affine("b"), affine("a")) != [] != changes(affine("a", podAffinity=NEAR), affine("a"))

@@ -40,7 +40,7 @@ def test_thresholds_are_amounts_or_shares() -> None:
     assert found.keys() == set(SIGNALS) - {NODE_FS}
     assert found[MEMORY].is_met(Amount(4 * GIB, GIB - 1)) and not found[MEMORY].is_met(Amount(4 * GIB, GIB))
     share = found["imagefs.available"]
-    assert share.quantity(1000) == 150 and share.is_met(Amount(1000, 149)) and not share.is_met(Amount(1000, 150))
+    assert share.quantity(1000) == 50 and share.is_met(Amount(1000, 49)) and not share.is_met(Amount(1000, 50))
     assert not share.is_met(Amount(0, 0)), "a file system that counts no inodes is not short of them"
     for wrong in ({"swap.available": "1"}, {MEMORY: "much"}, {MEMORY: "100%"}, {MEMORY: "x%"}):
         with pytest.raises(PermanentError, match="evictionHard"):
