@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from polder.api.correlation import Pair, same
@@ -77,6 +77,7 @@ def test_defaulting_twice_is_defaulting_once(schema: Any, obj: Any) -> None:
 @FEW
 @given(SCHEMAS, OBJECTS)
 def test_what_is_pruned_stays_so_when_defaults_are_filled_in(schema: Any, obj: Any) -> None:
+    assume(not check_structural(schema, Field("s")))  # a default inside metadata, for one, is refused before it is used
     pruned, _ = prune(schema, obj)
     assert prune(schema, apply_defaults(schema, pruned))[1] == []
 
