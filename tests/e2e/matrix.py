@@ -89,13 +89,14 @@ class Inside(Host):
     def resolve(self, name: str) -> str:
         """The address of a name, asked of the tenant's resolver; empty where there is none."""
         labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+        question, answer = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1", b""
         with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(2)
-            try:
-                sock.sendto(struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1", (RESOLVER, 53))
+            sock.settimeout(1)
+            with contextlib.suppress(OSError):
+                sock.sendto(question, (RESOLVER, 53))
                 answer = sock.recv(512)
-            except OSError:
-                return "no resolver"
+        if not answer:
+            return ""
         count = struct.unpack_from("!H", answer, 6)[0]
         return socket.inet_ntoa(answer[-4:]) if count and answer[3] & 15 == 0 else ""
 

@@ -58,16 +58,19 @@ def test_every_cell_at_rest(matrix: Matrix) -> None:
 def connections(matrix: Matrix) -> Iterator[list[str]]:
     """Long connections of each tenant to its pods, that speak all the time; yields what went wrong."""
     wrong: list[str] = []
+    stood: list[str] = []
     ended = threading.Event()
 
     def speak(tenant: str, name: str) -> None:
         listener = matrix.hosts[f"{tenant}.{name}"].socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with listener, matrix.hosts[f"{tenant}.client"].socket(socket.AF_INET, socket.SOCK_STREAM) as one:
             listener.bind(("", 8081))
             listener.listen()
             one.settimeout(10)
             one.connect((PODS[name][1], 8081))
             other, _ = listener.accept()
+            stood.append(name)
             with other:
                 other.settimeout(10)
                 while not ended.is_set():
@@ -85,6 +88,7 @@ def connections(matrix: Matrix) -> Iterator[list[str]]:
     for thread in threads:
         thread.start()
     try:
+        eventually("all connections stand", lambda: len(stood) == len(threads), 10)
         yield wrong
     finally:
         ended.set()
@@ -135,10 +139,10 @@ def test_what_an_earlier_version_left_is_taken_over(cluster: Cluster, matrix: Ma
     kill(cluster, "node-1", signal.SIGKILL)
     tenant = matrix.tenants[0]
     router, node = cluster.netns("node-1", tenant), cluster.state / "nodes" / "node-1" / "net"
-    old = 'table inet polder { comment "polder OLD 0123456789abcdef"; chain input { type filter hook input priority 0; } }'
-    run("nsenter", f"--net={router}", "nft", f"delete table inet polder; {old}")
-    guard = f'table inet {cluster.name} {{ comment "polder {cluster.name} 0123"; set nodes {{ type ipv4_addr; }} }}'
-    run("nsenter", f"--net={node}", "nft", f"delete table inet {cluster.name}; {guard}")
+    for space, table, whose in ((router, "polder", "OLD"), (node, cluster.name, cluster.name)):
+        old = f'table inet {table} {{\n comment "polder {whose} 0123"\n set nodes {{ type ipv4_addr; }}\n}}\n'
+        old = f"delete table inet {table}\n{old}"
+        run("nsenter", f"--net={space}", "nft", "-f", "-", stdin=old)
     run("nsenter", f"--net={router}", "ip", "link", "add", "br-old", "type", "bridge")
     cluster.up()
     eventually("it is as it ought to be", lambda: not differences(cluster, tenant), 30)
