@@ -35,6 +35,9 @@ LOOK_EVERY = 2.0
 """Seconds between looks at the runtime; what changed is written at once."""
 UNREADY_LOOK_EVERY = 0.2
 """Likewise while the node is not ready: pods wait for it."""
+STARTING = 20.0
+"""Seconds for which an agent that starts takes back nobody's word that the node is ready: its pods run on, and whoever reads that
+their node is not ready takes them out of their Services."""
 COMPARE_EVERY = 10.0
 """Seconds between looks at what the API shows of us."""
 WRITE_EVERY = 300.0
@@ -119,8 +122,12 @@ class NodeReporter:
     async def _keep_status(self) -> None:
         written: tuple[object, ...] = ()
         at = 0.0
+        begun = self._clock.monotonic()
         while True:
             status = await self._status()
+            if not written and self._clock.monotonic() - begun < STARTING and await self._was_ready(status):
+                await asyncio.sleep(UNREADY_LOOK_EVERY)
+                continue
             print_ = _without_times(status)
             late = self._clock.monotonic() - at > WRITE_EVERY
             if print_ != written or late or await self._is_overwritten(status):
@@ -130,8 +137,16 @@ class NodeReporter:
                     self._say_started()
                 except (PolderError, OSError) as error:
                     log.info("the node's status was not written: %s", error)
-            ready = any(c.type == "Ready" and c.status == "True" for c in status.conditions or [])
-            await asyncio.sleep(LOOK_EVERY if ready else UNREADY_LOOK_EVERY)
+            await asyncio.sleep(LOOK_EVERY if _is_ready(status) else UNREADY_LOOK_EVERY)
+
+    async def _was_ready(self, status: NodeStatus) -> bool:
+        """Whether this status says that the node is not ready where the API says, from the agent before, that it is."""
+        if _is_ready(status):
+            return False
+        try:
+            return _is_ready((await self._client.get(Node, self._ref)).status)
+        except (PolderError, OSError):
+            return False
 
     async def _is_overwritten(self, status: NodeStatus) -> bool:
         """Whether the API shows other conditions than ours: whoever thought us silent wrote them, or the Node was deleted."""
@@ -303,6 +318,10 @@ class NodeReporter:
 
 def _status_body(status: NodeStatus) -> object:
     return msgspec.to_builtins(status)
+
+
+def _is_ready(status: NodeStatus) -> bool:
+    return any(c.type == "Ready" and c.status == "True" for c in status.conditions or [])
 
 
 def _without_times(status: NodeStatus) -> tuple[object, ...]:

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
 
-from polder.api.core import Node, NodeStatus
+from polder.api.core import Node, NodeCondition, NodeStatus
 from polder.base.clock import SystemClock
 from polder.base.ids import NodeName
 from polder.node.machine import Capacity, allocatable
@@ -25,10 +26,16 @@ class Api:
     def __init__(self) -> None:
         self.written: list[NodeStatus] = []
         self.changed = asyncio.Event()
+        self.before = NodeStatus()
+        """What the API shows of the node."""
+
+    async def get(self, kind: type, ref: Any) -> Node:
+        return Node(status=self.before)
 
     async def patch(self, kind: type, ref: Any, body: Any, subresource: str = "") -> Any:
         if kind is Node:
-            self.written.append(msgspec.convert(body["status"], NodeStatus))
+            self.before = msgspec.convert(body["status"], NodeStatus)
+            self.written.append(self.before)
             self.changed.set()
         return Node()
 
@@ -105,3 +112,24 @@ async def test_a_node_says_what_it_is_and_what_changes(tmp_path: Path) -> None:
     )  # fmt: skip
     site.reporter.say_warning("EvictionThresholdMet", "Attempting to reclaim memory")
     assert site.events[-1][1:3] == ("Warning", "EvictionThresholdMet")
+
+
+@pytest.mark.parametrize("before", ["True", "False", ""])
+async def test_a_restarted_agent_does_not_take_back_that_its_node_is_ready(tmp_path: Path, before: str) -> None:
+    site = Site(tmp_path)
+    site.reporter.hindrance = "the node is starting"
+    if before:
+        site.api.before = NodeStatus(conditions=[NodeCondition(type="Ready", status=before)])
+    task = asyncio.create_task(site.reporter._keep_status())
+    try:
+        if before != "True":
+            assert conditions(await site.next())["Ready"][0] == "False"
+        await asyncio.sleep(0.5)
+        assert len(site.api.written) == (before != "True")
+        site.reporter.hindrance = ""
+        assert conditions(await site.next())["Ready"][0] == "True"
+        site.reporter.hindrance = "the disk is gone"
+        assert conditions(await site.next())["Ready"][0] == "False", "later it says so at once"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
