@@ -210,7 +210,7 @@ async def test_examples_with_one_fault(admin: Any) -> None:
     dice = random.Random(11)
     for kind in BUILT_IN:
         example = EXAMPLES.get(kind.plural)
-        if example is None:
+        if example is None or "create" not in kind.verbs:
             continue
         path = f"{kind.path}/namespaces/default/{kind.plural}" if kind.namespaced else f"{kind.path}/{kind.plural}"
         name = {"customresourcedefinitions": "ws.e.x", "segments": "vni-7"}.get(kind.plural, "same")

@@ -277,9 +277,11 @@ async def test_requests_are_approved_once(admin: Any, running: Any) -> None:
 
 async def test_what_needs_a_node_says_so(admin: Any) -> None:
     await made(admin, PODS, pod())
-    for name in ("exec", "attach", "portforward", "proxy"):
+    unplaced = "pod p does not have a host assigned"
+    whys = {"exec": unplaced, "attach": unplaced, "portforward": unplaced, "proxy": "address not allowed"}
+    for name, why in whys.items():
         answer = await admin.post(f"{PODS}/p/{name}", {})
-        assert answer.status == 501 and "not supported by this server" in answer.json["message"]
+        assert (answer.status, answer.json["message"]) == (400, why)
     assert (await admin.get(f"{PODS}/p/nonsense")).status == 404
 
 

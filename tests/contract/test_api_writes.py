@@ -303,14 +303,6 @@ async def test_generated_names(admin: Any) -> None:
     assert (await admin.post(MAPS, {"metadata": {"generateName": "Bad_"}})).status == 422
 
 
-async def test_unsupported_subresources_say_so(admin: Any) -> None:
-    await made(admin, PODS, pod())
-    for name in ("exec", "attach", "portforward", "proxy/x"):
-        found = await admin.post(f"{PODS}/p/{name}", {})
-        assert found.status == 501 and "not supported" in found.json["message"], name
-    assert (await admin.get(f"{PODS}/p/nonsense")).status == 404
-
-
 async def test_the_finalizers_of_a_namespaces_spec_are_written_by_finalize_alone(admin: Any, running: Any) -> None:
     await admin.post("/apis/polder.dev/v1alpha1/tenants", {"metadata": {"name": "acme"}})
     mine = await running.tenant_admin("acme")

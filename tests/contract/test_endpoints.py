@@ -164,6 +164,8 @@ async def test_many_endpoints_take_several_slices_and_ports_by_name_groups(api: 
 async def test_hints_and_zones_follow_service_and_node(api: Api, admin: Api) -> None:
     node = {"metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "z1"}}}
     assert (await admin.post("/api/v1/nodes", node)).status == 201
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}  # of a silent node no pod stays ready
+    assert (await admin.patch("/api/v1/nodes/n/status", ready)).status == 200
     await add_service(api, selector={"app": "shop"}, trafficDistribution="PreferSameNode")
     await add_pod(api, "one", "10.0.0.1")
     bound = {"metadata": {"name": "one"}, "target": {"kind": "Node", "name": "n"}}
