@@ -135,7 +135,10 @@ class MemoryCluster:
         return self.volumes.get(Ref(tenant, "", name))
 
     async def kubernetes_service(self, tenant: TenantName) -> Service | None:
-        return Service(spec=ServiceSpec(cluster_ip="10.96.0.1", ports=[ServicePort(port=443, name="https")]))
+        return Service(
+            metadata=ObjectMeta(name="kubernetes"),
+            spec=ServiceSpec(cluster_ip="10.96.0.1", ports=[ServicePort(port=443, name="https")]),
+        )
 
     async def runtime_handler(self, tenant: TenantName, name: str) -> str | None:
         return self.handlers.get(name)
