@@ -64,6 +64,7 @@ def test_a_load_balancer_moves_within_a_second_when_its_machine_dies(cluster: Cl
     )
     address, node = given(cluster, "shop")
     eventually("both backends answer", lambda: {said(address) for _ in range(6)} == {"one", "two"}, 60)
+    eventually("the other tenant's client runs", lambda: cluster.pod_running("rival", "client"), 60)
     theirs = given(cluster, "rival")[0]
     assert theirs != address
     fetch = "timeout 2 wget -q -O - http://{}/ || echo nobody"
