@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 LIMIT = 16
 """Requests under way at once."""
 
 
-async def each(work: Iterable[Awaitable[object]]) -> None:
-    """Awaits all of them; all are tried, then the first error is raised."""
+async def each(work: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Awaits all of them; all are tried, then the first error is raised. A cancellation ends also those that wait."""
     slots = asyncio.Semaphore(LIMIT)
+    todo = list(work)
 
-    async def one(item: Awaitable[object]) -> None:
+    async def one(item: Coroutine[Any, Any, object]) -> None:
         async with slots:
             await item
 
-    results = await asyncio.gather(*(one(item) for item in work), return_exceptions=True)
+    try:
+        results = await asyncio.gather(*map(one, todo), return_exceptions=True)
+    finally:
+        for item in todo:
+            item.close()
     for result in results:
         if isinstance(result, BaseException):
             raise result
