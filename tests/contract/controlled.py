@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ from polder.apiserver.authn import COMPONENTS
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client, ClientSettings
+from polder.controllers.run import run_controllers
+from polder.controllers.settings import ControllerSettings
+from polder.system.pki import Pki
 
 ACME = TenantName("acme")
 GLOBEX = TenantName("globex")
+SETTINGS = ControllerSettings(root_ca="CA", recheck=0.1)
 
 
 class CutError(Exception):
@@ -83,6 +88,26 @@ def client_of(running: Any) -> CuttableClient:
         f"https://127.0.0.1:{running.port}", running.pki.serving_ca, folder / "k.crt", folder / "k.key"
     )
     return CuttableClient(settings)
+
+
+@asynccontextmanager
+async def controlled(
+    running: Any,
+    settings: ControllerSettings = SETTINGS,
+    tenants: Sequence[TenantName] = (ACME,),
+    pki: Pki | None = None,
+) -> AsyncIterator[CuttableClient]:
+    """All the controllers at work for these tenants, and their client."""
+    client = client_of(running)
+    for name in tenants:
+        await add_tenant(client, name)
+    part = asyncio.create_task(run_controllers(client, settings, pki))
+    try:
+        yield client
+    finally:
+        part.cancel()
+        await asyncio.gather(part, return_exceptions=True)
+        await client.close()
 
 
 async def until(check: Callable[[], Awaitable[Any]], seconds: float = 10.0) -> Any:

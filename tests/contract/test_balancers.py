@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, add_tenant, client_of, until
+from tests.contract.controlled import controlled, until
 
 SERVICES = "/api/v1/namespaces/default/services"
 POLDER = "/apis/polder.dev/v1alpha1"
@@ -19,13 +16,8 @@ POLDER = "/apis/polder.dev/v1alpha1"
 
 @pytest.fixture
 async def acme(running: Any, admin: Api) -> AsyncIterator[Api]:
-    client = client_of(running)
-    await add_tenant(client, ACME)
-    part = asyncio.create_task(run_controllers(client, ControllerSettings(root_ca="CA", recheck=0.1)))
-    yield admin.at("acme")
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running):
+        yield admin.at("acme")
 
 
 async def add_pool(admin: Api, name: str, *addresses: str, tenants: list[str] | None = None, **spec: Any) -> None:

@@ -5,16 +5,13 @@ Transcribes test/e2e/apimachinery/{namespace,namespace_deletion,resource_quota}.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import client_of, until
+from tests.contract.controlled import controlled, until
 
 SPACES = "/api/v1/namespaces"
 HELD = ["example.com/held"]
@@ -22,12 +19,8 @@ HELD = ["example.com/held"]
 
 @pytest.fixture
 async def api(running: Any, either: Api) -> AsyncIterator[Api]:
-    client = client_of(running)
-    part = asyncio.create_task(run_controllers(client, ControllerSettings(root_ca="CA", recheck=0.1)))
-    yield either
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running, tenants=()):
+        yield either
 
 
 async def create(api: Api, path: str, obj: Any) -> Any:

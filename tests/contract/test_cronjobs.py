@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,10 +17,8 @@ from polder.api.batch import CronJob, Job, KnownJob
 from polder.base.ref import Ref
 from polder.client.informer import Informer
 from polder.controllers.cronjobs import CronJobController
-from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, CutError, WallClock, add_tenant, client_of, until
+from tests.contract.controlled import ACME, SETTINGS, CutError, WallClock, add_tenant, client_of, controlled, until
 
 NS = "/apis/batch/v1/namespaces/default"
 TEMPLATE = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "one"}]}}
@@ -37,14 +36,8 @@ async def clock() -> WallClock:
 
 @pytest.fixture
 async def api(running: Any, admin: Api, clock: WallClock) -> AsyncIterator[Api]:
-    client = client_of(running)
-    await add_tenant(client, ACME)
-    settings = ControllerSettings(root_ca="CA", recheck=0.1, clock=clock, clock_period=0.05)
-    part = asyncio.create_task(run_controllers(client, settings))
-    yield admin.at("acme")
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running, replace(SETTINGS, clock=clock, clock_period=0.05)):
+        yield admin.at("acme")
 
 
 async def jobs(api: Api) -> list[Any]:

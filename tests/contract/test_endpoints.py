@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, add_tenant, client_of, until
+from tests.contract.controlled import controlled, until
 
 NS = "/api/v1/namespaces/default"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
@@ -19,13 +16,8 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
 
 @pytest.fixture
 async def api(running: Any, admin: Api) -> AsyncIterator[Api]:
-    client = client_of(running)
-    await add_tenant(client, ACME)
-    part = asyncio.create_task(run_controllers(client, ControllerSettings(root_ca="CA", recheck=0.1)))
-    yield admin.at("acme")
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running):
+        yield admin.at("acme")
 
 
 async def add_pod(api: Api, name: str, address: str, *, ready: bool = True, port: int = 8080, **labels: str) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, WallClock, add_tenant, client_of, until
+from tests.contract.controlled import SETTINGS, WallClock, controlled, until
 
 NS = "/api/v1/namespaces/default"
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
@@ -27,14 +26,8 @@ def clock() -> WallClock:
 
 @pytest.fixture
 async def api(running: Any, admin: Api, clock: WallClock) -> AsyncIterator[Api]:
-    client = client_of(running)
-    await add_tenant(client, ACME)
-    settings = ControllerSettings(root_ca="CA", recheck=0.1, clock=clock, clock_period=0.1)
-    part = asyncio.create_task(run_controllers(client, settings))
-    yield admin.at("acme")
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running, replace(SETTINGS, clock=clock, clock_period=0.1)):
+        yield admin.at("acme")
 
 
 @pytest.fixture

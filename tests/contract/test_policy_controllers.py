@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from polder.system.pki import new_request
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, add_tenant, client_of, until
+from tests.contract.controlled import ACME, controlled, until
 from tests.contract.test_endpoints import add_pod, set_ready
 
 NS = "/api/v1/namespaces/default"
@@ -29,14 +27,8 @@ ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 
 @pytest.fixture
 async def api(running: Any, admin: Api) -> AsyncIterator[Api]:
-    client = client_of(running)
-    await add_tenant(client, ACME)
-    settings = ControllerSettings(root_ca="CA", recheck=0.1)
-    part = asyncio.create_task(run_controllers(client, settings, running.pki))
-    yield admin.at("acme")
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running, pki=running.pki):
+        yield admin.at("acme")
 
 
 async def field(api: Api, path: str, *names: str) -> Any:

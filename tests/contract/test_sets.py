@@ -9,27 +9,20 @@ from typing import Any
 import pytest
 
 from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, add_node, add_tenant, client_of, until
+from tests.contract.controlled import ACME, SETTINGS, add_node, add_tenant, client_of, controlled, until
 
 NS = "/api/v1/namespaces/default"
 APPS = "/apis/apps/v1/namespaces/default"
 SETS, DAEMONS, REVISIONS = f"{APPS}/statefulsets", f"{APPS}/daemonsets", f"{APPS}/controllerrevisions"
-SETTINGS = ControllerSettings(root_ca="CA", recheck=0.1)
 
 
 @pytest.fixture
 async def api(running: Any, admin: Api) -> AsyncIterator[Api]:
-    client = client_of(running)
-    await add_tenant(client, ACME)
-    for name in ("n1", "n2", "n3"):
-        await add_node(client, name)
-    part = asyncio.create_task(run_controllers(client, SETTINGS))
-    yield admin.at("acme")
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running) as client:
+        for name in ("n1", "n2", "n3"):
+            await add_node(client, name)
+        yield admin.at("acme")
 
 
 @pytest.fixture

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, GLOBEX, add_tenant, client_of, until
+from tests.contract.controlled import ACME, GLOBEX, controlled, until
 
 NS = "/api/v1/namespaces/default"
 CLAIMS = f"{NS}/persistentvolumeclaims"
@@ -21,14 +19,8 @@ CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 
 @pytest.fixture
 async def api(running: Any, admin: Api) -> AsyncIterator[Api]:
-    client = client_of(running)
-    await add_tenant(client, ACME)
-    await add_tenant(client, GLOBEX)
-    part = asyncio.create_task(run_controllers(client, ControllerSettings(root_ca="CA", recheck=0.1)))
-    yield admin.at("acme")
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running, tenants=(ACME, GLOBEX)):
+        yield admin.at("acme")
 
 
 async def volume(api: Api, name: str, size: str = "1Gi", **spec: Any) -> None:

@@ -9,25 +9,18 @@ from typing import Any
 import pytest
 
 from polder.controllers.run import run_controllers
-from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, add_node, add_tenant, client_of, until
+from tests.contract.controlled import ACME, SETTINGS, add_node, add_tenant, client_of, controlled, until
 
 NS = "/api/v1/namespaces/default"
 RCS = f"{NS}/replicationcontrollers"
 APPS = "/apis/apps/v1/namespaces/default"
-SETTINGS = ControllerSettings(root_ca="CA", recheck=0.1)
 
 
 @pytest.fixture
 async def api(running: Any, admin: Api) -> AsyncIterator[Api]:
-    client = client_of(running)
-    await add_tenant(client, ACME)
-    part = asyncio.create_task(run_controllers(client, SETTINGS))
-    yield admin.at("acme")
-    part.cancel()
-    await asyncio.gather(part, return_exceptions=True)
-    await client.close()
+    async with controlled(running):
+        yield admin.at("acme")
 
 
 @pytest.fixture
