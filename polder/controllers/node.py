@@ -52,7 +52,7 @@ class NodeController:
         self._recorder = recorder
         self._zones = Zones(settings.node_eviction, settings.node_grace)
         self._clock = settings.clock
-        self._heartbeats = Heartbeats(settings.node_grace)
+        self._heartbeats = Heartbeats(settings.node_grace, settings.node_startup_grace)
         self._tick = settings.node_tick
         self._said: dict[str, list[NodeCondition]] = {}
         self._marked: dict[str, set[str]] = {}
@@ -76,7 +76,7 @@ class NodeController:
                 self._was.pop(ref.name, None)
                 return None
             raise
-        if await self._is_silent(ref.name):
+        if await self._is_silent(ref.name, is_new=not readiness(node)):
             node = await self._mark_silent(ref, node)
         elif ref.name in self._said:
             node = await self._restore(ref, node)
@@ -86,7 +86,7 @@ class NodeController:
         await self._taint(ref, node)
         if ready:
             self._marked.pop(ref.name, None)
-        else:
+        elif readiness(node):
             await self._mark_pods(node)
         return self._tick
 
@@ -102,15 +102,15 @@ class NodeController:
         elif was and not ready:
             self._recorder.event(node, "Normal", "NodeNotReady", f"Node {name} status is now: NodeNotReady")
 
-    async def _is_silent(self, name: str) -> bool:
+    async def _is_silent(self, name: str, *, is_new: bool) -> bool:
         """Late by what was seen, and then by what the server says now (our own watch may be what is late)."""
         now = self._clock.monotonic()
         if not self._heartbeats.is_watched(name):
             self._heartbeats.observe(name, await self._lease(name), now)
-        if not self._heartbeats.is_late(name, now):
+        if not self._heartbeats.is_late(name, now, is_new=is_new):
             return False
         self._heartbeats.observe(name, await self._lease(name), now)
-        return self._heartbeats.is_late(name, now)
+        return self._heartbeats.is_late(name, now, is_new=is_new)
 
     async def _lease(self, name: str) -> str:
         try:
@@ -156,7 +156,7 @@ class NodeController:
 
     def _evict(self, node: Node) -> Evict:
         """Asks for a turn only where the taint that makes pods go is missing."""
-        if readiness(node) == "True":
+        if readiness(node) in ("True", ""):
             return "never"
         if wanted_taints(node, "", "hold") == wanted_taints(node, "", "go"):
             return "never" if self._zones.is_dark else "hold"

@@ -21,6 +21,10 @@ PRESSURES = {
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 UNKNOWN_REASON = "NodeStatusUnknown"
 UNKNOWN_MESSAGE = "The node's agent stopped renewing its lease."
+NEVER_REASON = "NodeStatusNeverUpdated"
+NEVER_MESSAGE = "The node's agent never said how the node is."
+AWAY = {"False": NOT_READY, "Unknown": UNREACHABLE}
+"""The taints of a node that is not ready, by its Ready condition."""
 JUDGED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
@@ -37,10 +41,11 @@ class Heartbeat:
 
 
 class Heartbeats:
-    """Per node: since when its Lease stands still."""
+    """Per node: since when its Lease stands still. ``startup`` is the grace of a node that has never said how it is."""
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: float, startup: float) -> None:
         self._grace = grace
+        self._startup = startup
         self._known: dict[str, Heartbeat] = {}
 
     def observe(self, node: str, version: str, now: float) -> None:
@@ -57,10 +62,10 @@ class Heartbeats:
         """The node is gone."""
         self._known.pop(node, None)
 
-    def is_late(self, node: str, now: float) -> bool:
-        """Whether the node has been silent for longer than the grace period since it was first watched."""
+    def is_late(self, node: str, now: float, *, is_new: bool = False) -> bool:
+        """Whether the node has been silent for longer than its grace period since it was first watched."""
         known = self._known.get(node)
-        return known is not None and now - known.seen > self._grace
+        return known is not None and now - known.seen > (self._startup if is_new else self._grace)
 
 
 def unknown_conditions(node: Node, at: str) -> list[NodeCondition]:
@@ -75,8 +80,8 @@ def unknown_conditions(node: Node, at: str) -> list[NodeCondition]:
             NodeCondition(
                 type=name,
                 status="Unknown",
-                reason=UNKNOWN_REASON,
-                message=UNKNOWN_MESSAGE,
+                reason=UNKNOWN_REASON if known else NEVER_REASON,
+                message=UNKNOWN_MESSAGE if known else NEVER_MESSAGE,
                 last_heartbeat_time=known.last_heartbeat_time if known else None,
                 last_transition_time=at,
             )
@@ -109,8 +114,8 @@ def whole(condition: NodeCondition) -> dict[str, str | None]:
 
 
 def readiness(node: Node) -> str:
-    """The node's Ready condition: True, False or Unknown."""
-    return next((c.status for c in node.status.conditions or [] if c.type == "Ready"), "Unknown")
+    """The node's Ready condition: True, False or Unknown; empty while nobody has said anything, as of a node that joins."""
+    return next((c.status for c in node.status.conditions or [] if c.type == "Ready"), "")
 
 
 def is_out_of_service(node: Node) -> bool:
@@ -124,18 +129,15 @@ def keeping_off(node: Node) -> set[str]:
     keys = {taint for condition, taint in PRESSURES.items() if condition in held}
     if node.spec.unschedulable:
         keys.add(UNSCHEDULABLE)
-    ready = readiness(node)
-    return keys if ready == "True" else {*keys, NOT_READY if ready == "False" else UNREACHABLE}
+    key = AWAY.get(readiness(node))
+    return {*keys, key} if key else keys
 
 
 def wanted_taints(node: Node, at: str, evict: Evict) -> list[Taint] | None:
     """The node's taints as its conditions ask for them; None: they are right as they are."""
-    have, off, ready = node.spec.taints or [], keeping_off(node), readiness(node)
+    have, off, away = node.spec.taints or [], keeping_off(node), AWAY.get(readiness(node))
     executing = any(t.effect == NO_EXECUTE and t.key in (NOT_READY, UNREACHABLE) for t in have)
-    if ready != "True" and (evict == "go" or (evict == "hold" and executing)):
-        out = {NOT_READY if ready == "False" else UNREACHABLE}
-    else:
-        out = set()
+    out = {away} if away and (evict == "go" or (evict == "hold" and executing)) else set()
     wanted = {(key, NO_SCHEDULE) for key in off} | {(key, NO_EXECUTE) for key in out}
     kept = [t for t in have if (t.key, t.effect) in wanted or not _is_ours(t)]
     present = {(t.key, t.effect) for t in kept}

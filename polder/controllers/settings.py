@@ -16,6 +16,8 @@ class ControllerSettings:
     clock: Clock = field(default_factory=SystemClock)
     node_grace: float = 40.0
     """How long a node's Lease may stand still before the node counts as unreachable."""
+    node_startup_grace: float = 60.0
+    """Likewise for a node that has never said how it is: one that joins."""
     node_tick: float = 5.0
     """How often that is looked at."""
     node_eviction: Rates = field(default_factory=Rates)

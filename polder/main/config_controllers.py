@@ -14,6 +14,8 @@ class ControllersConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel
 
     node_grace: float = 40.0
     """A node that is silent for so long is unreachable. Agents renew their leases every ten seconds."""
+    node_startup_grace: float = 60.0
+    """Likewise a node that has never said how it is."""
     node_monitor: float = 5.0
     """How often that is looked at."""
     missing_node_grace: float = 40.0
@@ -31,7 +33,7 @@ class ControllersConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel
 
 def controller_settings(config: ControllersConfig, root_ca: str) -> ControllerSettings:
     """The controllers' settings. Raises PermanentError naming the field."""
-    for name in ("node_grace", "node_monitor", "missing_node_grace"):
+    for name in ("node_grace", "node_startup_grace", "node_monitor", "missing_node_grace"):
         if not 0.1 <= getattr(config, name) <= 86400:
             raise PermanentError(
                 f"configuration: controllers: {name} {getattr(config, name)} is not between 0.1 and 86400"
@@ -48,6 +50,7 @@ def controller_settings(config: ControllersConfig, root_ca: str) -> ControllerSe
     return ControllerSettings(
         root_ca,
         node_grace=config.node_grace,
+        node_startup_grace=config.node_startup_grace,
         node_tick=config.node_monitor,
         missing_node_grace=config.missing_node_grace,
         node_eviction=rates,

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
+from polder.api.core import Node
+from polder.api.meta import ObjectMeta
+from polder.base.ids import ROOT
+from polder.base.ref import Ref
+from polder.controllers.node import NodeController
 from polder.controllers.node_zones import Rates
 from polder.controllers.run import run_controllers
 from polder.controllers.settings import ControllerSettings
 from tests.contract.conftest import Api
-from tests.contract.controlled import ACME, GLOBEX, CuttableClient, add_node, add_tenant, client_of, until
+from tests.contract.controlled import ACME, GLOBEX, CuttableClient, HandClock, add_node, add_tenant, client_of, until
 
 NS = "/api/v1/namespaces/default"
 NODES = "/api/v1/nodes"
@@ -169,6 +174,22 @@ async def test_pods_of_a_silent_node_are_not_ready_and_go_after_their_time(
         return (await admin.get(f"{NODES}/n1")).json["spec"].get("taints") == [out]
 
     await until(back)
+
+
+async def test_a_node_that_joins_has_a_minute_to_say_how_it_is(client: CuttableClient) -> None:
+    clock, ref = HandClock(), Ref(ROOT, "", "new")
+    part = NodeController(client, ControllerSettings("CA", clock=clock), lambda _: ())
+    await client.create(ROOT, Node(metadata=ObjectMeta(name="new")))
+    for seconds in (0, 45):
+        clock.ahead = seconds
+        await part.reconcile(ref)
+        found = await client.get(Node, ref)
+        assert (found.spec.taints, found.status.conditions) == (None, None)
+    clock.ahead = 61
+    await part.reconcile(ref)
+    found = await client.get(Node, ref)
+    assert [t.key for t in found.spec.taints or ()] == ["node.kubernetes.io/unreachable"]
+    assert [(c.status, c.reason) for c in found.status.conditions or ()] == [("Unknown", "NodeStatusNeverUpdated")]
 
 
 async def test_no_pod_goes_while_every_node_is_silent(

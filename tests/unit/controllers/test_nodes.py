@@ -44,7 +44,13 @@ def test_pressure_and_a_cordon_keep_new_pods_off():
     assert found == {"node.kubernetes.io/unschedulable", "node.kubernetes.io/memory-pressure"}
     left = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
     assert wanted_taints(node("True", left), "t", "never") == []
-    assert keeping_off(node(None)) == {"node.kubernetes.io/unreachable"}
+
+
+def test_a_node_that_has_said_nothing_yet_has_no_taint_for_it():
+    left = Taint(key="node.kubernetes.io/unreachable", effect="NoExecute")
+    assert keeping_off(node(None, unschedulable=True)) == {"node.kubernetes.io/unschedulable"}
+    assert wanted_taints(node(None), "t", "go") is None
+    assert wanted_taints(node(None, left), "t", "hold") == []
 
 
 def test_out_of_service_counts_only_while_the_node_is_not_ready():

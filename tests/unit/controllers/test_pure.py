@@ -54,10 +54,12 @@ def test_a_few_names():
 
 
 def test_silence_is_measured_from_the_last_change_seen():
-    beats = Heartbeats(40)
+    beats = Heartbeats(40, 60)
     beats.observe("one", "v1", 0)
     assert not beats.is_late("one", 40)
     assert beats.is_late("one", 41)
+    assert not beats.is_late("one", 60, is_new=True), "a node that joins has longer"
+    assert beats.is_late("one", 61, is_new=True)
     beats.observe("one", "v1", 41)
     assert beats.is_late("one", 42), "the same version is no sign of life"
     beats.observe("one", "v2", 42)
