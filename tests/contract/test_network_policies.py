@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polder.api.meta import Raw
-from tests.contract.conftest import Api, Kubectl, Running
+from tests.contract.conftest import Answer, Api, Kubectl, Running
 from tests.contract.test_api_nodes import PODS, TENANTS, bind
 
 CLUSTER = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
@@ -38,6 +38,12 @@ GOOD: Raw = {
         ],
     },
 }
+
+
+async def applied(api: Api, path: str, body: Raw) -> Answer:
+    """Server-side apply, with force."""
+    whole = f"{path}?fieldManager=us&force=true"
+    return await api.call("PATCH", whole, body, Content_Type="application/apply-patch+yaml")
 
 
 async def test_a_cluster_network_policy_is_served_in_each_tenant_for_itself(either: Api, admin: Api) -> None:
@@ -94,6 +100,23 @@ async def test_what_upstreams_definition_refuses_is_refused(admin: Api, field: s
     assert field.strip() in [cause["field"] for cause in answer.json["details"]["causes"]]
 
 
+async def test_no_way_of_writing_gives_a_policy_a_tier_that_is_none(either: Api) -> None:
+    await either.post(CLUSTER, GOOD)
+    path, bad = f"{CLUSTER}/good", {"spec": {"tier": "Middle"}}
+    whole = copy.deepcopy((await either.get(path)).json)
+    whole["spec"]["tier"] = "Middle"
+    answers = [
+        await either.patch(path, bad),
+        await either.put(path, whole),
+        await applied(either, path, {**GOOD, "spec": {**GOOD["spec"], **bad["spec"]}}),
+    ]
+    for answer in answers:
+        assert answer.status == 422, answer.body
+        assert 'spec.tier: Unsupported value: "Middle": supported values: "Admin", "Baseline"' in answer.json["message"]
+    await either.put(f"{path}/status", whole)
+    assert (await either.get(path)).json["spec"]["tier"] == "Admin"
+
+
 async def test_kubectl_shows_tier_and_priority(kubectl: Kubectl) -> None:
     await kubectl.apply(GOOD)
     lines = (await kubectl("get", "cnp")).splitlines()
@@ -111,6 +134,27 @@ async def test_a_namespaces_default_is_one_of_few_words(admin: Api) -> None:
     path = "/api/v1/namespaces/kube-system"
     assert (await admin.patch(path, space("kube-system", "deny"))).status == 200
     assert (await admin.patch(path, space("kube-system", "namespace"))).status == 422
+
+
+async def test_no_way_of_writing_gives_a_namespace_a_default_that_is_no_word(either: Api) -> None:
+    path = "/api/v1/namespaces/open"
+    assert (await either.post("/api/v1/namespaces", {"metadata": {"name": "open"}})).status == 201
+    whole = copy.deepcopy((await either.get(path)).json)
+    whole["metadata"]["annotations"] = {"polder.dev/default-policy": "maybe"}
+    notes = {"metadata": {"annotations": whole["metadata"]["annotations"]}}
+    named = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "open", **notes["metadata"]}}
+    for answer in (
+        await either.patch(path, notes),
+        await either.put(path, whole),
+        await either.put(f"{path}/status", whole),
+        await either.put(f"{path}/finalize", whole),
+        await applied(either, path, named),
+    ):
+        said = (await either.get(path)).json["metadata"].get("annotations") or {}
+        assert "polder.dev/default-policy" not in said, answer.body
+    refused = await either.patch(path, notes)
+    assert refused.status == 422
+    assert "metadata.annotations[polder.dev/default-policy]: Unsupported value" in refused.json["message"]
 
 
 async def test_a_node_sees_policies_of_tenants_that_are_present_and_lists_one_tenants(

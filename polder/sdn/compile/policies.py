@@ -66,6 +66,9 @@ from polder.sdn.topology.types import Router
 
 TIER_OF = {"Admin": ADMIN, "Baseline": BASELINE}
 ACTION_OF = {"Accept": ACCEPT, "Deny": DENY, "Pass": PASS}
+CLOSED = (PolicyRule(DENY, anyone=True),)
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+LAST_PORT = 65535
 O = TypeVar("O", bound=Object)  # noqa: E741 - an object
 Rule = NetworkPolicyIngressRule | NetworkPolicyEgressRule
 ClusterRule = ClusterPolicyIngressRule | ClusterPolicyEgressRule
@@ -100,8 +103,8 @@ def compile_network_policy(policy: NetworkPolicy) -> tuple[Policy, Uses]:
     cannot be understood; one that came to be all the same leaves nothing open: it isolates, and accepts by what can be.
     """
     ref, spec, known = ref_of(policy), policy.spec, _Selectors()
-    types = spec.policy_types or ["Ingress", *(["Egress"] if spec.egress else [])]
-    isolates = tuple(one for one in DIRECTIONS if one in {kind.lower() for kind in types})
+    types = {kind.lower() for kind in spec.policy_types or ["Ingress", *(["Egress"] if spec.egress else [])]}
+    isolates = tuple(one for one in DIRECTIONS if one in types or not types.issubset(DIRECTIONS))
     subject = _subject(spec, ref)
     compiled = Policy(
         tenant=ref.tenant,
@@ -116,28 +119,36 @@ def compile_network_policy(policy: NetworkPolicy) -> tuple[Policy, Uses]:
 
 
 def compile_cluster_policy(policy: ClusterNetworkPolicy) -> tuple[Policy, Uses]:
-    """A ClusterNetworkPolicy."""
+    """A ClusterNetworkPolicy. The API takes none that cannot be understood; one that came to be all the same is closed: of no
+    tier, its pods reach nobody and are reached by nobody; where it cannot be said whose it is, so it is with all pods.
+    """
     ref, spec, known = ref_of(policy), policy.spec, _Selectors()
-    if spec.tier not in TIER_OF:
-        raise CompileError(f"ClusterNetworkPolicy {ref}: spec.tier {spec.tier!r} is neither Admin nor Baseline")
-    subject = _selector(spec.subject, f"ClusterNetworkPolicy {ref}: spec.subject")
+    tier = TIER_OF.get(spec.tier)
+    try:
+        subject = _selector(spec.subject, f"ClusterNetworkPolicy {ref}: spec.subject")
+    except CompileError:
+        subject, tier = in_namespaces(LabelSelector()), None
+    ingress = tuple(_cluster_rule(one, ref, known) for one in spec.ingress or ()) if tier else CLOSED
+    egress = tuple(_cluster_rule(one, ref, known) for one in spec.egress or ()) if tier else CLOSED
     compiled = Policy(
         tenant=ref.tenant,
         name=f"/{ref.name}",
-        tier=TIER_OF[spec.tier],
+        tier=tier or ADMIN,
         subject=subject.id,
         priority=spec.priority,
-        ingress=tuple(_cluster_rule(one, ref, known) for one in spec.ingress or ()),
-        egress=tuple(_cluster_rule(one, ref, known) for one in spec.egress or ()),
+        ingress=ingress,
+        egress=egress,
     )
     return compiled, Uses(subject, tuple(known.peers))
 
 
 def compile_default(tenant: str, namespace: str, wish: str) -> tuple[Policy, Uses] | None:
-    """What a namespace says of its pods, kube-system of all the tenant's, where no policy speaks."""
+    """What a namespace says of its pods, kube-system of all the tenant's, where no policy speaks. A word that the API would not
+    have taken denies.
+    """
     whole = namespace == api.SYSTEM_NAMESPACE
     own = in_namespaces(LabelSelector()) if whole else Selector(namespace=namespace)
-    deny, allow = PolicyRule(DENY, anyone=True), PolicyRule(ACCEPT, anyone=True)
+    (deny,), allow = CLOSED, PolicyRule(ACCEPT, anyone=True)
     inside = PolicyRule(ACCEPT, (Peer(group=own.id),))
     rules: dict[str, tuple[tuple[PolicyRule, ...], tuple[PolicyRule, ...]]] = {
         "allow": ((allow,), (allow,)),
@@ -148,14 +159,9 @@ def compile_default(tenant: str, namespace: str, wish: str) -> tuple[Policy, Use
         rules["namespace"] = ((inside, deny), (inside, deny))
     if not wish:
         return None
-    if wish not in rules:
-        raise CompileError(
-            f"Namespace {tenant}:{namespace}: annotation {api.DEFAULT_POLICY_ANNOTATION} {wish!r} is none of "
-            f"{', '.join(sorted(rules))}"
-        )
-    ingress, egress = rules[wish]
+    ingress, egress = rules.get(wish, rules["deny"])
     compiled = Policy(tenant, f"{namespace}/", DEFAULT, own.id, int(whole), ingress=ingress, egress=egress)
-    return compiled, Uses(own, (own,) if wish == "namespace" else ())
+    return compiled, Uses(own, (own,) if wish == "namespace" and not whole else ())
 
 
 def _rules(rules: Sequence[Rule], ref: Ref, known: _Selectors) -> tuple[PolicyRule, ...]:
@@ -164,9 +170,9 @@ def _rules(rules: Sequence[Rule], ref: Ref, known: _Selectors) -> tuple[PolicyRu
     for rule in rules:
         try:
             peers = tuple(_peer(peer, ref, known) for peer in rule.peers or ())
+            ports = tuple(_port(port, known, f"NetworkPolicy {ref}") for port in rule.ports or ())
         except CompileError:
             continue
-        ports = tuple(_port(port, known) for port in rule.ports or ())
         found.append(PolicyRule(ACCEPT, peers=peers, ports=ports, anyone=not rule.peers))
     return tuple(found)
 
@@ -189,10 +195,21 @@ def _peer(peer: NetworkPolicyPeer, ref: Ref, known: _Selectors) -> Peer:
     return known.group(in_namespace(ref.namespace, peer.pod_selector))
 
 
-def _port(port: NetworkPolicyPort, known: _Selectors) -> Ports:
+def _port(port: NetworkPolicyPort, known: _Selectors, where: str) -> Ports:
+    if port.protocol not in PROTOCOLS:
+        raise CompileError(f"{where}: protocol {port.protocol!r} is none of {', '.join(PROTOCOLS)}")
     if isinstance(port.port, str):
         return known.named(Ports(port.protocol, name=port.port))
-    return Ports(port.protocol, port.port or 0, (port.end_port or port.port or 0))
+    if port.port is None:
+        return Ports(port.protocol)
+    return _range(port.protocol, port.port, port.end_port if port.end_port is not None else port.port, where)
+
+
+def _range(protocol: str, first: int, last: int, where: str) -> Ports:
+    """Numbers of ports; Ports would have 0 stand for all of them."""
+    if not 1 <= first <= last <= LAST_PORT:
+        raise CompileError(f"{where}: {first} to {last} are no ports")
+    return Ports(protocol, first, last)
 
 
 def _cluster_rule(rule: ClusterRule, ref: Ref, known: _Selectors) -> PolicyRule:
@@ -200,10 +217,12 @@ def _cluster_rule(rule: ClusterRule, ref: Ref, known: _Selectors) -> PolicyRule:
     where = f"ClusterNetworkPolicy {ref}: rule {rule.name or rule.action}"
     try:
         peers = [one for peer in rule.peers for one in _cluster_peers(peer, known, where)]
+        ports = [one for protocol in rule.protocols or () for one in _cluster_ports(protocol, known, where)]
     except CompileError:
         return PolicyRule(DENY, anyone=rule.action != "Accept", name=rule.name)
-    ports = tuple(one for protocol in rule.protocols or () for one in _cluster_ports(protocol, known))
-    return PolicyRule(ACTION_OF.get(rule.action, DENY), tuple(peers), ports, name=rule.name)
+    if rule.action not in ACTION_OF:
+        return PolicyRule(DENY, anyone=True, name=rule.name)
+    return PolicyRule(ACTION_OF[rule.action], tuple(peers), tuple(ports), name=rule.name)
 
 
 def _cluster_peers(peer: ClusterPolicyPeer, known: _Selectors, where: str) -> Iterable[Peer]:
@@ -220,23 +239,21 @@ def _selector(which: ClusterPolicySubject | ClusterPolicyPeer, where: str) -> Se
     raise CompileError(f"{where} names neither namespaces nor pods")
 
 
-def _cluster_ports(protocol: ClusterPolicyProtocol, known: _Selectors) -> Iterable[Ports]:
+def _cluster_ports(protocol: ClusterPolicyProtocol, known: _Selectors, where: str) -> Iterable[Ports]:
     if protocol.destination_named_port:
-        return [known.named(Ports(one, name=protocol.destination_named_port)) for one in ("TCP", "UDP", "SCTP")]
-    rows: tuple[tuple[str, ProtocolPorts | None], ...] = (
-        ("TCP", protocol.tcp),
-        ("UDP", protocol.udp),
-        ("SCTP", protocol.sctp),
-    )
+        return [known.named(Ports(one, name=protocol.destination_named_port)) for one in PROTOCOLS]
+    rows: tuple[ProtocolPorts | None, ...] = (protocol.tcp, protocol.udp, protocol.sctp)
     found = []
-    for name, ports in rows:
+    for name, ports in zip(PROTOCOLS, rows, strict=True):
         if ports is None:
             continue
         at = ports.destination_port
         if at is not None and at.range is not None:
-            found.append(Ports(name, at.range.start, at.range.end))
+            found.append(_range(name, at.range.start, at.range.end, where))
         else:
-            found.append(Ports(name, at.number, at.number) if at is not None else Ports(name))
+            found.append(_range(name, at.number, at.number, where) if at is not None else Ports(name))
+    if not found:
+        raise CompileError(f"{where} names a protocol that is none of {', '.join(PROTOCOLS)}")
     return found
 
 
