@@ -13,8 +13,10 @@ import msgspec
 import pytest
 
 from polder.api.core import Pod
+from polder.api.podvolumes import EmptyDir
 from polder.base.errors import PermanentError
 from polder.node.volumes.mounting import Mounted, bind_mounts
+from polder.node.volumes.scratch import ensure_scratch
 from polder.system.beneath import ensure_beneath
 from polder.system.mounts import mount, observe_mounts, unmount_below
 
@@ -114,6 +116,18 @@ def test_directories_that_are_made_have_the_volumes_mode(room: Path) -> None:
     mounts(room, "e", "a/b")
     found = (room / "e" / "a" / "b").stat()
     assert (found.st_mode & 0o7777, found.st_gid) == (0o2777, 42)
+
+
+@pytest.mark.parametrize(("medium", "mode"), [("", 0o2777), ("Memory", 0o3777)])
+def test_scratch_space_in_memory_is_sticky_as_any_tmpfs(room: Path, medium: str, mode: int) -> None:
+    spec = {"securityContext": {"fsGroup": 42}, "containers": []}
+    pod = msgspec.convert({"metadata": {"name": "p"}, "spec": spec}, Pod)
+    for _ in range(2):
+        ensure_scratch(room / "e", pod, EmptyDir(medium=medium), 2**20)
+        found = (room / "e").stat()
+        assert (found.st_mode & 0o7777, found.st_gid) == (mode, 42)
+    mounts(room, "e", "made")
+    assert (room / "e" / "made").stat().st_mode & 0o7777 == mode
 
 
 def test_an_expression_is_filled_in_and_leads_nowhere(room: Path) -> None:

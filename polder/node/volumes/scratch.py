@@ -14,10 +14,13 @@ from polder.node.pods import resources
 from polder.system import mounts
 
 _OPEN: Final = 0o777
+_STICKY: Final = 0o1000
+"""What tmpfs has where nobody says otherwise: of files there, only their owners dispose. Upstream leaves it so."""
+_OF_GROUP: Final = 0o2000
 _HUGE: Final = "HugePages"
 _REQUEST: Final = "hugepages-"
 _PAGES: Final = Path("/sys/kernel/mm/hugepages")
-_LOOKED_AT: Final = 200_000
+LOOKED_AT: Final = 200_000
 """Files of a volume that are counted at most: a tenant may make any number."""
 
 
@@ -31,7 +34,7 @@ def ensure_scratch(place: Path, pod: Pod, spec: EmptyDir, node_memory: int) -> N
     place.mkdir(parents=True, exist_ok=True)
     if spec.medium and not is_mounted(place):
         if spec.medium == "Memory":
-            options = f"mode=0777,size={_memory(pod, spec, node_memory)}"
+            options = f"mode=1777,size={_memory(pod, spec, node_memory)}"
             mounts.mount("tmpfs", place, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, options)
         elif spec.medium == _HUGE or spec.medium.startswith(f"{_HUGE}-"):
             _mount_huge(place, _page_size(pod, spec.medium))
@@ -40,7 +43,7 @@ def ensure_scratch(place: Path, pod: Pod, spec: EmptyDir, node_memory: int) -> N
     group = pod.spec.security_context.fs_group if pod.spec.security_context else None
     if group is not None:
         os.chown(place, -1, group)
-    place.chmod(_OPEN | (0o2000 if group is not None else 0))
+    place.chmod(_OPEN | (_STICKY if spec.medium == "Memory" else 0) | (_OF_GROUP if group is not None else 0))
 
 
 def _memory(pod: Pod, spec: EmptyDir, node_memory: int) -> int:
@@ -73,18 +76,3 @@ def _mount_huge(place: Path, size: int) -> None:
         raise PermanentError(f"the node has no huge pages of {size} bytes")
     options = f"pagesize={size},mode=0777"
     mounts.mount("nodev", place, "hugetlbfs", mounts.MS_NOSUID | mounts.MS_NODEV, options)
-
-
-def size_of(place: Path) -> int:
-    """Bytes on disk below a directory, links and what they point to not counted."""
-    total = looked = 0
-    for here, _, names in os.walk(place):
-        for name in names:
-            try:
-                total += os.lstat(Path(here) / name).st_blocks * 512
-            except OSError:
-                continue  # it went meanwhile
-        looked += len(names) + 1
-        if looked > _LOOKED_AT:
-            break
-    return total
