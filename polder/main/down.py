@@ -26,6 +26,7 @@ from polder.system.cri import CriClient
 from polder.system.cri_types import RuntimeFailureError
 from polder.system.mounts import unmount_below
 from polder.system.process import ProcessId, alive, find_by_argument, read_pidfile, send, stop, wait_gone
+from polder.system.trees import remove_tree
 
 GRACE = 10.0
 """Seconds that a daemon has to end by itself."""
@@ -119,6 +120,14 @@ async def stop_cluster(cluster: Cluster, out: Output) -> None:
         network.remove()
 
 
+def _wipe(state: Path) -> None:
+    """All of it but what cannot be; tenants' directories may be deeper than the interpreter goes."""
+    try:
+        remove_tree(state)
+    except OSError:
+        shutil.rmtree(state, ignore_errors=True)
+
+
 def command(args: argparse.Namespace) -> int:
     """Runs `polder down`."""
     if os.geteuid() != 0:
@@ -132,6 +141,6 @@ def command(args: argparse.Namespace) -> int:
         out.line(f"stopped; objects and keys are kept in {args.state}" if not args.wipe else "stopped")
     if args.wipe:
         unmount_below(args.state)
-        shutil.rmtree(args.state, ignore_errors=True)
+        _wipe(args.state)
         out.line(f"deleted {args.state}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from polder.base.errors import PermanentError
 from polder.node.pods.context import Context
 from polder.node.pods.ending import clean_up
 
@@ -17,7 +18,7 @@ async def sweep(ctx: Context, live: set[str]) -> None:
         log.info("removing what is left of pod %s", uid)
         try:
             await clean_up(ctx, uid)
-        except OSError as error:
+        except (PermanentError, OSError) as error:
             log.warning("what is left of pod %s was not removed: %s", uid, error)
 
 

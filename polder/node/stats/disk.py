@@ -12,10 +12,10 @@ from pathlib import Path
 
 from polder.base.clock import Clock
 from polder.system.cri_types import DiskUse
+from polder.system.trees import tree_size
 
 FRESH = 10.0
 """Seconds for which a measurement counts."""
-BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +132,3 @@ def _scan(place: Path | str) -> list[os.DirEntry[str]]:
             return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-
-
-def tree_size(place: Path) -> int:
-    """Bytes on disk below a directory, links and what they point to not counted."""
-    total = 0
-    for here, _, names in os.walk(place):
-        for name in names:
-            try:
-                total += os.lstat(f"{here}/{name}").st_blocks * BLOCK
-            except OSError:
-                continue  # it went meanwhile
-    return total

@@ -7,7 +7,6 @@ they never reach the disk.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,10 @@ from polder.node.volumes.atomic import ensure_files
 from polder.node.volumes.hostpaths import host_path
 from polder.node.volumes.mounting import Mounted
 from polder.node.volumes.projections import Projections, mentioned
-from polder.node.volumes.scratch import ensure_scratch, is_mounted, size_of
+from polder.node.volumes.scratch import LOOKED_AT, ensure_scratch, is_mounted
 from polder.node.volumes.tokens import Tokens
 from polder.system import mounts
+from polder.system.trees import remove_tree, tree_size
 
 IN_MEMORY = frozenset({"secret", "projected"})
 _UNMOUNTS = 8
@@ -165,7 +165,7 @@ class Volumes:
             assert volume.empty_dir is not None and volume.empty_dir.size_limit is not None
             limit = volume.empty_dir.size_limit
             place = self._pods / uid / "volumes" / "empty-dir" / volume.name
-            if await asyncio.to_thread(size_of, place) > whole(limit):
+            if await asyncio.to_thread(tree_size, place, LOOKED_AT) > whole(limit):
                 del self._measured[uid]
                 return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}".'
         return ""
@@ -211,4 +211,4 @@ def _unmount(place: Path) -> None:
 def _remove(place: Path) -> None:
     _unmount(place)
     if place.exists():
-        shutil.rmtree(place)
+        remove_tree(place)

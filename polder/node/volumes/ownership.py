@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from polder.system.trees import walk
+
 _READ: Final = 0o440
 _WRITE: Final = 0o660
 _SEARCH: Final = 0o110
@@ -28,9 +30,8 @@ def give_to_group(volume: Path, group: int, policy: str = "") -> None:
     try:
         if policy == ON_MISMATCH and _is_given(held, group):
             return
-        for _, directories, files, here in os.fwalk(".", dir_fd=held, topdown=False, follow_symlinks=False):
-            for name in (*files, *directories):
-                _give(here, name, group)
+        for here, name in walk(held):
+            _give(here, name, group)
         _give(held, ".", group)  # last: it stands for the whole
     finally:
         os.close(held)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import re
 import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from polder.api.meta import Raw
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT, TenantName
 from polder.client.mux import Stream
+from polder.system.trees import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Storage:
             self._given_up.clear()
             for place in list(self._base.glob(f"*/{_GONE}*")):
                 try:
-                    await asyncio.to_thread(shutil.rmtree, place)
+                    await asyncio.to_thread(remove_tree, place)
                 except OSError as error:
                     log.warning("%s was not removed: %s", place, error)
 
