@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from polder.api.meta import Object
 from polder.base.clock import Clock, SystemClock
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ref import Ref
+from polder.loop.pauses import Pauses
 from polder.sdn.apply.linux.failure import ItemFailure
 from polder.sdn.compile.compiler import Compiler
 from polder.sdn.compile.errors import NotReadyError
@@ -38,8 +39,6 @@ from polder.sdn.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 32
-"""Fragments compiled before others get their turn: some milliseconds."""
 LOOK_EVERY = 2.0
 """Seconds between questions whether somebody else changed rules, links or routes."""
 LOOK_SHARE = 4.0
@@ -100,13 +99,12 @@ class Pipeline:
         self._actual: dict[Slot, Item] = {}
         self._troubles = Troubles(self._clock)
         self._synced = self._started = False
-        self._again: set[Slot] = set()
         self._local: dict[PartKey, Port] = {}
         self._unsaved: list[tuple[PartKey, Part | None]] = []
         self._leaving: dict[PartKey, list[Item]] = {}
         self._verify_at = self._look_at = self._seen_until = 0.0
         self._failures = 0
-        self._in_flight: set[PartKey] = set()
+        self._again, self._in_flight, self._dirty = set[Slot](), set[PartKey](), set[PartKey]()
         self._wake = asyncio.Event()
         self._after = asyncio.Condition()
         self._listeners: list[Callable[[], None]] = []
@@ -295,32 +293,34 @@ class Pipeline:
                 self._actual.pop(item.slot, None)
             else:
                 self._actual[item.slot] = item
-        self._saved.write(self._unsaved)  # after the kernel, which is waited for
-        self._unsaved.clear()
+        await self._saved.write(self._unsaved, Pauses().here)  # after the kernel, which is waited for
         self._again -= touched
         self._troubles.cleared(touched - failed)
         await self._tell()
 
     async def _render(self) -> dict[Slot, PartKey]:
         """Bring the wanted items up to date: the slots that were touched, each with the part that touched it. Others get their
-        turn in between; nothing goes to the kernel before all is compiled, since ports and policies belong together.
+        turn in between; nothing goes to the kernel before all is compiled, since ports and policies belong together. What is put
+        while it is rendered is the next run's.
         """
-        owners: dict[Slot, PartKey] = {}
-        while True:
-            changed = self._compiler.recompile(AT_ONCE) if self._synced else self._compiler.touched()
-            parts = [(part_key(key), part) for key, part in changed.items()]
-            self._unsaved += parts
-            dirty: set[PartKey] = set()
-            for key, part in parts:
-                dirty |= self._desired.put(key, part)
-                self._note_local(key, part)
-            for owner in dirty:
-                for slot in self._wanted.put(owner, self._desired.render(owner)):
-                    owners[slot] = owner
-                    self._in_flight.add(owner)
-            if not self._synced or not self._compiler.behind:
-                return owners
-            await asyncio.sleep(0)
+        owners, pauses = dict[Slot, PartKey](), Pauses()
+        self._take(self._compiler.touched())
+        while self._synced and self._compiler.behind:
+            self._take(self._compiler.recompile(1))
+            await pauses.here()
+        while self._dirty:
+            owner = self._dirty.pop()
+            owners.update(dict.fromkeys(self._wanted.put(owner, self._desired.render(owner)), owner))
+            await pauses.here()
+        return owners
+
+    def _take(self, changed: Mapping[Key, Part | None]) -> None:
+        """Parts that were compiled: who asks for one from here on waits until the kernel has it."""
+        for key, part in ((part_key(key), part) for key, part in changed.items()):
+            self._unsaved.append((key, part))
+            self._note_local(key, part)
+            self._dirty |= (dirty := self._desired.put(key, part))
+            self._in_flight |= dirty
 
     def _note_local(self, key: PartKey, part: Part | None) -> None:
         if isinstance(part, Port) and part.node == self.facts.name:

@@ -7,7 +7,7 @@ need not survive a power failure, since the kernel state that it describes does 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -29,6 +29,7 @@ class SavedTopology:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._fresh = path.with_name(path.name + ".new")
         self._parts: dict[PartKey, Part] = self._read()
         self._lines = self._size = self._compacted = 0
         self._file: TextIO = self._compact()
@@ -38,22 +39,31 @@ class SavedTopology:
         """What is saved."""
         return self._parts
 
-    def write(self, changes: Iterable[tuple[PartKey, Part | None]]) -> None:
-        """Add changes (None: gone). Raises OSError."""
-        for key, part in changes:
-            if part is None:
-                self._parts.pop(key, None)
-                line = "- " + " ".join(key)
-            else:
-                self._parts[key] = part
-                line = "+ " + dump_line(part)
-            self._file.write(line + "\n")
-            self._lines += 1
-            self._size += len(line)
-        self._file.flush()
+    async def write(self, changes: list[tuple[PartKey, Part | None]], pause: Callable[[], Awaitable[None]]) -> None:
+        """Add changes (None: gone), of which each leaves ``changes`` when it is written, with a pause after each: a part is as
+        long as it has members. One call at a time. Raises OSError.
+        """
+        while changes:
+            self._write(*changes[0])
+            del changes[0]
+            await pause()
         if self._lines > 2 * len(self._parts) + SLACK or self._size > 2 * self._compacted + ROOM:
+            with self._fresh.open("w") as file:
+                size = 0
+                for part in self._parts.values():
+                    size += file.write(_line(part))
+                    await pause()
             self._file.close()
-            self._file = self._compact()
+            self._file = self._renewed(size)
+
+    def _write(self, key: PartKey, part: Part | None) -> None:
+        if part is None:
+            self._parts.pop(key, None)
+        else:
+            self._parts[key] = part
+        self._size += self._file.write(_line(part) if part is not None else f"- {' '.join(key)}\n")
+        self._file.flush()
+        self._lines += 1
 
     def close(self) -> None:
         """Let go of the file."""
@@ -75,11 +85,16 @@ class SavedTopology:
         return parts
 
     def _compact(self) -> TextIO:
-        fresh = self._path.with_name(self._path.name + ".new")
-        fresh.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._size = self._compacted = fresh.write_text(
-            "".join(f"+ {dump_line(part)}\n" for part in self._parts.values())
-        )
-        fresh.replace(self._path)
+        self._fresh.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self._renewed(self._fresh.write_text("".join(_line(part) for part in self._parts.values())))
+
+    def _renewed(self, size: int) -> TextIO:
+        """What was written beside it takes the log's place."""
+        self._fresh.replace(self._path)
+        self._size = self._compacted = size
         self._lines = len(self._parts)
         return self._path.open("a")
+
+
+def _line(part: Part) -> str:
+    return f"+ {dump_line(part)}\n"

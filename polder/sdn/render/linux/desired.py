@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.from_node import PLATFORM, render_from_node
 from polder.sdn.render.linux.hosted import render_hosted
 from polder.sdn.render.linux.items import Item
 from polder.sdn.render.linux.names import network_space, router_space
@@ -62,6 +63,7 @@ class Desired:
         self._policies = Selected()
         self._vips: dict[str, set[PartKey]] = {}
         self._nodes: set[PartKey] = set()
+        self._at: dict[str, set[PartKey]] = {}
         self._node_ports: set[PartKey] = set()
 
     def keys(self) -> Iterable[PartKey]:
@@ -105,7 +107,8 @@ class Desired:
             network = self._parts.get(PartKey("Network", part.tenant, part.network))
             present = bool(self._router_address(part.tenant))
             found = network if isinstance(network, Network) else None
-            return render_port(part, found, present, self._underlay(part.node), self.facts)
+            items = render_port(part, found, present, self._underlay(part.node), self.facts)
+            return items | self._from_node(part, found) if items and found else items
         if isinstance(part, Policy):
             return render_policy(part, set(self._spaces(part.tenant).values()))
         if isinstance(part, Group):
@@ -123,7 +126,13 @@ class Desired:
 
     def _sees_bridged(self, tenant: str) -> bool:
         """Whether rules of the tenant have to see what stays within a network (ADR 6)."""
-        return bool(self._vips.get(tenant) or self._policies.names(tenant))
+        return tenant == PLATFORM or bool(self._vips.get(tenant) or self._policies.names(tenant))
+
+    def _from_node(self, port: Port, network: Network) -> frozenset[Item]:
+        """The node's own way to a port, but where its address is a machine's."""
+        kinds = {address: {key.kind for key in self._at.get(address, ())} for address in port.addresses}
+        free = [address for address in port.addresses if "NodeAddress" not in kinds[address]]
+        return render_from_node(port, network, free, self._router_address(port.tenant), self.facts)
 
     def _zone(self) -> str:
         own = self._parts.get(PartKey("NodeAddress", "", self.facts.name))
@@ -186,7 +195,10 @@ class Desired:
     def _dependants(self, key: PartKey, old: Part | None, new: Part | None) -> set[PartKey]:
         if key.kind == "NodeAddress":
             moved = _underlay_of(old) != _underlay_of(new)
-            return set(self._by_node.get(key.name, ())).union(self._node_ports if moved else ())
+            same = {
+                one for at in {*_addresses(old), *_addresses(new)} for one in self._at.get(at, ()) if one.kind == "Port"
+            }
+            return same.union(self._by_node.get(key.name, ()), self._node_ports if moved else ())
         tenant = self._by_tenant.get(key.tenant, set())
         if key.kind == "Network":
             routers = {other for other in tenant if other.kind == "Router"}
@@ -214,6 +226,8 @@ class Desired:
         }
 
     def _index(self, key: PartKey, part: Part, present: bool) -> None:
+        for address in _addresses(part):
+            _mark(self._at, address, key, present)
         if isinstance(part, NodeAddress):
             (self._nodes.add if present else self._nodes.discard)(key)
             return
@@ -233,12 +247,19 @@ class Desired:
             return
         _mark(self._by_tenant, part.tenant, key, present)
         if isinstance(part, Router):
-            for address in part.addresses:
-                _mark(self._by_node, address.node, key, present)
+            for own in part.addresses:
+                _mark(self._by_node, own.node, key, present)
 
 
 def _address(part: Part | None, facts: NodeFacts) -> str:
     return part.address_on(facts.name) if isinstance(part, Router) else ""
+
+
+def _addresses(part: Part | None) -> tuple[str, ...]:
+    """What a machine or a port of the platform's is known by in the node's own network."""
+    if isinstance(part, NodeAddress):
+        return tuple({part.underlay, *part.others})
+    return part.addresses if isinstance(part, Port) and part.tenant == PLATFORM else ()
 
 
 def _underlay_of(part: Part | None) -> str:

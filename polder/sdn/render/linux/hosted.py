@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from polder.sdn.render.linux.facts import NodeFacts
-from polder.sdn.render.linux.guard import HOST_ADDRESSES, HOST_PORTS, HOSTED, TRANSIT
-from polder.sdn.render.linux.items import NODE, Element, Item, Route, Sysctl
+from polder.sdn.render.linux.from_node import PLATFORM, way_to
+from polder.sdn.render.linux.guard import HOST_ADDRESSES, HOST_PORTS, HOSTED
+from polder.sdn.render.linux.items import NODE, Element, Item, Sysctl
 from polder.sdn.render.linux.names import TABLE, node_table, router_space, transit_name
 from polder.sdn.render.linux.rules import LANDING, set_for
 from polder.sdn.topology.addressing import six
 from polder.sdn.topology.vips import Hosted, Vip
-
-PLATFORM = "root"
-"""The tenant whose the machines' addresses are."""
 
 
 def render_hosted(hosted: Hosted, router_address: str, facts: NodeFacts) -> frozenset[Item]:
@@ -41,13 +39,9 @@ def render_hosted(hosted: Hosted, router_address: str, facts: NodeFacts) -> froz
 
 
 def _way_to(address: str, router_address: str, facts: NodeFacts) -> set[Item]:
-    v6, link = ":" in address, transit_name(facts, router_address)
-    via, table = six(router_address) if v6 else router_address, node_table(facts)
-    return {
-        Route(NODE, f"{address}/{128 if v6 else 32}", link, via=via, onlink=True),
-        Element(NODE, "inet", table, set_for(TRANSIT, address), f"{link} . {address}"),
-        Element(NODE, "inet", table, set_for(HOSTED, address), f"{link} . {address}"),
-    }
+    key = f"{transit_name(facts, router_address)} . {address}"
+    let_in = Element(NODE, "inet", node_table(facts), set_for(HOSTED, address), key)
+    return {*way_to(address, router_address, facts), let_in}
 
 
 def render_node_ports(vip: Vip, router_address: str, facts: NodeFacts) -> Iterator[Item]:

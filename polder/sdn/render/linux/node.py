@@ -30,12 +30,14 @@ def render_guard(facts: NodeFacts) -> frozenset[Item]:
         items.add(Sysctl(NODE, "net/ipv6/conf/all/forwarding", "1"))
     for own in filter(None, (facts.egress, facts.egress6)):
         items.add(Element(NODE, "inet", table, set_for(EGRESS, own), own))
-    items.update(Element(NODE, "inet", table, set_for(PROTECTED, one), one) for one in _protected(facts))
+    items.update(Element(NODE, "inet", table, set_for(PROTECTED, one), one) for one in protected_of(facts))
     return frozenset(items)
 
 
-def _protected(facts: NodeFacts) -> Iterator[str]:
-    """Apart from each other, as a set of intervals asks; a single address without its length. Ranges stay as they are."""
+def protected_of(facts: NodeFacts) -> Iterator[str]:
+    """What no tenant may reach beside the nodes: apart from each other, as a set of intervals asks; a single address without
+    its length. Ranges stay as they are.
+    """
     yield from (text for text in facts.protected if "-" in text)
     texts = [text for text in facts.protected if "-" not in text]
     texts += [f"{facts.egress6}/{WIRE}"] if facts.egress6 else []

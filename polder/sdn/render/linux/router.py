@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from polder.sdn.render.linux.facts import NodeFacts
+from polder.sdn.render.linux.from_node import machine_of
 from polder.sdn.render.linux.guard import TRANSIT
 from polder.sdn.render.linux.items import NODE, Addr, Element, Fdb, Item, Neigh, Route, Ruleset, Transit
 from polder.sdn.render.linux.names import (
@@ -37,7 +38,7 @@ def render_router(router: Router, facts: NodeFacts) -> frozenset[Item]:
         return frozenset()
     space = router_space(router.tenant)
     items = render_space(space, owner_of(router))
-    items.add(Ruleset(space, "inet", TABLE, space_rules(router, address)))
+    items.add(Ruleset(space, "inet", TABLE, space_rules(router, address, machine_of(router.tenant, facts))))
     items.add(Ruleset(space, "inet", DIRECT_TABLE, DIRECT))
     items |= _transit(router, address, facts)
     for own in filter(None, (router.entry, router.dns)):

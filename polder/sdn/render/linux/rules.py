@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from polder.sdn.render.linux.names import TRANSIT_RANGE, TRANSIT_RANGE6, UP
 from polder.sdn.render.linux.service_rules import FOREIGN
 from polder.sdn.topology.addressing import six
@@ -14,7 +16,7 @@ EGRESS_CONNECTIONS = 16384
 """Connections that one tenant may have to the outside at one time on one node: the node's table of connections is shared."""
 EGRESS_PORTS = "16384-32767"
 """Source ports of one tenant for one destination: a quarter of what the node's egress address has."""
-KNOWN, GATEWAYS, LANDING, CHECKS = "known", "gateways", "landing", "checks"
+KNOWN, GATEWAYS, LANDING, CHECKS, LOCAL = "known", "gateways", "landing", "checks", "local"
 """Names of the sets for IPv4; those for IPv6 end in 6 (``set_for``)."""
 ENTRY_PORT = 443
 DNS_PORT = 53
@@ -25,13 +27,16 @@ def set_for(name: str, address: str) -> str:
     return f"{name}6" if ":" in address else name
 
 
-def space_rules(router: Router, address: str) -> str:
-    """inet table of a router's space. ``address`` is its transit address on this node."""
+def space_rules(router: Router, address: str, machine: Sequence[str] = ()) -> str:
+    """inet table of a router's space. ``address`` is its transit address on this node, ``machine`` are the node's own addresses
+    where it may ask the router's pods itself (``from_node``).
+    """
     entry = _resolver_accept(router.dns)
     if router.entry:
         entry += f'  iifname "br-*" {_ip(router.entry)} daddr {router.entry} tcp dport {ENTRY_PORT} accept\n'
+    local = f" set {LOCAL} {{ type ipv4_addr; }}\n set {LOCAL}6 {{ type ipv6_addr; }}\n" if machine else ""
     return f"""\
-{_sets()} set {LANDING} {{ type ipv4_addr . inet_proto . inet_service; }}
+{_sets()}{local} set {LANDING} {{ type ipv4_addr . inet_proto . inet_service; }}
  set {LANDING}6 {{ type ipv6_addr . inet_proto . inet_service; }}
  set {CHECKS} {{ type inet_service; }}
  set {GATEWAYS} {{ type ipv4_addr; }}
@@ -46,10 +51,10 @@ def space_rules(router: Router, address: str) -> str:
   iifname "br-*" ip daddr @{GATEWAYS} icmp type echo-request accept
   iifname "br-*" ip6 daddr @{GATEWAYS}6 icmpv6 type echo-request accept
  }}
-{_forward(router)}{_egress(address)}{_resolver_untracked(router.dns)}"""
+{_forward(router, machine)}{_egress(address, machine)}{_resolver_untracked(router.dns)}"""
 
 
-def _forward(router: Router) -> str:
+def _forward(router: Router, machine: Sequence[str]) -> str:
     """To the tenant's routers on other nodes go no TCP connections, only what belongs to one of theirs (a dial of the
     server's, what
     came from outside): that may have come over the network's bridge while nothing was tracked, so the flags have to tell. The
@@ -63,6 +68,7 @@ def _forward(router: Router) -> str:
         for text in (router.service_cidr, router.service_cidr6, *router.further)
         if text
     )
+    own = "".join(f'  iifname "{UP}" oifname "br-*" {_ip(one)} saddr {one} accept\n' for one in machine)
     return f"""\
  chain forward {{
   type filter hook forward priority filter; policy drop;
@@ -78,14 +84,19 @@ def _forward(router: Router) -> str:
   iifname "{UP}" oifname "br-*" ct status dnat accept
   iifname "{UP}" oifname "br-*" ip daddr . meta l4proto . th dport @{LANDING} accept
   iifname "{UP}" oifname "br-*" ip6 daddr . meta l4proto . th dport @{LANDING}6 accept
- }}
+{own} }}
 """
 
 
-def _egress(address: str) -> str:
-    """What leaves has the router's address on this node, and so has what came from outside and goes to another node's backend:
-    the answer has to come back here, where the connection is known.
+def _egress(address: str, machine: Sequence[str]) -> str:
+    """What leaves has the router's address on this node, and so has what came from outside, or from the node, and goes to another
+    node's pod: the answer has to come back here, where the connection is known.
     """
+    own = "".join(
+        f'  oifname "br-*" {_ip(one)} saddr {one} {_ip(one)} daddr != @{set_for(LOCAL, one)} '
+        f"snat {_ip(one)} to {six(address) if ':' in one else address}\n"
+        for one in machine
+    )
     return f"""\
  chain postrouting {{
   type nat hook postrouting priority srcnat; policy accept;
@@ -95,7 +106,7 @@ def _egress(address: str) -> str:
   oifname "{UP}" meta nfproto ipv6 snat ip6 to {six(address)}
   oifname "br-*" meta mark {FOREIGN:#x} meta nfproto ipv4 snat ip to {address}
   oifname "br-*" meta mark {FOREIGN:#x} meta nfproto ipv6 snat ip6 to {six(address)}
- }}
+{own} }}
 """
 
 

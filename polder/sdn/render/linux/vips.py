@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from polder.sdn.render.linux.facts import NodeFacts
-from polder.sdn.render.linux.hosted import PLATFORM, render_node_ports
+from polder.sdn.render.linux.from_node import PLATFORM
+from polder.sdn.render.linux.hosted import render_node_ports
 from polder.sdn.render.linux.items import Element, Item, Ruleset
 from polder.sdn.render.linux.names import TABLE, router_space
 from polder.sdn.render.linux.rules import CHECKS
