@@ -12,10 +12,15 @@ from dataclasses import dataclass, field
 from polder.api.core import ConfigMap, Pod, Secret, Service
 from polder.api.podspec import Container, EnvFrom, EnvVar, FileKeyRef, KeyRef
 from polder.base.errors import PermanentError
-from polder.node.pods import envfiles, fields
+from polder.node.pods import fields
+from polder.node.pods.envfiles import EnvFile
 from polder.node.pods.services import service_variables
 
 _REFERENCE = re.compile(r"\$(?:\$|\(([^()]*)\))")
+LARGEST = 6 << 20
+"""Characters of an environment, and of a command with its arguments: execve(2) takes no more of both together. Who refers to what
+has references itself would soon have any number.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Sources:
     secrets: Mapping[str, Secret | None] = field(default_factory=dict)
     kubernetes: Service | None = None
     services: Sequence[Service] = ()
-    files: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
+    files: Mapping[tuple[str, str], EnvFile | None] = field(default_factory=dict)
 
 
 def needed(container: Container) -> tuple[set[str], set[str]]:
@@ -46,19 +51,36 @@ def needed(container: Container) -> tuple[set[str], set[str]]:
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:
-    """Replaces $(NAME); $$ stands for one $, and a name that is not known stays as written."""
+    """Replaces $(NAME); $$ stands for one $, and a name that is not known stays as written. Raises PermanentError where that is
+    more than any program can be told.
+    """
+    size = len(text)
 
     def replace(found: re.Match[str]) -> str:
+        nonlocal size
         if found[0] == "$$":
             return "$"
-        return known.get(found[1], found[0])
+        value = known.get(found[1], found[0])
+        size = check_size(size + len(value))
+        return value
 
     return _REFERENCE.sub(replace, text)
 
 
 def expand_all(texts: Sequence[str] | None, known: Mapping[str, str]) -> list[str]:
     """``expand`` for a command or its arguments."""
-    return [expand(text, known) for text in texts or []]
+    found, size = [], 0
+    for text in texts or []:
+        found.append(expand(text, known))
+        size = check_size(size + len(found[-1]))
+    return found
+
+
+def check_size(size: int) -> int:
+    """The size, if a program can be started with so much. Raises PermanentError."""
+    if size > LARGEST:
+        raise PermanentError(f"argument list too long: more than {LARGEST} characters of variables or arguments")
+    return size
 
 
 def decode_secret(secret: Secret, key: str) -> bytes:
@@ -70,18 +92,26 @@ def decode_secret(secret: Secret, key: str) -> bytes:
 
 
 def environment(pod: Pod, container: Container, sources: Sources, around: fields.Surroundings) -> dict[str, str]:
-    """The variables in order. Raises PermanentError, in upstream's words, for what is named and not there."""
+    """The variables in order. Raises PermanentError, in upstream's words, for what is named and not there, and for too much."""
     linked = sources.services if pod.spec.enable_service_links is not False else ()
     known = service_variables([*linked, *([sources.kubernetes] if sources.kubernetes else [])])
     found: dict[str, str] = {}
     everything = ChainMap(found, known)
+    size = _size(known)
     for item in container.env_from or []:
-        found.update(_from_whole(pod, item, sources))
+        whole = _from_whole(pod, item, sources)
+        size = check_size(size + _size(whole))
+        found.update(whole)
     for variable in container.env or []:
         value = _value(pod, container, variable, sources, around)
         if value is not None:
             found[variable.name] = value if variable.value_from else expand(value, everything)
+            size = check_size(size + len(variable.name) + len(found[variable.name]))
     return {**known, **found}
+
+
+def _size(variables: Mapping[str, str]) -> int:
+    return check_size(sum(len(name) + len(value) for name, value in variables.items()))
 
 
 def _from_whole(pod: Pod, item: EnvFrom, sources: Sources) -> dict[str, str]:
@@ -122,8 +152,8 @@ def _value(
 
 
 def _file_key(ref: FileKeyRef, sources: Sources) -> str | None:
-    text = sources.files.get((ref.volume_name, ref.path))
-    found = None if text is None else envfiles.variable(text, ref.key)
+    file = sources.files.get((ref.volume_name, ref.path))
+    found = None if file is None else file.value(ref.key)
     if found is None and not ref.optional:
         raise PermanentError(f'environment variable key "{ref.key}" not found in file "{ref.path}"')
     return found

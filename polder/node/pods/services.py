@@ -8,16 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from polder.api.core import Service
+from polder.base.errors import PermanentError
 
 _NOWHERE = ("", "None")
+MOST = 100_000
+"""Variables: with more no program starts."""
 
 
 def service_variables(services: Iterable[Service]) -> dict[str, str]:
-    """The variables of services that have an address."""
+    """The variables of services that have an address. Raises PermanentError for more than any program can be told."""
     found: dict[str, str] = {}
     for service in services:
         if service.spec.cluster_ip not in _NOWHERE and service.spec.ports:
             found.update(_of(service))
+        if len(found) > MOST:
+            raise PermanentError("argument list too long: the namespace has too many services for enableServiceLinks")
     return found
 
 

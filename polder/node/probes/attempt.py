@@ -8,6 +8,7 @@ from functools import partial
 
 from polder.api.lifecycle import ExecAction, GrpcAction, Hook, HttpGetAction, Probe, TcpSocketAction
 from polder.api.podspec import Container
+from polder.base.errors import PermanentError
 from polder.node.pods.environment import expand_all
 from polder.node.probes import grpc, http
 from polder.node.probes.outcome import OUTPUT_LIMIT, SUCCESS, AttemptError, Outcome, Result, failure
@@ -76,7 +77,10 @@ class Means:
     async def run(self, target: Target, action: ExecAction, seconds: float) -> Outcome:
         """A command in the container; variables of its spec that have plain values are put in."""
         plain = {one.name: one.value for one in target.container.env or [] if one.value_from is None}
-        argv = expand_all(action.command, plain)
+        try:
+            argv = expand_all(action.command, plain)
+        except PermanentError as error:
+            raise AttemptError(str(error)) from error
         try:
             async with self.starts.turn(target.id):
                 done = await self.cri.exec_sync(target.id, list(argv), max(1, min(round(seconds), LONGEST_EXEC)))

@@ -10,7 +10,7 @@ import pytest
 
 from polder.api.core import Service
 from polder.base.errors import PermanentError
-from polder.node.pods.envfiles import LARGEST, env_files, variable
+from polder.node.pods.envfiles import FILES, LARGEST, env_files, parse
 from polder.node.pods.environment import Sources, environment
 from polder.node.pods.fields import Surroundings
 from polder.node.pods.services import service_variables
@@ -76,13 +76,13 @@ A='later'
     ("key", "value"), [("A", "1"), ("B", "two\nlines"), ("EMPTY", None), ("BASH", None), ("C", None)]
 )
 def test_variables_of_a_file(key: str, value: str | None) -> None:
-    assert variable(FILE, key) == value
+    assert parse(FILE).value(key) == value
 
 
 @pytest.mark.parametrize("text", ["A=1", "A = '1'", "='1'", "A", "A='1' x", "B='1'\nA='open"])
 def test_another_form_is_refused_with_its_line(text: str) -> None:
     with pytest.raises(PermanentError, match=r"line \d is not of the form"):
-        variable(text, "A")
+        parse(text).value("A")
 
 
 def test_a_file_of_the_pods_scratch_space(tmp_path: Path) -> None:
@@ -108,3 +108,41 @@ def test_a_file_of_the_pods_scratch_space(tmp_path: Path) -> None:
             known(path)
     with pytest.raises(PermanentError, match="no emptyDir"):
         known("env", "c")
+
+
+def test_a_file_is_read_once_however_many_variables_are_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent serves all tenants: what one of them writes is not read a thousand times."""
+    reads = []
+
+    def count(directory: Path, path: str, largest: int) -> bytes:
+        reads.append(path)
+        return b"A='1'\n"
+
+    monkeypatch.setattr("polder.node.pods.envfiles.read_beneath", count)
+
+    def known(paths: list[str]) -> dict[str, str]:
+        refs = [{"volumeName": "e", "path": path, "key": "A"} for path in paths]
+        env = [{"name": f"V{n}", "valueFrom": {"fileKeyRef": ref}} for n, ref in enumerate(refs)]
+        whole = pod(
+            {"containers": [{"name": "a", "image": "x:1", "env": env}], "volumes": [{"name": "e", "emptyDir": {}}]}
+        )
+        files = env_files(whole, whole.spec.containers[0], {"e": Mounted(tmp_path)})
+        return environment(whole, whole.spec.containers[0], Sources(files=files), AROUND)
+
+    assert set(known(["env"] * 1000).values()) == {"1"}
+    assert reads == ["env"]
+    with pytest.raises(PermanentError, match="files at most"):
+        known([str(n) for n in range(FILES + 1)])
+
+
+def test_a_line_of_another_form_hides_only_what_comes_after_it() -> None:
+    found = parse("A='1'\nB\nC='3'\n")
+    assert found.value("A") == "1"
+    with pytest.raises(PermanentError, match="line 2"):
+        found.value("C")
+
+
+def test_links_of_too_many_services_are_refused() -> None:
+    ports = [{"port": n, "name": f"p{n}"} for n in range(1, 2001)]
+    with pytest.raises(PermanentError, match="too many services"):
+        service_variables(service(f"s{n}", "10.96.0.7", *ports) for n in range(100))

@@ -14,7 +14,8 @@ from polder.api.meta import ObjectMeta
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError
 from polder.node.pods import configs, fields, resources
-from polder.node.pods.environment import Sources, environment, expand, needed
+from polder.node.pods.context import Machine
+from polder.node.pods.environment import Sources, environment, expand, expand_all, needed
 from polder.node.pods.fields import Surroundings
 from polder.node.pods.refuse import refusal
 from polder.node.pods.resolv import Resolver
@@ -47,6 +48,30 @@ def box(**spec: Any) -> Container:
 )
 def test_expansion(text: str, expanded: str) -> None:
     assert expand(text, {"A": "1"}) == expanded
+
+
+def test_what_refers_to_references_does_not_grow_without_end() -> None:
+    """Ten variables of twenty references each would be 20**10 characters in the agent of all tenants."""
+    env = [{"name": "V0", "value": "x" * 100}]
+    env += [{"name": f"V{n}", "value": f"$(V{n - 1})" * 20} for n in range(1, 11)]
+    with pytest.raises(PermanentError, match="argument list too long"):
+        environment(pod(), box(env=env), SOURCES, AROUND)
+
+
+def test_neither_commands_nor_whole_maps_are_longer_than_a_program_takes() -> None:
+    large = "x" * 100_000
+    with pytest.raises(PermanentError, match="argument list too long"):
+        expand_all(["$(A)" * 1000], {"A": large})
+    with pytest.raises(PermanentError, match="argument list too long"):
+        expand_all(["$(A)"] * 1000, {"A": large})
+    assert expand_all(["$(A)"], {"A": large}) == [large]
+    sources = Sources({"cm": ConfigMap(metadata=ObjectMeta(name="cm"), data={"k": large})})
+    maps = [{"prefix": f"p{n}", "configMapRef": {"name": "cm"}} for n in range(100)]
+    with pytest.raises(PermanentError, match="argument list too long"):
+        environment(pod(), box(envFrom=maps), sources, AROUND)
+    keys = [{"name": f"v{n}", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}} for n in range(100)]
+    with pytest.raises(PermanentError, match="argument list too long"):
+        environment(pod(), box(env=keys), sources, AROUND)
 
 
 def test_later_variables_see_earlier_ones_and_override_whole_maps() -> None:
@@ -106,6 +131,31 @@ def test_needed_names() -> None:
 def test_fields(path: str, text: str) -> None:
     ref = msgspec.convert({"fieldPath": path}, fields.FieldRef)
     assert fields.field(pod(labels={"app": "web"}), ref, AROUND) == text
+
+
+@pytest.mark.parametrize(
+    ("resource", "text"),
+    [("limits.cpu", "2"), ("limits.memory", str(64 << 20)), ("requests.cpu", "0"), ("limits.ephemeral-storage", "9")],
+)
+def test_where_a_container_has_no_limit_the_pods_is_its(resource: str, text: str) -> None:
+    wanted = {"limits": {"cpu": "1250m", "memory": "64Mi"}, "requests": {"cpu": "250m"}}
+    ref = msgspec.convert({"resource": resource}, fields.ResourceFieldRef)
+    around = Surroundings("192.0.2.1", (), 4000, 8 << 30, 9)
+    assert fields.resource(pod({"resources": wanted}), ref, box(), around) == text
+    own = box(resources={"limits": {"cpu": "3", "memory": "1", "ephemeral-storage": "5"}})
+    found = fields.resource(pod({"resources": wanted}), ref, own, around)
+    assert found == {"limits.cpu": "3", "limits.memory": "1", "requests.cpu": "3"}.get(resource, "5")
+
+
+@pytest.mark.parametrize(("spec", "known"), [({"hostNetwork": True}, ("192.0.2.1",)), ({}, ())])
+def test_a_pod_in_the_nodes_network_knows_its_address_before_it_starts(
+    spec: dict[str, Any], known: tuple[str, ...]
+) -> None:
+    machine = Machine("192.0.2.1", 4000, 8 << 30, 9 << 30, {"cpu": 3000, "memory": 7 << 30, "ephemeral-storage": 8 << 30})
+    found = machine.around(pod(spec))
+    assert found.pod_ips == known
+    assert (found.node_cpu, found.node_memory, found.node_disk) == (3000, 7 << 30, 8 << 30), "what pods may have of it"
+    assert machine.around(pod(spec), ("10.0.0.7",)).pod_ips == ("10.0.0.7",)
 
 
 @pytest.mark.parametrize(
