@@ -30,9 +30,9 @@ from polder.controllers.batch import each
 from polder.controllers.daemons_pure import Fitting, Place, View, Work
 from polder.controllers.history import History
 from polder.controllers.history_pure import POD_HASH, Parent
-from polder.controllers.pauses import Pauses
 from polder.controllers.podcontrol import BEHIND, PodControl, in_batches
 from polder.controllers.reading import find
+from polder.loop.pauses import Pauses
 
 BURST = 250
 """Pods that one pass makes or deletes."""

@@ -16,8 +16,8 @@ from polder.controllers.caches import Caches, namespace_of
 from polder.controllers.daemons_pure import Fitting
 from polder.controllers.disruption import controller_of
 from polder.controllers.nodeviews import NodeViews
-from polder.controllers.pauses import Pauses
 from polder.controllers.runners import Runners
+from polder.loop.pauses import Pauses
 from polder.loop.runner import Runner
 
 APPS = "apps/v1"
