@@ -197,7 +197,8 @@ class Agent:
 
     def _make_context(self, cluster: ApiCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
         settings = self._settings
-        machine = Machine(settings.address, capacity.cpu, capacity.memory, capacity.disk)
+        left = self._left(capacity)
+        machine = Machine(settings.address, capacity.cpu, capacity.memory, capacity.disk, left)
         images = Images(self.cri, ImageAccess(settings.state / "image-access"))
         more = (Claims(cluster, self._storage), self._image_volumes(cluster, images))
         return Context(
@@ -212,7 +213,7 @@ class Agent:
             machine=machine,
             clock=clock,
             cgroups=Cgroups(),
-            room=Room(self._left(capacity), lambda: self._eviction.pressures),
+            room=Room(left, lambda: self._eviction.pressures),
             starts=asyncio.Semaphore(SANDBOXES_AT_ONCE),
             means=Means(self.cri, Reach()),
             since=clock.now().timestamp(),

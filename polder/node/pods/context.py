@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from polder.api.core import Pod
@@ -23,17 +24,20 @@ from polder.system.cri import CriClient
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The node as pods see it: address, CPU in thousandths, memory and disk in bytes."""
+    """The node as pods see it: address, CPU in thousandths, memory and disk in bytes. ``left``: what of them pods may have."""
 
     host_ip: str
     cpu: int
     memory: int
     disk: int = 0
+    left: Mapping[str, int] = field(default_factory=dict)
 
     def around(self, pod: Pod, addresses: tuple[str, ...] = ()) -> Surroundings:
         """A pod's surroundings, with the addresses in its status unless newer ones are known."""
-        known = addresses or tuple(ip.ip for ip in pod.status.pod_ips or [])
-        return Surroundings(self.host_ip, known, self.cpu, self.memory, self.disk)
+        own = (self.host_ip,) if pod.spec.host_network else ()
+        known = addresses or tuple(ip.ip for ip in pod.status.pod_ips or []) or own
+        sizes = {"cpu": self.cpu, "memory": self.memory, "ephemeral-storage": self.disk, **self.left}
+        return Surroundings(self.host_ip, known, sizes["cpu"], sizes["memory"], sizes["ephemeral-storage"])
 
 
 @dataclass(frozen=True, slots=True)

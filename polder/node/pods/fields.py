@@ -21,7 +21,7 @@ _KEYED = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a pod's fields say beyond its own object: addresses (the first is the main one) and the node's size."""
+    """What a pod's fields say beyond its own object: addresses (the first is the main one) and what the node has for pods."""
 
     host_ip: str
     pod_ips: tuple[str, ...]
@@ -69,7 +69,7 @@ def field(pod: Pod, ref: FieldRef, around: Surroundings) -> str:
 
 
 def resource(pod: Pod, ref: ResourceFieldRef, own: Container | None, around: Surroundings) -> str:
-    """A request or limit in units of its divisor, rounded up; a limit not given is the node's size."""
+    """A request or limit in units of its divisor, rounded up; a limit not given is the pod's, else what the node has for pods."""
     container = own
     if ref.container_name:
         every = [*pod.spec.containers, *(pod.spec.init_containers or [])]
@@ -80,12 +80,11 @@ def resource(pod: Pod, ref: ResourceFieldRef, own: Container | None, around: Sur
     if side not in {"limits", "requests"} or not (name in _SIZES or name.startswith("hugepages-")):
         raise PermanentError(f"resourceFieldRef {ref.resource!r} is not a limit or request that pods can show")
     divisor = parse(ref.divisor).value or 1
+    sizes = {"cpu": around.node_cpu, "memory": around.node_memory, "ephemeral-storage": around.node_disk}
+    most = resources.shared_limit(pod, name) or sizes.get(name, 0) if side == "limits" else 0
     if name == "cpu":
-        amount = resources.cpu(container, side) or (around.node_cpu if side == "limits" else 0)
-        return str(math.ceil(amount / (divisor * 1000)))
-    most = {"memory": around.node_memory, "ephemeral-storage": around.node_disk}.get(name, 0)
-    amount = _bytes(container, side, name) or (most if side == "limits" else 0)
-    return str(math.ceil(amount / divisor))
+        return str(math.ceil((resources.cpu(container, side) or most) / (divisor * 1000)))
+    return str(math.ceil((_bytes(container, side, name) or most) / divisor))
 
 
 def _bytes(container: Container, side: str, name: str) -> int:

@@ -61,6 +61,11 @@ def _level(pod: Pod, side: str) -> Amounts:
     return {name: value for name, value in amounts(pod.spec.resources, side).items() if _whole_pod(name)}
 
 
+def shared_limit(pod: Pod, name: str) -> int:
+    """What the pod as a whole may use of CPU (thousandths) or memory (bytes); 0: it says nothing of it."""
+    return _level(pod, LIMITS).get(name, 0) if name in RESIZABLE else 0
+
+
 def is_sized(pod: Pod) -> bool:
     """Whether the pod as a whole names amounts."""
     return bool(_level(pod, REQUESTS) or _level(pod, LIMITS))

@@ -151,7 +151,9 @@ def test_where_a_container_has_no_limit_the_pods_is_its(resource: str, text: str
 def test_a_pod_in_the_nodes_network_knows_its_address_before_it_starts(
     spec: dict[str, Any], known: tuple[str, ...]
 ) -> None:
-    machine = Machine("192.0.2.1", 4000, 8 << 30, 9 << 30, {"cpu": 3000, "memory": 7 << 30, "ephemeral-storage": 8 << 30})
+    machine = Machine(
+        "192.0.2.1", 4000, 8 << 30, 9 << 30, {"cpu": 3000, "memory": 7 << 30, "ephemeral-storage": 8 << 30}
+    )
     found = machine.around(pod(spec))
     assert found.pod_ips == known
     assert (found.node_cpu, found.node_memory, found.node_disk) == (3000, 7 << 30, 8 << 30), "what pods may have of it"
