@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+import yaml
+
 from polder.api.polder import Tenant
 from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.cli.kubeconfig import Access, Place, render
 from polder.client.client import Client, ClientSettings
 from polder.main.cluster import Cluster, NodePlan
-from polder.main.config import AgentConfig, ServerConfig, dump
+from polder.main.config import AgentConfig, ServerConfig, T, dump, load
 from polder.main.config_authz import AuditConfig
 from polder.main.config_storage import SealingConfig
 from polder.system.pki import (
@@ -32,6 +35,11 @@ from polder.system.pki import (
     write_private,
 )
 from polder.system.pki.sealing import ensure_keyring
+
+_OURS = (
+    "node", "server", "authority", "certificate", "key", "state", "images", "prefix", "address", "egress_address",
+)  # fmt: skip
+"""What follows from the cluster's own choices in an agent's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +117,30 @@ class Credentials:
         write_private(self.cluster.admin_kubeconfig, self.kubeconfig(ROOT, leaf).encode())
 
     def write_server_config(self) -> Path:
-        """The server's configuration file."""
-        cluster = self.cluster
-        config = ServerConfig(
+        """The server's configuration file. Of one that is there, only what follows from the cluster's own choices is put right:
+        where its files are, and the first two addresses. Raises PermanentError where it cannot be used.
+        """
+        cluster, path = self.cluster, self.cluster.server_folder / "server.yaml"
+        keyring = str(ensure_keyring_file(cluster))
+        made = ServerConfig(
             listen=[f"127.0.0.1:{cluster.port}", f"{cluster.host_address}:{cluster.port}"],
             names=["localhost"],
             store=str(cluster.server_folder / "polder.db"),
-            sealing=SealingConfig(keyring=str(ensure_keyring_file(cluster))),
+            sealing=SealingConfig(keyring=keyring),
             pki=str(cluster.pki),
             audit=AuditConfig(directory=str(cluster.server_folder / "audit")),
         )
-        return _write(cluster.server_folder / "server.yaml", dump(config))
+        known = _known(path, ServerConfig)
+        if known is None or known.pki != made.pki:
+            return _write(path, _text(made))
+        others = [address for address in known.listen[len(made.listen) :] if address not in made.listen]
+        return _settle(path, known, msgspec.structs.replace(known, listen=[*made.listen, *others]))
 
     def write_agent_config(self, node: NodePlan) -> Path:
-        """A node's configuration file, and its credentials beside it."""
+        """A node's configuration file, and its credentials beside it. What somebody set in one that is there stays."""
         certificate, key = self.node(node)
-        config = AgentConfig(
+        path = node.folder / "agent.yaml"
+        made = AgentConfig(
             node=node.name,
             server=self.cluster.server,
             authority=str(self.pki.serving_ca),
@@ -137,7 +153,12 @@ class Credentials:
             egress_address=node.egress,
             protected=[self.cluster.host_address],
         )
-        return _write(node.folder / "agent.yaml", dump(config))
+        known = _known(path, AgentConfig)
+        if known is None:
+            return _write(path, _text(made))
+        ours = {name: getattr(made, name) for name in _OURS}
+        protected = list(dict.fromkeys([*made.protected, *known.protected]))
+        return _settle(path, known, msgspec.structs.replace(known, **ours, protected=protected))
 
 
 def ensure_keyring_file(cluster: Cluster) -> Path:
@@ -146,6 +167,25 @@ def ensure_keyring_file(cluster: Cluster) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     ensure_keyring(path)
     return path
+
+
+def _known(path: Path, kind: type[T]) -> T | None:
+    return load(path, kind) if path.exists() else None
+
+
+def _settle(path: Path, known: T, wanted: T) -> Path:
+    """Writes a file only where something of it changes: whoever edited it may have left comments."""
+    return path if wanted == known else _write(path, _text(wanted))
+
+
+def _text(config: ServerConfig | AgentConfig) -> str:
+    """Without what is as by default: since the file stays, a later release's defaults would never count."""
+    said: dict[str, object] = yaml.safe_load(dump(config))
+    for known in msgspec.structs.fields(config):
+        usual = known.default if known.default_factory is msgspec.NODEFAULT else known.default_factory()
+        if getattr(config, known.name) == usual and known.name not in {"api_version", "kind"}:
+            del said[known.encode_name]
+    return yaml.safe_dump(said, sort_keys=False)
 
 
 def _write(path: Path, text: str) -> Path:
