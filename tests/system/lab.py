@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -33,10 +33,12 @@ UNDERLAY = "192.168.77"
 UNDERLAY6 = "fd77:77:77:77:"
 OUTSIDE, OUTSIDE6 = "203.0.113.10", "2001:db8:ff::10"
 """A server beyond the wire, reached by the nodes' default route."""
+PATIENT, BRIEF, AGAIN = 6.0, 0.5, 0.2
+"""Seconds: for an answer that ought to come (machines may be busy), for one that ought not to, and until asked again."""
 T = TypeVar("T")
 
 
-def waited(condition: Callable[[], object], seconds: float = 3.0) -> bool:
+def waited(condition: Callable[[], object], seconds: float = 6.0) -> bool:
     """Whether the condition comes true in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -68,36 +70,22 @@ class Host:
         self.netns.close()
         remove_netns(self.path)
 
-    def ping(self, address: str, seconds: float = 0.4, source: str = "") -> bool:
-        """ICMP echo, asked twice at most (the first may be lost while an ARP answer is under way)."""
+    def ping(self, address: str, seconds: float = PATIENT, source: str = "") -> bool:
+        """ICMP echo, asked again and again (the first may be lost while an ARP answer is under way)."""
+        mark = f"{self.name} {time.monotonic_ns()}".encode()
         if ":" in address:
-            return self._ping6(address, seconds, source)
-        mark = f"{self.name} {time.monotonic_ns()}".encode()
-        with self.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+            family, protocol, asked = socket.AF_INET6, socket.IPPROTO_ICMPV6, b"\x80\0\0\0\0\7\0\1" + mark
+        else:
+            family, protocol, asked = socket.AF_INET, socket.IPPROTO_ICMP, frames.icmp_echo(7, mark)
+        answer = (lambda data: data[0] == 129) if family == socket.AF_INET6 else (lambda data: data[20] == 0)
+        with self.socket(family, socket.SOCK_RAW, protocol) as sock:
             if source:
                 sock.bind((source, 0))
-            sock.settimeout(seconds / 2)
-            for _ in range(2):
-                try:
-                    sock.sendto(frames.icmp_echo(7, mark), (address, 0))
-                except OSError:
-                    continue
-                if _heard(sock, lambda data: data[20] == 0 and mark in data):
-                    return True
-        return False
-
-    def _ping6(self, address: str, seconds: float, source: str) -> bool:
-        mark = f"{self.name} {time.monotonic_ns()}".encode()
-        with self.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as sock:
-            if source:
-                sock.bind((source, 0))
-            sock.settimeout(seconds / 2)
-            for _ in range(2):
-                try:
-                    sock.sendto(b"\x80\0\0\0\0\7\0\1" + mark, (address, 0))
-                except OSError:
-                    continue
-                if _heard(sock, lambda data: data[0] == 129 and mark in data):
+            for _ in range(max(2, round(seconds / AGAIN))):
+                sock.settimeout(AGAIN)
+                with suppress(OSError):
+                    sock.sendto(asked, (address, 0))
+                if _heard(sock, lambda data: answer(data) and mark in data):
                     return True
         return False
 
@@ -129,7 +117,7 @@ class Host:
             listener.close()
             thread.join()
 
-    def tcp(self, address: str, port: int = 8080, seconds: float = 0.7) -> str:
+    def tcp(self, address: str, port: int = 8080, seconds: float = PATIENT) -> str:
         """Who answers there; empty when nobody does."""
         with self.socket(family_of(address), socket.SOCK_STREAM) as sock:
             sock.settimeout(seconds)

@@ -8,6 +8,8 @@ import struct
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 
 from polder.sdn.topology.addressing import link_name, mac_of_port
@@ -20,8 +22,8 @@ SCTP = 132
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 PATIENCE = 0.2
 """Seconds for answers: what is dropped stays away for good."""
-LONGEST = 3.0
-"""Seconds for what ought to arrive."""
+LONGEST, AGAIN = 10.0, 0.5
+"""Seconds for what ought to arrive, and until datagrams of it are sent again."""
 
 
 def populate(lab: Lab, tenants: Iterable[str]) -> None:
@@ -114,43 +116,63 @@ class Servers:
                     self.heard.add(data[-16:])
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A probe under way; ``packet`` is what is sent again, for nobody else repeats it."""
+
+    probe: Probe
+    sock: socket.socket
+    mark: bytes
+    packet: bytes = b""
+
+    def send(self) -> None:
+        if self.packet:
+            at = (self.probe.addresses[1], 0 if self.probe.protocol == "SCTP" else self.probe.port)
+            with suppress(OSError):  # an ICMP error that came before
+                self.sock.sendto(self.packet, at)
+
+
 def reached(lab: Lab, tenant: str, probes: list[Probe], servers: Servers, hoped: set[Probe]) -> set[Probe]:
     """Those probes that arrive. Those that are ``hoped`` for get longer, since a machine may be busy."""
-    started: list[tuple[Probe, socket.socket, bytes]] = []
+    started: list[Sent] = []
     for number, probe in enumerate(probes):
         mark = f"{number:06d}{time.monotonic_ns() % 10**10:010d}".encode()
-        started.append((probe, _start(lab, tenant, probe, mark), mark))
+        started.append(_start(lab, tenant, probe, mark))
     began, found = time.monotonic(), set[Probe]()
-    waiting = {sock.fileno(): (probe, sock) for probe, sock, _ in started if probe.protocol != "SCTP"}
+    waiting = {one.sock.fileno(): one for one in started if one.probe.protocol != "SCTP"}
     poll = select.poll()
-    for probe, sock, _ in started:
-        if probe.protocol != "SCTP":
-            poll.register(sock, select.POLLOUT if probe.protocol == "TCP" else select.POLLIN)
+    for number, one in waiting.items():
+        poll.register(number, select.POLLOUT if one.probe.protocol == "TCP" else select.POLLIN)
+    again = AGAIN
     while (passed := time.monotonic() - began) < PATIENCE or (hoped - found and passed < LONGEST):
         for number, _ in poll.poll(20):
-            probe, sock = waiting.pop(number)
-            poll.unregister(sock)
-            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-                found.add(probe)
-        found |= {probe for probe, _, mark in started if mark in servers.heard}
-    for _, sock, _ in started:
-        sock.close()
+            one = waiting.pop(number)
+            poll.unregister(number)
+            if one.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                found.add(one.probe)
+        found |= {one.probe for one in started if one.mark in servers.heard}
+        if passed > again:
+            again += AGAIN
+            for one in started:
+                if one.probe in hoped - found:
+                    one.send()
+    for one in started:
+        one.sock.close()
     return found
 
 
-def _start(lab: Lab, tenant: str, probe: Probe, mark: bytes) -> socket.socket:
+def _start(lab: Lab, tenant: str, probe: Probe, mark: bytes) -> Sent:
     host = lab.pods[f"{tenant}.{probe.source.namespace}.{probe.source.name}"]
-    family, address = FAMILY[probe.family], probe.addresses[1]
+    family = FAMILY[probe.family]
     if probe.protocol == "SCTP":
-        sock = host.socket(family, socket.SOCK_RAW, SCTP)
-        sock.sendto(_sctp(probe.port, mark), (address, 0))
-        return sock
-    sock = host.socket(family, socket.SOCK_STREAM if probe.protocol == "TCP" else socket.SOCK_DGRAM)
-    sock.setblocking(False)
-    sock.connect_ex((address, probe.port))
-    if probe.protocol == "UDP":
-        sock.send(mark)
-    return sock
+        sent = Sent(probe, host.socket(family, socket.SOCK_RAW, SCTP), mark, _sctp(probe.port, mark))
+    else:
+        kind, packet = (socket.SOCK_STREAM, b"") if probe.protocol == "TCP" else (socket.SOCK_DGRAM, mark)
+        sent = Sent(probe, host.socket(family, kind), mark, packet)
+        sent.sock.setblocking(False)
+        sent.sock.connect_ex((probe.addresses[1], probe.port))
+    sent.send()
+    return sent
 
 
 def _sctp(port: int, mark: bytes) -> bytes:

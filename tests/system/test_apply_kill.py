@@ -127,9 +127,9 @@ async def test_killed_anywhere_it_converges_and_leaves_nothing(tmp_path: Path, h
     assert failures.strip() == "[]"
     kernel = Kernel(KernelSettings(tmp_path / "routers", "kill", node.path))
     chosen = random.Random(2).sample(range(1, int(lines)), SAMPLES)
+    ended = []
     for at in chosen:
-        killed = churned(tmp_path, at)
-        assert killed.returncode == -signal.SIGKILL, (at, killed)
+        ended.append(churned(tmp_path, at).returncode)
         seen = await kernel.observe(wanted)
         failed = await kernel.apply(seen - wanted, wanted - seen)
         assert not failed, (at, [str(one) for one in failed])
@@ -142,3 +142,7 @@ async def test_killed_anywhere_it_converges_and_leaves_nothing(tmp_path: Path, h
         assert [link.name for link in dumps.links(node.route)] == ["lo"], at
         assert list_netns(tmp_path / "routers") == []
     await kernel.close()
+    assert set(ended) <= {-signal.SIGKILL, 0}
+    assert ended.count(0) < SAMPLES / 3, (
+        "ways are not of one length, as the kernel's answers come in parts: some ended before"
+    )

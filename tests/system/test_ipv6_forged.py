@@ -13,7 +13,7 @@ from polder.system.net.netns import run_inside
 from polder.system.net.nft import run_nft
 from tests.system import frames
 from tests.system import frames6 as ip6
-from tests.system.lab import UNDERLAY6, Host, Lab, waited
+from tests.system.lab import BRIEF, UNDERLAY6, Host, Lab, waited
 from tests.system.test_packets_forged import only_the_guard_drops
 
 pytestmark = pytest.mark.system
@@ -134,10 +134,10 @@ async def test_no_pod_reaches_a_node_the_transit_or_another_router(lab: Lab) -> 
         assert lab.outside.tcp(f"{UNDERLAY6}:2") == "n2"
         local = [a.address for a in dumps.addresses(nodes[0].route) if a.address.startswith("fe80")]
         for target in (f"{UNDERLAY6}:1", f"{UNDERLAY6}:2", f"{UNDERLAY6}:100", six("169.254.1.1"), *local):
-            assert not evil.ping(target), target
-            assert evil.tcp(target) == "", target
+            assert not evil.ping(target, seconds=BRIEF), target
+            assert evil.tcp(target, seconds=BRIEF) == "", target
         for router in ("100.64.1.7", "100.64.2.7", "100.64.1.8", "100.64.2.8"):
-            assert not evil.ping(six(router)), router
+            assert not evil.ping(six(router), seconds=BRIEF), router
     assert evil.ping(VICTIM), "control"
     assert victim.ping(FAR)
 
@@ -218,7 +218,7 @@ async def test_a_pod_that_readdresses_itself_reaches_nobody(lab: Lab) -> None:
     assert evil.ping(VICTIM)
     at = evil.link("eth0").index
     evil.route.call(requests.address(at, STRANGER, 128, add=True))
-    assert not evil.ping(VICTIM, source=STRANGER)
+    assert not evil.ping(VICTIM, source=STRANGER, seconds=BRIEF)
     assert evil.ping(VICTIM, source=EVIL), "control"
     evil.route.call(requests.address(at, STRANGER, 128, add=False))
     assert waited(lambda: evil.ping(VICTIM))
@@ -232,7 +232,7 @@ async def test_a_node_without_a_way_out_has_none_for_tenants(lab: Lab) -> None:
         lab.without_six("n1")
         await lab.deploy()
         await lab.verify()
-        assert evil.tcp("2001:db8:ff::10") == ""
+        assert evil.tcp("2001:db8:ff::10", seconds=BRIEF) == ""
         assert lab.pods["acme.far"].tcp("2001:db8:ff::10") == "outside", "the other node has one"
     assert evil.ping(VICTIM)
     assert evil.ping(FAR)

@@ -12,7 +12,7 @@ from polder.system.net.netlink import NetlinkSocket
 from polder.system.net.netns import run_inside
 from polder.system.net.nft import run_nft
 from tests.system import frames
-from tests.system.lab import UNDERLAY, Host, Lab, waited
+from tests.system.lab import BRIEF, UNDERLAY, Host, Lab, waited
 
 pytestmark = pytest.mark.system
 EVIL, VICTIM, FAR, STRANGER = "10.0.1.66", "10.0.1.10", "10.0.1.12", "10.0.1.99"
@@ -229,11 +229,11 @@ async def test_a_pod_that_readdresses_itself_reaches_nobody(lab: Lab) -> None:
     assert evil.ping(VICTIM)
     at = evil.link("eth0").index
     evil.route.call(requests.address(at, STRANGER, 24, add=True))
-    assert not evil.ping(VICTIM, source=STRANGER)
+    assert not evil.ping(VICTIM, source=STRANGER, seconds=BRIEF)
     evil.route.call(requests.address(at, STRANGER, 24, add=False))
     assert waited(lambda: evil.ping(VICTIM)), "control: without it, it works"
     evil.route.call(requests.change_link(at, more=requests.set_mac("0a:58:0a:00:01:63")))
-    assert not evil.ping(VICTIM)
+    assert not evil.ping(VICTIM, seconds=BRIEF)
     evil.route.call(requests.change_link(at, more=requests.set_mac(mac_of(EVIL))))
     assert waited(lambda: evil.ping(VICTIM)), "control: as it was, it works again"
     assert victim.ping(EVIL)

@@ -12,7 +12,7 @@ from polder.system.net.netns import run_inside
 from polder.system.net.nft import run_nft
 from polder.system.net.sysctl import write_sysctl
 from tests.system import frames
-from tests.system.lab import UNDERLAY, Host, Lab
+from tests.system.lab import BRIEF, UNDERLAY, Host, Lab
 from tests.system.test_packets_forged import EVIL, FAR, STRANGER, VICTIM, attacked, datagram, only_the_guard_drops
 
 pytestmark = pytest.mark.system
@@ -172,8 +172,8 @@ async def test_the_rewrite_goes_with_the_port(lab: Lab) -> None:
     assert VICTIM not in near
     assert FAR not in near
     assert EVIL in near, "control: who stays is there"
-    assert not evil.ping(VICTIM)
-    assert not evil.ping(FAR)
+    assert not evil.ping(VICTIM, seconds=BRIEF)
+    assert not evil.ping(FAR, seconds=BRIEF)
 
 
 async def test_with_the_switch_on_the_rules_see_bridged_frames_too(lab: Lab) -> None:
@@ -185,7 +185,7 @@ async def test_with_the_switch_on_the_rules_see_bridged_frames_too(lab: Lab) -> 
     with lab.space("n1", "acme") as netns:
         run_inside(netns, lambda: write_sysctl("net/bridge/bridge-nf-call-iptables", "1"))
     for address in (VICTIM, FAR):
-        assert not evil.ping(address), address
+        assert not evil.ping(address, seconds=BRIEF), address
     in_space(lab, "n1", "acme", f"insert rule inet polder forward ip saddr {EVIL} accept")
     for address in (VICTIM, FAR):
         assert evil.ping(address), address

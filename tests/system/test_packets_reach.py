@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.lab import OUTSIDE, UNDERLAY, Host, Lab
+from tests.system.lab import BRIEF, OUTSIDE, UNDERLAY, Host, Lab
 
 pytestmark = pytest.mark.system
 
@@ -63,10 +63,10 @@ async def test_a_pod_reaches_no_node_no_transit_no_other_router(lab: Lab) -> Non
         assert lab.outside.tcp(f"{UNDERLAY}.1") == "n1", "control: the nodes answer on the wire"
         assert lab.outside.tcp(f"{UNDERLAY}.2") == "n2"
         for node in (f"{UNDERLAY}.1", f"{UNDERLAY}.2", "169.254.1.1", f"{UNDERLAY}.99"):
-            assert not web.ping(node), node
-            assert web.tcp(node) == "", node
+            assert not web.ping(node, seconds=BRIEF), node
+            assert web.tcp(node, seconds=BRIEF) == "", node
         for router in ("100.64.1.7", "100.64.2.7", "100.64.1.8", "100.64.2.8"):
-            assert not web.ping(router), router
+            assert not web.ping(router, seconds=BRIEF), router
     assert lab.nodes["n1"].host.ping("100.64.1.7") is False, "the router opens nothing to the node either"
 
 
@@ -79,8 +79,8 @@ async def test_tenants_do_not_meet(lab: Lab) -> None:
         assert pods["acme.client"].tcp("10.0.1.77") == "acme.lonely"
         for name in ("client", "far", "near", "other"):
             pod = pods[f"globex.{name}"]
-            assert pod.tcp("10.0.1.77") == ""
-            assert not pod.ping("10.0.1.77")
+            assert pod.tcp("10.0.1.77", seconds=BRIEF) == ""
+            assert not pod.ping("10.0.1.77", seconds=BRIEF)
     assert seen == ["10.0.1.11"]
 
 
@@ -91,7 +91,7 @@ async def test_a_port_that_goes_passes_nothing_at_once_and_nothing_is_left_at_th
     key = next(key for key, part in lab.parts.items() if part.name == "default/web" and part.tenant == "acme")
     del lab.parts[key]
     await lab.deploy()
-    assert not pods["acme.client"].ping("10.0.1.10")
+    assert not pods["acme.client"].ping("10.0.1.10", seconds=BRIEF)
     assert pods["globex.client"].ping("10.0.1.10"), "control: the other tenant's of the same address lives"
     await lab.verify()
     lab.parts.clear()

@@ -10,7 +10,7 @@ from polder.sdn.render.linux.items import Chain, PortLink
 from polder.sdn.topology.policies import Group, GroupMember, Peer, Policy, PolicyRule, Ports
 from polder.system.net.netns import run_inside
 from polder.system.net.nft import run_nft
-from tests.system.lab import Lab
+from tests.system.lab import BRIEF, PATIENT, Lab
 
 pytestmark = pytest.mark.system
 CLIENT, WEB, FAR, OTHER = "10.0.1.10", "10.0.1.11", "10.0.1.12", "10.0.2.10"
@@ -36,9 +36,11 @@ def group(name: str, *members: GroupMember, peer: bool = False, named: bool = Fa
     return Group("acme", f"/{name}", peer, named, members)
 
 
-def reaches(lab: Lab, tenant: str, source: str, to: str, address: str, port: int = 8080) -> bool:
+def reaches(
+    lab: Lab, tenant: str, source: str, to: str, address: str, port: int = 8080, seconds: float = PATIENT
+) -> bool:
     with lab.pods[f"{tenant}.{to}"].tcp_server(port):
-        return lab.pods[f"{tenant}.{source}"].tcp(address, port) == f"{tenant}.{to}"
+        return lab.pods[f"{tenant}.{source}"].tcp(address, port, seconds) == f"{tenant}.{to}"
 
 
 async def test_an_isolated_pod_takes_what_a_rule_allows_and_globex_is_untouched(lab: Lab) -> None:
@@ -50,7 +52,7 @@ async def test_an_isolated_pod_takes_what_a_rule_allows_and_globex_is_untouched(
     await lab.deploy()
     await lab.verify()
     for source in ("client", "far", "other"):
-        assert not reaches(lab, "acme", source, "web", WEB), source
+        assert not reaches(lab, "acme", source, "web", WEB, seconds=BRIEF), source
         assert reaches(lab, "globex", source, "web", WEB), source
     assert reaches(lab, "acme", "web", "client", CLIENT), "egress is free"
     assert reaches(lab, "acme", "web", "far", FAR)
@@ -58,10 +60,10 @@ async def test_an_isolated_pod_takes_what_a_rule_allows_and_globex_is_untouched(
     lab.put(replace(deny, ingress=(PolicyRule("accept", (Peer("friends"),), (HTTP,)),)))
     await lab.deploy()
     await lab.verify()
-    assert not reaches(lab, "acme", "client", "web", WEB)
+    assert not reaches(lab, "acme", "client", "web", WEB, seconds=BRIEF)
     for source in ("far", "other"):
         assert reaches(lab, "acme", source, "web", WEB), source
-        assert not reaches(lab, "acme", source, "web", WEB, 8081), source
+        assert not reaches(lab, "acme", source, "web", WEB, 8081, seconds=BRIEF), source
     with lab.space("n1", "acme") as netns:
         assert "packets 0" not in run_inside(
             netns, lambda: run_nft("list chain inet policies " + chain_that_drops(lab))
@@ -89,6 +91,6 @@ async def test_no_pod_is_connected_while_its_tenants_policies_are_not_in_force(l
     assert links["globex"] not in failures
     assert failures[links["acme"]].retry
     assert "not in force" in failures[links["acme"]].reason
-    assert not lab.pods["acme.client"].ping("10.0.1.13")
+    assert not lab.pods["acme.client"].ping("10.0.1.13", seconds=BRIEF)
     assert not await node.kernel.apply((), failures.keys() - {broken}), "control: without it the pod is connected"
     assert lab.pods["acme.client"].ping("10.0.1.13")

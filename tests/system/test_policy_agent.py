@@ -17,7 +17,7 @@ import pytest
 from polder.system.net.netlink import NETFILTER, NetlinkSocket
 from polder.system.net.netns import run_inside
 from polder.system.net.nft import NftError, generation, run_nft
-from tests.system.lab import Host
+from tests.system.lab import BRIEF, Host
 from tests.system.site import Sandbox, Site, until
 
 pytestmark = pytest.mark.system
@@ -140,12 +140,12 @@ async def test_a_restart_changes_nothing_and_isolation_stands_without_the_agent(
         started = time.monotonic()
         await until(lambda: "goto" in rules(site, "n1"), what="the label counts")
         print(f"a pod's label counted after {time.monotonic() - started:.3f} s")
-        assert not await asyncio.to_thread(client.host.tcp, address)
+        assert not await asyncio.to_thread(client.host.tcp, address, seconds=BRIEF)
         await asyncio.sleep(0.5)  # the change is whole: other tables have their part in it
         before, node = rules(site, "n1"), site.nodes["n1"]
         transactions = _generation(site)
         await node.stop()
-        assert not await asyncio.to_thread(client.host.tcp, address), "without the agent"
+        assert not await asyncio.to_thread(client.host.tcp, address, seconds=BRIEF), "without the agent"
         await node.start()
         await until(lambda: node.live.pipeline.synced, what="the agent is back")
         await asyncio.sleep(0.5)
@@ -191,7 +191,7 @@ async def test_a_connection_that_stands_goes_on_and_a_new_one_does_not(site: Sit
     assert await asyncio.to_thread(served.recv, 16) == b"ping"
     served.sendall(b"pong")
     assert await asyncio.to_thread(standing.recv, 16) == b"pong"
-    assert not await asyncio.to_thread(client.host.tcp, address)
+    assert not await asyncio.to_thread(client.host.tcp, address, seconds=BRIEF)
     for sock in (served, standing, listener):
         sock.close()
 
@@ -219,12 +219,12 @@ async def test_rules_that_somebody_harms_are_put_right(site: Site, harm: str) ->
     names = re.findall(r"chain ([cp]\.\S+) \{", before)
     way, own = (next(one for one in names if one.startswith(kind)) for kind in "cp")
     with web.host.tcp_server():
-        assert not await asyncio.to_thread(client.host.tcp, address)
+        assert not await asyncio.to_thread(client.host.tcp, address, seconds=BRIEF)
         with site.lab.space("n1", "acme") as netns:
             run_inside(netns, lambda: run_nft(harm.format(way=way, rules=own)))
         assert _plain(rules(site, "n1")) != before, "control: it is harmed"
         await until(lambda: _plain(rules(site, "n1")) == before, seconds=5.0, what="put right")
-        assert not await asyncio.to_thread(client.host.tcp, address)
+        assert not await asyncio.to_thread(client.host.tcp, address, seconds=BRIEF)
 
 
 def _plain(text: str) -> str:

@@ -14,7 +14,7 @@ from polder.sdn.topology.policies import Group, GroupMember, Peer, Policy, Polic
 from polder.sdn.topology.types import Network, Router
 from polder.sdn.topology.vips import Backend, Vip, VipPort
 from polder.system.net.netns import run_inside
-from tests.system.lab import OUTSIDE, Lab
+from tests.system.lab import BRIEF, OUTSIDE, Lab
 
 pytestmark = pytest.mark.system
 WEB, CLIENT, FAR = "10.0.1.10", "10.0.1.11", "10.0.1.12"
@@ -58,7 +58,7 @@ async def test_policies_see_the_backend_and_the_client_not_the_services_address(
     with lab.pods["acme.web"].tcp_server(), lab.pods["acme.far"].tcp_server():
         lab.put(egress(PolicyRule("accept", (Peer(block=f"{SERVICE}/32"),))))
         await lab.deploy()
-        assert {client.tcp(SERVICE, 80) for _ in range(4)} == {""}, "the service's address is nobody's"
+        assert {client.tcp(SERVICE, 80, BRIEF) for _ in range(4)} == {""}, "the service's address is nobody's"
         lab.put(egress(PolicyRule("accept", (Peer(block=f"{WEB}/32"),), (Ports("TCP", 8080, 8080),))))
         await lab.deploy()
         assert {client.tcp(SERVICE, 80, 0.3) for _ in range(20)} == {"acme.web", ""}, "one backend of two"
@@ -126,13 +126,13 @@ async def test_an_isolated_pod_asks_the_resolver_and_the_api_if_a_rule_says_so(l
         assert asks(lab, "acme.client"), "control"
         lab.put(egress())
         await lab.deploy()
-        assert not client.tcp(API, 443)
+        assert not client.tcp(API, 443, seconds=BRIEF)
         assert not asks(lab, "acme.client")
         lab.put(group("dns", GroupMember("", "", (RESOLVER,)), peer=True))
         lab.put(egress(PolicyRule("accept", (Peer("dns"),), (Ports("UDP", 53, 53),))))
         await lab.deploy()
         assert asks(lab, "acme.client")
-        assert not client.tcp(API, 443)
+        assert not client.tcp(API, 443, seconds=BRIEF)
         lab.put(egress(PolicyRule("accept", (Peer(block=f"{API}/32"),), (Ports("TCP", 443, 443),))))
         await lab.deploy()
         assert client.tcp(API, 443) == "here"
@@ -147,13 +147,13 @@ async def test_the_outside_is_a_block_like_others_and_answers_come_back(lab: Lab
         lab.put(egress(PolicyRule("accept", (Peer(block="0.0.0.0/0", without=("203.0.113.0/24",)),))))
         lab.put(ingress())
         await lab.deploy()
-        assert not client.tcp(OUTSIDE)
-        assert not client.ping(OUTSIDE)
+        assert not client.tcp(OUTSIDE, seconds=BRIEF)
+        assert not client.ping(OUTSIDE, seconds=BRIEF)
         lab.put(egress(PolicyRule("accept", (Peer(block="203.0.113.0/28"),))))
         await lab.deploy()
         assert client.tcp(OUTSIDE) == "outside", "isolated for ingress too, yet answers are no ingress"
         assert client.ping(OUTSIDE)
-        assert not client.ping("10.0.1.1"), "the gateway is not in the block"
+        assert not client.ping("10.0.1.1", seconds=BRIEF), "the gateway is not in the block"
 
 
 async def test_a_network_without_a_router_has_policies_of_its_tenant(lab: Lab) -> None:
@@ -170,7 +170,7 @@ async def test_a_network_without_a_router_has_policies_of_its_tenant(lab: Lab) -
     lab.put(ingress(PolicyRule("accept", (Peer("i3"),)), subject="i1"))
     await lab.deploy()
     await lab.verify()
-    assert not two.ping("10.0.9.2")
+    assert not two.ping("10.0.9.2", seconds=BRIEF)
     assert three.ping("10.0.9.2")
     assert one_.ping("10.0.9.3")
     assert lab.pods["acme.client"].ping(WEB), "the other networks are free"
