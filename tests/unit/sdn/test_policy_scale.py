@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from polder.base.ids import TenantName
+from polder.base.ref import Ref
+from polder.sdn.compile.keys import Concern, Key
 from polder.sdn.pipeline import Pipeline
+from polder.sdn.render.linux.items import Chain
 from polder.sdn.saved import SavedTopology
 from polder.testing.kernel import MemoryKernel
 from tests.unit.sdn.objects import FACTS
@@ -78,3 +82,40 @@ async def test_the_cost_of_a_change_is_the_same_beside_ten_times_as_many_policie
     assert found[0] == found[1] != []
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_others_get_turns_while_a_change_of_many_is_brought_about(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy for all pods is the way of each: with slices of no length, one piece for each of this node's is a slice."""
+    monkeypatch.setattr("polder.loop.pauses.SLICE", 0.0)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(others())
+    change = await crowd.change(crowd.policy(SIZE, podSelector={}))
+    task.cancel()
+    assert change.kinds().count("+Element") == SIZE // 2
+    assert turns > SIZE // 2
+
+
+async def test_who_asks_amid_a_slice_waits_until_the_kernel_has_it(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polder.loop.pauses.SLICE", 0.0)
+    crowd.kernel.applied.clear()
+    crowd.put(crowd.policy(SIZE, podSelector={}))
+    crowd.put(crowd.policy(7, port=81))
+    key, waits = Key(Concern.POLICY, Ref(TenantName("acme"), "default", "n7")), crowd.pipeline._compiler.waits
+    async with asyncio.timeout(30):
+        while waits(key, seen=True):  # noqa: ASYNC110 - each turn counts
+            await asyncio.sleep(0)
+        assert not crowd.kernel.applied, "it is compiled, and no more"
+        await crowd.pipeline.settle([key], timeout=30)
+    chains = [one.text for _, some in crowd.kernel.applied for one in some if isinstance(one, Chain)]
+    assert any("dport { 81 }" in text for text in chains)
