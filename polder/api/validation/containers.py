@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from polder.api import names, quantity
 from polder.api.errors import Field, FieldError
@@ -35,7 +35,7 @@ def validate_containers(spec: Raw, at: Field) -> Iterator[FieldError]:
     if not spec.get("containers"):
         yield (at / "containers").required()
     seen: set[str] = set()
-    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
+    volumes = volumes_of(spec)
     for group in ("initContainers", "containers"):
         for number, container in enumerate(spec.get(group) or ()):
             where, name = (at / group)[number], container.get("name", "")
@@ -50,8 +50,13 @@ def validate_containers(spec: Raw, at: Field) -> Iterator[FieldError]:
                 yield from validate_plain_init(container, where)
 
 
-def validate_container(container: Raw, at: Field, volumes: set[Any]) -> Iterator[FieldError]:
-    """One container of any sort by itself; ``volumes`` are the names of its pod's."""
+def volumes_of(spec: Raw) -> dict[str, Raw]:
+    """A pod's volumes by name."""
+    return {volume.get("name", ""): volume for volume in spec.get("volumes") or ()}
+
+
+def validate_container(container: Raw, at: Field, volumes: Mapping[str, Raw]) -> Iterator[FieldError]:
+    """One container of any sort by itself; ``volumes`` are its pod's by name."""
     name = container.get("name", "")
     if not name:
         yield (at / "name").required()
@@ -142,11 +147,14 @@ def _file_key(ref: Raw, at: Field) -> Iterator[FieldError]:
         yield (at / "path").invalid(ref["path"], "must not contain '..'")
 
 
-def _from_files(container: Raw, volumes: set[Any], at: Field) -> Iterator[FieldError]:
+def _from_files(container: Raw, volumes: Mapping[str, Raw], at: Field) -> Iterator[FieldError]:
     for number, variable in enumerate(container.get("env") or ()):
         named = ((variable.get("valueFrom") or {}).get("fileKeyRef") or {}).get("volumeName")
+        where = at[number] / "valueFrom" / "fileKeyRef" / "volumeName"
         if named and named not in volumes:
-            yield (at[number] / "valueFrom" / "fileKeyRef" / "volumeName").not_found(named)
+            yield where.not_found(named)
+        elif named and "emptyDir" not in volumes[named]:
+            yield where.invalid(named, "referenced volume must be of type emptyDir")
 
 
 def _key_ref(ref: Raw, at: Field) -> Iterator[FieldError]:

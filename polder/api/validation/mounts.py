@@ -5,8 +5,8 @@ Source: upstream's ValidateVolumeMounts and those below it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Container, Iterator
+from typing import Final
 
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
@@ -15,8 +15,8 @@ _PROPAGATION: Final = ("Bidirectional", "HostToContainer", "None")
 _RECURSIVE: Final = ("Disabled", "Enabled", "IfPossible")
 
 
-def validate_mounts(container: Raw, volumes: set[Any], at: Field) -> Iterator[FieldError]:
-    """``volumeMounts`` of one container; ``volumes`` are the names of its pod's."""
+def validate_mounts(container: Raw, volumes: Container[str], at: Field) -> Iterator[FieldError]:
+    """``volumeMounts`` of one container; ``volumes`` has the names of its pod's."""
     seen: set[str] = set()
     for number, mount in enumerate(container.get("volumeMounts") or ()):
         where, name, path = at[number], mount.get("name", ""), mount.get("mountPath", "")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from polder.api.defaults_pods import qos_class
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
-from polder.api.validation.containers import validate_container
+from polder.api.validation.containers import validate_container, volumes_of
 from polder.api.validation.podlevel import validate_whole_resize
 
 _SPEC: Final = Field("spec")
@@ -56,7 +56,7 @@ def validate_ephemeral(pod: Raw) -> Iterator[FieldError]:
     """What is wrong with a pod's ephemeral containers."""
     spec = pod.get("spec") or {}
     others = {c.get("name") for group in ("containers", "initContainers") for c in spec.get(group) or ()}
-    volumes = {volume.get("name", "") for volume in spec.get("volumes") or ()}
+    volumes = volumes_of(spec)
     names = set(others)
     for number, container in enumerate(spec.get("ephemeralContainers") or ()):
         at = (_SPEC / "ephemeralContainers")[number]
