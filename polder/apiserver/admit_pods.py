@@ -13,6 +13,7 @@ from polder.api.core import Pod, ServiceAccount
 from polder.api.errors import Field, forbidden, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
+from polder.api.staticpods import is_mirror, static_problems
 from polder.api.unsupported import unsupported, unsupported_ephemeral
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.objectmeta import generate_name
@@ -45,6 +46,8 @@ class PodAccounts:
         if not context.concerns(PODS.resource, "create"):
             return
         assert context.obj is not None
+        if context.tenant == ROOT and is_mirror(context.obj):
+            return  # it shows a pod that runs without the API, as nobody
         spec: Raw = context.obj["spec"]
         name = spec.get("serviceAccountName") or "default"
         spec["serviceAccountName"] = spec["serviceAccount"] = name
@@ -114,6 +117,8 @@ class UnsupportedPods:
             return
         assert context.obj is not None
         problems = unsupported(context.obj, context.tenant == ROOT)
+        if context.tenant == ROOT and is_mirror(context.obj):
+            problems += static_problems(context.obj["spec"])
         placed = context.tenant != ROOT or context.who.role is Role.SERVICE_ACCOUNT
         if placed and context.who.role not in _PLACES and context.obj["spec"].get("nodeName"):
             field = Field("spec") / "nodeName"

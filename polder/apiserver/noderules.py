@@ -16,6 +16,7 @@ from polder.api.errors import Field, conflict, invalid
 from polder.api.kinds import kind_of
 from polder.api.meta import Raw
 from polder.api.polder import Address, Port, Tenant, address_name
+from polder.api.staticpods import mirror_problems
 from polder.apiserver.admission import AdmissionContext
 from polder.apiserver.authn_method import NODE_ADDRESSES
 from polder.apiserver.share import GIVEN, OF_PRESENT_TENANTS, Share
@@ -109,6 +110,8 @@ class NodeRules:
         if resource == "serviceaccounts":
             key = Key(resource, what.tenant, what.namespace, what.name)
             return (what.verb, what.subresource) == ("create", "token") and await self.share.references(who.node, key)
+        if resource == "pods" and what.verb == "create":  # mirrors of its static pods, see admit
+            return what.tenant == ROOT and not what.subresource
         if resource == "pods":
             allowed = (what.verb in CHANGE and what.subresource == "status") or (
                 what.verb == "delete" and not what.subresource
@@ -142,8 +145,8 @@ class NodeRules:
     async def admit(self, context: AdmissionContext) -> None:
         """Admission of what a node brings, nothing for others. Raises ApiError 422.
 
-        Its own Node, under an address of its own, and Lease; Ports of pods bound to it and of routers of tenants present
-        on it, with addresses that these Ports claimed; Addresses of its Ports.
+        Its own Node, under an address of its own, and Lease; mirrors of its static pods; Ports of pods bound to it and of
+        routers of tenants present on it, with addresses that these Ports claimed; Addresses of its Ports.
         """
         who, kind, obj = context.who, context.resource.kind, context.obj
         if who.role is not Role.NODE or obj is None:
@@ -155,6 +158,8 @@ class NodeRules:
             raise invalid(kind, name, [(Field("metadata") / "name").invalid(name, message)])
         if kind.resource == NODES:
             await self._check_node(context, obj)
+        if context.concerns(kind_of(Pod).resource, "create"):
+            await self._check_mirror(context, obj)
         if kind.resource not in DATAPATH:
             return
         if spec.get("node") != who.node:
@@ -168,6 +173,12 @@ class NodeRules:
             await self._check_claims(context, spec)
         elif kind.resource != PORTS and _changes(spec, before, "port"):
             await self._check_address(context, spec)
+
+    async def _check_mirror(self, context: AdmissionContext, obj: Raw) -> None:
+        """Raises ApiError 422."""
+        found = await self._spec_of(NODES, ROOT, "", context.who.node)
+        if problems := list(mirror_problems(obj, context.who.node, found[0] if found is not None else "")):
+            raise invalid(context.resource.kind, context.name, problems)
 
     async def _check_port(self, context: AdmissionContext, spec: Raw) -> None:
         """Whose Port it is: a router's in root, or a pod's. Raises ApiError 422."""

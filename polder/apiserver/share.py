@@ -21,6 +21,7 @@ from polder.api.kinds import Kind, kind_of
 from polder.api.meta import TENANT_ANNOTATION, Raw
 from polder.api.netpolicies import ClusterNetworkPolicy, NetworkPolicy
 from polder.api.polder import Address, Network, Port, Router, Tenant
+from polder.api.staticpods import is_mirror
 from polder.apiserver.following import answered
 from polder.base.ids import ROOT
 from polder.store.protocol import Change, ChangeType, CompactedError, Key, Prefix, Store
@@ -51,7 +52,7 @@ def facts_of(key: Key, raw: Raw) -> frozenset[Fact]:
     if not node:
         return frozenset()
     facts: set[Fact] = {(node, spec.get("routerOf") or key.tenant)}
-    if key.resource == PODS:
+    if key.resource == PODS and not (key.tenant == ROOT and is_mirror(raw)):
         facts |= {(node, key.tenant, key.namespace, *mentioned) for mentioned in mentions(spec, key.name)}
     return frozenset(facts)
 
@@ -208,7 +209,11 @@ class Share:
             return True
         pods = await self.bound_pods(node, key.tenant, key.namespace)
         wanted = (key.resource, key.name)
-        return any(wanted in mentions(pod.get("spec") or {}, pod["metadata"]["name"]) for pod in pods)
+        return any(
+            wanted in mentions(pod.get("spec") or {}, pod["metadata"]["name"])
+            for pod in pods
+            if not (key.tenant == ROOT and is_mirror(pod))  # the node itself made it
+        )
 
 
 def mentions(spec: Raw, pod: str) -> set[tuple[str, str]]:

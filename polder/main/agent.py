@@ -121,6 +121,7 @@ def agent_settings(config: AgentConfig) -> AgentSettings:
         thresholds=parse_thresholds(config.eviction_hard),
         host_dns=host_dns(),
         sysctls=allowed_sysctls(config.allowed_unsafe_sysctls),
+        static_pods=Path(config.static_pods) if config.static_pods else None,
     )
 
 

@@ -84,6 +84,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     """Kernel parameters beyond the safe ones that pods may set, all tenants' alike: names, or beginnings with ``*``, of
     namespaces that a pod has for itself (``net.*``, ``kernel.msgmax``).
     """
+    static_pods: str = ""
+    """The folder of manifests that the node runs of itself, API or no API, as pods of the platform; empty: it runs none."""
     shared_dns: str = ""
     """An IPv4 address of this node at which all tenants ask for names, told apart by their routers' addresses: pods are given it
     instead of their own router's, which answers all the same.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polder.api.core import Pod
+from polder.api.meta import Raw
 from polder.api.podspec import Container
 from polder.api.quantity import milli, whole
 from polder.base.clock import Clock
@@ -18,6 +19,7 @@ from polder.base.ref import Ref
 from polder.client.client import Client
 from polder.client.events import Recorder
 from polder.client.informer import Informer
+from polder.client.mux import Stream
 from polder.node.access import ImageAccess
 from polder.node.eviction.images import ImageUse
 from polder.node.eviction.manager import Eviction, EvictionSettings, Sources
@@ -28,11 +30,13 @@ from polder.node.logrotate import LogRotation
 from polder.node.logs import LogReader
 from polder.node.machine import Capacity, allocatable, observe_capacity, observe_use
 from polder.node.pages import NodePages, healthy, listing
-from polder.node.pods.cluster import ApiCluster
 from polder.node.pods.configs import Places
 from polder.node.pods.context import Context, Machine
 from polder.node.pods.features import Features
 from polder.node.pods.manager import PodManager
+from polder.node.pods.manifests import Folder
+from polder.node.pods.mirrors import Mirrors, NodeCluster
+from polder.node.pods.nodepods import NodePods
 from polder.node.pods.ports import Prepare, Services, no_services
 from polder.node.pods.resolv import Resolver
 from polder.node.pods.room import Room
@@ -71,7 +75,7 @@ IMAGE_RETRY = 5.0
 class AgentSettings:
     """``state`` is the node's directory, ``prefix`` begins the names of cgroups, ``images`` holds the project's archives.
     ``sysctls`` are kernel parameters beyond the safe ones that pods may set.
-    ``cpu`` and ``memory`` override the machine's size, as quantities.
+    ``cpu`` and ``memory`` override the machine's size, as quantities. ``static_pods`` is the folder of manifests.
     """
 
     node: NodeName
@@ -88,6 +92,7 @@ class AgentSettings:
     host_dns: DnsConfig = field(default_factory=DnsConfig)
     registries: Mapping[str, Registry] = field(default_factory=dict)
     sysctls: tuple[str, ...] = ()
+    static_pods: Path | None = None
 
     @property
     def containerd(self) -> ContainerdPaths:
@@ -130,9 +135,12 @@ class Agent:
         self._storage = Storage(settings.state / "storage", doings.uid_of)
         self.supervisor = Supervisor(SupervisorSettings(paths, settings.registries))
         self.recorder = Recorder(client, "kubelet", clock, settings.node)
-        self._context = self._make_context(ApiCluster(client, settings.node, clock), doings, clock, capacity)
+        self._pods = NodePods(pods, Folder(settings.static_pods, settings.node), clock)
+        cluster = NodeCluster(client, settings.node, clock, self._pods)
+        self._context = self._make_context(cluster, doings, clock, capacity)
         self._manager: PodManager | None = None
-        self._pods = pods
+        self._mirrors = Mirrors(client, self._pods, settings.node)
+        self._bound = pods
         self.logs = LogReader(settings.places.logs, self.cri.list_containers, clock)
         self._stats = self._make_stats(capacity, clock)
         self._images = ImageUse(self.cri, clock)
@@ -195,7 +203,7 @@ class Agent:
                 kept[of[0]] = kept.get(of[0], 0) + one.quantity(of[1])
         return allocatable(capacity, self._settings.max_pods, kept)
 
-    def _make_context(self, cluster: ApiCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
+    def _make_context(self, cluster: NodeCluster, doings: Doings, clock: Clock, capacity: Capacity) -> Context:
         settings = self._settings
         left = self._left(capacity)
         machine = Machine(settings.address, capacity.cpu, capacity.memory, capacity.disk, left)
@@ -220,7 +228,7 @@ class Agent:
             services=doings.services,
         )
 
-    def _image_volumes(self, cluster: ApiCluster, images: Images) -> ImageVolumes:
+    def _image_volumes(self, cluster: NodeCluster, images: Images) -> ImageVolumes:
         async def pull(pod: Pod, container: Container) -> ImageInfo:
             def say(kind: str, reason: str, message: str) -> None:
                 self.recorder.event(pod, kind, reason, message)
@@ -232,13 +240,13 @@ class Agent:
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """What this part serves of the streams that the server opens."""
-        commands = self._commands.serve
+        commands = self._under_own_uid(self._commands.serve)
         return {
-            "logs": self.logs.serve,
-            "usage": UsageReports(self._sampler).serve,
+            "logs": self._under_own_uid(self.logs.serve),
+            "usage": UsageReports(self._sampler, self._pods.shown_uid).serve,
             "exec": commands,
             "attach": commands,
-            "forward": self._forwards.serve,
+            "forward": self._under_own_uid(self._forwards.serve),
             "discard": self._storage.serve,
             "page": NodePages(
                 {
@@ -248,6 +256,14 @@ class Agent:
                 }
             ).serve,
         }
+
+    def _under_own_uid(self, serve: Handler) -> Handler:
+        """The same; a mirror's UID, by which the server asks, stands for that of its static pod."""
+
+        async def translated(header: Raw, stream: Stream) -> None:
+            await serve({**header, "uid": self._pods.own_uid(str(header.get("uid", "")))}, stream)
+
+        return translated
 
     async def run(self) -> None:
         """Until cancelled. Containers and containerd live on, and the next agent finds them again."""
@@ -277,12 +293,21 @@ class Agent:
                 self._reporter.hindrance = f"the node's own images are not ready: {error}"
                 log.warning("%s", self._reporter.hindrance)
             await asyncio.sleep(IMAGE_RETRY)
-        await self._pods.wait_synced()
-        self._reporter.hindrance = ""
+        if self._settings.static_pods is None:
+            await self._bound_are_known()
         strict = await self.cri.strict_groups()
         features = Features(is_enabled(), has_app_armor(), strict, self._settings.sysctls)
         self._manager = PodManager(replace(self._context, features=features), self._pods)
-        await self._manager.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._manager.run())
+            group.create_task(self._pods.run(self._manager, self.cri))
+            group.create_task(self._mirrors.run(self._manager.runs))
+            group.create_task(self._bound_are_known())
+
+    async def _bound_are_known(self) -> None:
+        """Until then the node takes no pods; static ones do not wait for it."""
+        await self._bound.wait_synced()
+        self._reporter.hindrance = ""
 
     def changed(self, what: Iterable[tuple[str, Ref]] | None) -> None:
         """Objects, by (resource, reference), changed that pods may show; None: any may have."""

@@ -11,11 +11,11 @@ from typing import Any, Final
 from polder.api.defaults_pods import qos_class
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
+from polder.api.staticpods import is_mirror
 from polder.api.validation.containers import validate_container, volumes_of
 from polder.api.validation.podlevel import validate_whole_resize
 
 _SPEC: Final = Field("spec")
-MIRROR: Final = "kubernetes.io/config.mirror"
 _ALLOWED: Final = frozenset({
     "name", "image", "command", "args", "workingDir", "envFrom", "env", "resources", "volumeMounts", "volumeDevices",
     "restartPolicy", "terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy", "securityContext", "stdin",
@@ -23,10 +23,6 @@ _ALLOWED: Final = frozenset({
 })  # fmt: skip
 """What an ephemeral container may say; resources only as an empty object."""
 _MUTABLE: Final = frozenset({"cpu", "memory"})
-
-
-def _is_mirror(pod: Raw) -> bool:
-    return MIRROR in ((pod.get("metadata") or {}).get("annotations") or {})
 
 
 def _containers(pod: Raw, group: str) -> list[Raw]:
@@ -38,7 +34,7 @@ def _containers(pod: Raw, group: str) -> list[Raw]:
 
 def validate_ephemeral_change(new: Raw, old: Raw) -> Iterator[FieldError]:
     """Ephemeral containers are added; those that are there stay as they are."""
-    if _is_mirror(old):
+    if is_mirror(old):
         yield Field("").forbidden("static pods do not support ephemeral containers")
         return
     yield from validate_ephemeral(new)
@@ -84,7 +80,7 @@ def validate_ephemeral(pod: Raw) -> Iterator[FieldError]:
 def validate_resize(new: Raw, old: Raw) -> Iterator[FieldError]:
     """CPU and memory of containers and of the whole pod change; nothing is taken away, and the class of service stays."""
     spec = old.get("spec") or {}
-    if _is_mirror(old):
+    if is_mirror(old):
         yield Field("").forbidden("static pods cannot be resized")
         return
     if (spec.get("os") or {}).get("name") == "windows":

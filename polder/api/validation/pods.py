@@ -8,6 +8,7 @@ from typing import Final
 from polder.api import cidr, names
 from polder.api.errors import Field, FieldError
 from polder.api.meta import Raw
+from polder.api.staticpods import MIRROR, is_mirror
 from polder.api.sysctls import validate_sysctls
 from polder.api.validation.containers import validate_containers
 from polder.api.validation.gates import (
@@ -43,6 +44,9 @@ def validate_pod(pod: Raw) -> Iterator[FieldError]:
     spec = pod.get("spec") or {}
     yield from validate_pod_spec(spec, _SPEC)
     yield from validate_gated_node(spec, _SPEC)
+    if is_mirror(pod) and not spec.get("nodeName"):
+        at, value = Field("annotations")[MIRROR], pod["metadata"]["annotations"][MIRROR]
+        yield at.invalid(value, "must set spec.nodeName if mirror pod annotation is set")
 
 
 def validate_template(template: Raw, at: Field, volumes: Iterable[str] = ()) -> Iterator[FieldError]:
@@ -163,6 +167,9 @@ def validate_pod_update(new: Raw, old: Raw) -> Iterator[FieldError]:
     after, before = new.get("spec") or {}, old.get("spec") or {}
     metas = [(pod.get("metadata") or {}).get("annotations") or {} for pod in (new, old)]
     yield from fixed_pod_annotations(metas[0], metas[1])
+    if metas[0].get(MIRROR) != metas[1].get(MIRROR):
+        change = "remove or update" if MIRROR in metas[1] else "add"
+        yield (Field("metadata") / "annotations")[MIRROR].forbidden(f"may not {change} mirror pod annotation")
     counts = [[len(spec.get(group) or ()) for group in ("initContainers", "containers")] for spec in (after, before)]
     if counts[0] != counts[1]:
         yield (_SPEC / "containers").forbidden("pod updates may not add or remove containers")

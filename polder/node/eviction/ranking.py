@@ -13,13 +13,13 @@ from decimal import Decimal
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.quantity import Quantity
+from polder.api.staticpods import MIRROR
 from polder.base.ids import ROOT
 from polder.node.eviction.thresholds import RESOURCES, shown
 from polder.node.pods.resources import REQUESTS, amounts, pod_amounts
 
 CRITICAL = 2_000_000_000
 """The priority from which the platform's own pods are never ended."""
-MIRROR = "kubernetes.io/config.mirror"
 
 
 @dataclass(frozen=True, slots=True)

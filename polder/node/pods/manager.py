@@ -93,6 +93,15 @@ class PodManager:
         held = self._workers.get(uid)
         return held is not None and held[0].evict(message)
 
+    def end(self, uid: str) -> None:
+        """Ends what runs under a UID that the source does not have."""
+        if uid not in self._workers:
+            self._add(uid, None)
+
+    def runs(self, uid: str) -> bool:
+        """Whether the pod has a worker: it has not left the node."""
+        return uid in self._workers
+
     # --- the API's side ---
 
     def _changed(self, ref: Ref, old: Pod | None, new: Pod | None) -> None:

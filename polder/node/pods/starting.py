@@ -11,6 +11,7 @@ from polder.api.core import ConfigMap, Pod, Secret, Service
 from polder.api.lifecycle import Hook
 from polder.api.meta import tenant_of
 from polder.api.podspec import Container, EphemeralContainer
+from polder.api.staticpods import is_static_uid
 from polder.base.errors import PermanentError, PolderError
 from polder.base.ref import Ref
 from polder.loop.wait import to_its_end
@@ -29,6 +30,8 @@ from polder.node.probes.reach import Place
 from polder.node.volumes.mounting import Mounted, bind_mounts
 from polder.system.cri_types import ContainerConfig, ContainerInfo, ContainerState, RuntimeFailureError
 
+PATIENCE = 2.0
+"""Seconds that a static pod gives the API to say where its service is."""
 SECRETS = 16
 """Pull secrets that are read for one pod."""
 
@@ -89,6 +92,18 @@ def _prepare_host(ctx: Context, pod: Pod) -> None:
     ensure_groups(ctx, pod)
 
 
+async def _kubernetes(ctx: Context, pod: Pod) -> Service | None:
+    """The tenant's service of the API. A static pod does not wait for the API."""
+    tenant = tenant_of(pod.metadata)
+    if not is_static_uid(pod.metadata.uid):
+        return await ctx.cluster.kubernetes_service(tenant)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await ctx.cluster.kubernetes_service(tenant)
+    except (PolderError, OSError):
+        return None
+
+
 async def _sources(ctx: Context, start: Start) -> environment.Sources:
     pod, container = start.pod, start.container
     maps, secrets = environment.needed(container)
@@ -100,7 +115,7 @@ async def _sources(ctx: Context, start: Start) -> environment.Sources:
     for name in secrets:
         found_secrets[name] = await ctx.cluster.secret(Ref(tenant, namespace, name))
     files = await asyncio.to_thread(env_files, pod, container, start.volumes)
-    kubernetes = await ctx.cluster.kubernetes_service(tenant)
+    kubernetes = await _kubernetes(ctx, pod)
     return environment.Sources(found_maps, found_secrets, kubernetes, ctx.services(tenant, namespace), files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -21,10 +22,11 @@ class Stream(Protocol):
 
 
 class UsageReports:
-    """Serves them."""
+    """Serves them. ``shown`` gives the UID by which the API knows a pod of the node."""
 
-    def __init__(self, sampler: Sampler) -> None:
+    def __init__(self, sampler: Sampler, shown: Callable[[str], str] = str) -> None:
         self._sampler = sampler
+        self._shown = shown
 
     async def serve(self, header: Raw, stream: Stream) -> None:
         """Writes the report as JSON."""
@@ -36,7 +38,7 @@ class UsageReports:
         pods: dict[str, list[Measured]] = {}
         for one in list(self._sampler.containers()):
             pods.setdefault(one.uid, []).append(one)
-        found = {uid: _pod(held) for uid, held in pods.items()}
+        found = {self._shown(uid): _pod(held) for uid, held in pods.items()}
         shown = {uid: usage for uid, usage in found.items() if usage is not None}
         now, before = self._sampler.machine
         if now is None or before is None or now.at <= before.at:
