@@ -108,6 +108,8 @@ class NodeReporter:
         self._runtime = ("containerd", "")
         self._conditions: dict[str, NodeCondition] = {}
         self._node_uid = ""
+        self._lease_of = ""
+        """The node that the lease names as its owner, as far as this agent wrote it."""
         self._compared = 0.0
         self._ref = Ref(ROOT, "", settings.name)
         self.hindrance = "the node is starting"
@@ -302,18 +304,20 @@ class NodeReporter:
 
     async def _renew(self) -> None:
         name, now = self._settings.name, micro_stamp(self._clock.now())
-        ref = Ref(ROOT, LEASE_NAMESPACE, name)
+        body: dict[str, object] = {"spec": {"renewTime": now}}
+        owned = self._node_uid
+        owners = [OwnerReference(api_version="v1", kind="Node", name=name, uid=owned)] if owned else None
+        if owned != self._lease_of:  # it may have been made before the node's object was known
+            body["metadata"] = {"ownerReferences": msgspec.to_builtins(owners)}
         try:
-            await self._client.patch(Lease, ref, {"spec": {"renewTime": now}})
+            await self._client.patch(Lease, Ref(ROOT, LEASE_NAMESPACE, name), body)
         except ApiError as error:
             if not error.is_not_found:
                 raise
-            owner = OwnerReference(api_version="v1", kind="Node", name=name, uid=self._node_uid)
             spec = LeaseSpec(holder_identity=name, lease_duration_seconds=LEASE_SECONDS, renew_time=now)
-            meta = ObjectMeta(
-                name=name, namespace=LEASE_NAMESPACE, owner_references=[owner] if self._node_uid else None
-            )
+            meta = ObjectMeta(name=name, namespace=LEASE_NAMESPACE, owner_references=owners)
             await self._client.create(ROOT, Lease(metadata=meta, spec=spec))
+        self._lease_of = owned
 
 
 def _status_body(status: NodeStatus) -> object:

@@ -11,6 +11,9 @@ import msgspec
 import pytest
 
 from polder.api.core import Node, NodeCondition, NodeStatus
+from polder.api.discovery import Lease
+from polder.api.errors import ApiError
+from polder.api.meta import ObjectMeta
 from polder.base.clock import SystemClock
 from polder.base.ids import NodeName
 from polder.node.machine import Capacity, allocatable
@@ -28,15 +31,26 @@ class Api:
         self.changed = asyncio.Event()
         self.before = NodeStatus()
         """What the API shows of the node."""
+        self.uid = ""
+        self.leases: list[Any] = []
+        """What was said of the lease: what it was made as, then what was changed of it."""
 
     async def get(self, kind: type, ref: Any) -> Node:
-        return Node(status=self.before)
+        return Node(metadata=ObjectMeta(uid=self.uid), status=self.before)
+
+    async def create(self, tenant: Any, made: Lease) -> Lease:
+        self.leases.append(made)
+        return made
 
     async def patch(self, kind: type, ref: Any, body: Any, subresource: str = "") -> Any:
         if kind is Node:
             self.before = msgspec.convert(body["status"], NodeStatus)
             self.written.append(self.before)
             self.changed.set()
+        elif kind is Lease and not self.leases:
+            raise ApiError(404, "NotFound", "there is none")
+        elif kind is Lease:
+            self.leases.append(body)
         return Node()
 
 
@@ -133,3 +147,16 @@ async def test_a_restarted_agent_does_not_take_back_that_its_node_is_ready(tmp_p
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_lease_is_the_nodes_as_soon_as_the_node_is_known(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    for uid in ("", "", "u1", "u1", "u2"):
+        site.reporter._node_uid = uid
+        await site.reporter._renew()
+    made, *said = site.api.leases
+    assert (made.metadata.name, made.metadata.owner_references) == ("n1", None)
+    owners = [body.get("metadata", {}).get("ownerReferences") for body in said]
+    first, second = ([{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid}] for uid in ("u1", "u2"))
+    assert owners == [None, first, None, second], "it is said once, and again of a node that was made anew"
+    assert all(body["spec"]["renewTime"] for body in said)
