@@ -14,15 +14,19 @@ from typing import Final, Protocol
 import orjson
 from aiohttp import web
 
+from polder.api.errors import ApiError
 from polder.api.meta import Raw
+from polder.apiserver import protobuf
 from polder.apiserver.audit_policy import API_VERSION, AuditPolicy, Level, Verdict, verdict
-from polder.apiserver.body import AUDITED
+from polder.apiserver.body import AUDITED, media_type
 from polder.apiserver.types import Connection, Decision, Identity, RequestInfo, user_info
 from polder.base.clock import Clock
 from polder.base.ids import EVERY_TENANT, ROOT
 
 BODY_LIMIT: Final = 100 * 1024
 """Bytes of a request's and of a response's body together; longer ones are left out, and the event says so."""
+_PROTOBUF_LIMIT: Final = 8 * 1024
+"""Likewise of a body in protobuf, which takes far longer to read: a few milliseconds at most."""
 _TEXT_LIMIT: Final = 2048
 _SECRET: Final = frozenset({"secrets", "serviceaccounts/token", "tokenreviews.authentication.k8s.io"})
 
@@ -175,20 +179,26 @@ def _bodies(event: Raw, asked: Asked, how: Verdict, response: web.StreamResponse
     sent = asked.request.get(AUDITED, b"") if how.level >= Level.REQUEST else b""
     said = getattr(response, "body", None) if how.level >= Level.REQUEST_RESPONSE else None
     said = said if isinstance(said, bytes) else b""
-    if len(sent) + len(said) > BODY_LIMIT:
+    bodies = (
+        ("requestObject", sent, media_type(asked.request)),
+        ("responseObject", said, response.content_type if said else ""),
+    )
+    if len(sent) + len(said) > BODY_LIMIT or any(
+        media == protobuf.MEDIA and len(body) > _PROTOBUF_LIMIT for _, body, media in bodies
+    ):
         event["annotations"]["audit.k8s.io/truncated"] = "true"
         return
-    for field, body in (("requestObject", sent), ("responseObject", said)):
-        found = _object(body, how.managed_fields)
+    for field, body, media in bodies:
+        found = _object(body, media, how.managed_fields)
         if found is not None:
             event[field] = found
 
 
-def _object(body: bytes, managed_fields: bool) -> Raw | None:
+def _object(body: bytes, media: str, managed_fields: bool) -> Raw | None:
     try:
-        found = orjson.loads(body) if body else None
-    except orjson.JSONDecodeError:
-        return None  # YAML and protobuf: the answer tells what came of it
+        found = (protobuf.decode_body if media == protobuf.MEDIA else orjson.loads)(body) if body else None
+    except (orjson.JSONDecodeError, ApiError):
+        return None  # YAML: the answer tells what came of it
     if not isinstance(found, dict):
         return None
     if _holds_secrets(found):
