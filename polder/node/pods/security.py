@@ -22,6 +22,8 @@ MASKED = (
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 OF_TENANTS = "tenants"
 """The directory of seccomp profiles that tenants may name; the others are the platform's."""
+APP_ARMOR_OF_TENANTS = "tenants-"
+"""Begins the names of the AppArmor profiles that tenants may name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,14 @@ def app_armor_profile(pod: Pod, container: Container) -> Profile | None:
 
 
 def _app_armor(pod: Pod, container: Container, profiles: Profiles) -> SecurityProfile | None:
-    """What the runtime is told where the kernel has AppArmor; elsewhere there is nothing to confine with."""
+    """What the runtime is told where the kernel has AppArmor; elsewhere nothing confines. Raises PermanentError."""
     if not profiles.app_armor:
         return None
     wanted = app_armor_profile(pod, container) or Profile(type="RuntimeDefault")
+    name = wanted.localhost_profile
+    if wanted.type == "Localhost" and tenant_of(pod.metadata) != ROOT and not name.startswith(APP_ARMOR_OF_TENANTS):
+        # Any host has profiles that confine nothing: of its own programs, and those marked unconfined.
+        raise PermanentError(
+            f"AppArmor profile {name!r}: tenants use those that begin with {APP_ARMOR_OF_TENANTS} only"
+        )
     return SecurityProfile(wanted.type, wanted.localhost_profile)

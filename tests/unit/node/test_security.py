@@ -86,8 +86,22 @@ def test_profiles_of_the_node(tmp_path: Path) -> None:
 def test_app_armor_is_told_where_the_kernel_has_it(tmp_path: Path) -> None:
     context = {"appArmorProfile": {"type": "Localhost", "localhostProfile": "mine"}}
     assert security(context).app_armor is None
-    assert security(context, profiles=Profiles(tmp_path, True)).app_armor == SecurityProfile("Localhost", "mine")
+    assert security(context, tenant="root", profiles=Profiles(tmp_path, True)).app_armor == SecurityProfile(
+        "Localhost", "mine"
+    )
     assert security(profiles=Profiles(tmp_path, True)).app_armor == SecurityProfile("RuntimeDefault")
+
+
+def test_a_tenant_names_profiles_that_are_for_tenants_only(tmp_path: Path) -> None:
+    def named(name: str, tenant: str) -> SecurityProfile | None:
+        context = {"appArmorProfile": {"type": "Localhost", "localhostProfile": name}}
+        return security(context, tenant=tenant, profiles=Profiles(tmp_path, True)).app_armor
+
+    assert named("unconfined-program", "root") == SecurityProfile("Localhost", "unconfined-program")
+    assert named("tenants-web", "acme") == SecurityProfile("Localhost", "tenants-web")
+    for name in ("unconfined-program", "/usr/sbin/ntpd", "tenants", ""):
+        with pytest.raises(PermanentError, match="AppArmor profile"):
+            named(name, "acme")
 
 
 def test_a_sandbox_has_all_rights_when_one_of_its_containers_has() -> None:
