@@ -7,8 +7,9 @@ what namespaces do not say themselves. It counts where neither a NetworkPolicy i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from ipaddress import ip_network
 from typing import NamedTuple, TypeVar
 
@@ -75,26 +76,27 @@ ClusterRule = ClusterPolicyIngressRule | ClusterPolicyEgressRule
 
 
 class Uses(NamedTuple):
-    """The selectors of a policy: whom it is for, and whom its rules name."""
+    """The selectors of a policy: whom it is for, and whom its rules name, by their groups."""
 
     subject: Selector
-    peers: tuple[Selector, ...]
+    peers: Mapping[str, Selector]
 
 
 class _Selectors:
     """Notes what is named while a policy is compiled."""
 
     def __init__(self) -> None:
-        self.peers: list[Selector] = []
+        self.peers: dict[str, Selector] = {}
 
     def group(self, selector: Selector) -> Peer:
         """A peer that is a group."""
-        self.peers.append(selector)
-        return Peer(group=selector.id)
+        peer = Peer(group=selector.id)
+        self.peers[peer.group] = selector
+        return peer
 
     def named(self, ports: Ports) -> Ports:
         """Ports by name."""
-        self.peers.append(Selector(named=ports))
+        self.peers[ports.group] = Selector(named=ports)
         return ports
 
 
@@ -115,7 +117,7 @@ def compile_network_policy(policy: NetworkPolicy) -> tuple[Policy, Uses]:
         ingress=_rules(spec.ingress or (), ref, known) if INGRESS in isolates else (),
         egress=_rules(spec.egress or (), ref, known) if EGRESS in isolates else (),
     )
-    return compiled, Uses(subject, tuple(known.peers))
+    return compiled, Uses(subject, known.peers)
 
 
 def compile_cluster_policy(policy: ClusterNetworkPolicy) -> tuple[Policy, Uses]:
@@ -139,7 +141,7 @@ def compile_cluster_policy(policy: ClusterNetworkPolicy) -> tuple[Policy, Uses]:
         ingress=ingress,
         egress=egress,
     )
-    return compiled, Uses(subject, tuple(known.peers))
+    return compiled, Uses(subject, known.peers)
 
 
 def compile_default(tenant: str, namespace: str, wish: str) -> tuple[Policy, Uses] | None:
@@ -161,7 +163,7 @@ def compile_default(tenant: str, namespace: str, wish: str) -> tuple[Policy, Use
         return None
     ingress, egress = rules.get(wish, rules["deny"])
     compiled = Policy(tenant, f"{namespace}/", DEFAULT, own.id, int(whole), ingress=ingress, egress=egress)
-    return compiled, Uses(own, (own,) if wish == "namespace" and not whole else ())
+    return compiled, Uses(own, {own.id: own} if wish == "namespace" and not whole else {})
 
 
 def _rules(rules: Sequence[Rule], ref: Ref, known: _Selectors) -> tuple[PolicyRule, ...]:
@@ -259,16 +261,40 @@ def _cluster_ports(protocol: ClusterPolicyProtocol, known: _Selectors, where: st
 
 def _block(text: str, where: str) -> str:
     try:
-        # Python takes any text for the zone of an IPv6 address, and rules would be read with it
-        return str(ip_network(text if "%" not in text else "", strict=False))
+        return _network(text)
     except ValueError as error:
         raise CompileError(f"{where} {text!r} is no block of addresses") from error
+
+
+@lru_cache(4096)
+def _network(text: str) -> str:
+    # Python takes any text for the zone of an IPv6 address, and rules would be read with it
+    return str(ip_network(text if "%" not in text else "", strict=False))
 
 
 # -- fragments ---------------------------------------------------------------------------------------------------------
 
 Compiled = tuple[Policy, Uses] | None
 Used = dict[str, tuple[Selector, bool]]
+
+
+class _Latest:
+    """What the last objects gave: while one is put, it and what it replaces are asked for again and again."""
+
+    def __init__(self) -> None:
+        self._known: deque[tuple[Object, Compiled]] = deque(maxlen=2)
+
+    def of(self, compile_one: Callable[[O], Compiled], obj: O) -> Compiled:
+        """What an object compiles to."""
+        for one, known in self._known:
+            if one is obj:
+                return known
+        found = compile_one(obj)
+        self._known.append((obj, found))
+        return found
+
+
+LATEST = _Latest()
 
 
 def _of_namespace(namespace: Namespace) -> Compiled:
@@ -283,14 +309,11 @@ def default_of(namespace: Namespace) -> str:
 
 def _uses(of: Callable[[O], Compiled], obj: O) -> Used:
     """The selectors of what compiles by their groups, and whether rules name them."""
-    try:
-        found = of(obj)
-    except CompileError:
-        return {}
+    found = LATEST.of(of, obj)
     if found is None:
         return {}
     subject, peers = found[1]
-    return {subject.id: (subject, False)} | {one.id: (one, True) for one in peers}
+    return {subject.id: (subject, False)} | {group: (one, True) for group, one in peers.items()}
 
 
 def _groups(of: Callable[[O], Compiled]) -> Callable[[Ref, O], Iterable[Ref]]:
@@ -320,7 +343,7 @@ def _policy(ref: Ref, view: View) -> Policy | None:
     compiled: Compiled = None
     if ref.namespace and ref.name:
         network = view.get(NetworkPolicy, ref)
-        compiled = compile_network_policy(network) if network is not None else None
+        compiled = LATEST.of(compile_network_policy, network) if network is not None else None
     elif ref.name:
         cluster = view.get(ClusterNetworkPolicy, ref)
         compiled = compile_cluster_policy(cluster) if cluster is not None else None

@@ -126,9 +126,11 @@ class Snapshot:
                 del self._entries[index, term]
             change.inputs.add((index, term))
         value = index.value(new) if after else None
+        stays = next(iter(before & after), None)  # all terms of an object have the same value: it is compared once
+        differs = stays is not None and self._entries[index, stays][ref] != value
         for term in after:
             entries = self._entries.setdefault((index, term), {})
-            if ref not in entries or entries[ref] != value:
+            if differs or ref not in entries:
                 change.inputs.add((index, term))
             entries[ref] = value
 

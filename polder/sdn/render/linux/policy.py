@@ -19,11 +19,9 @@ from polder.sdn.render.linux.policy_rules import (
     TEXT,
     family_of,
     group_set,
-    is_long,
+    matches_of,
     ports_key,
-    rule_lines,
     set_type,
-    split_lines,
     verdict_of,
 )
 from polder.sdn.topology.policies import (
@@ -45,29 +43,29 @@ def render_policy(policy: Policy, spaces: Iterable[str]) -> frozenset[Item]:
     items: set[Item] = set()
     groups = {peer.group for rule in (*policy.ingress, *policy.egress) for peer in rule.peers if peer.group}
     named = {one.group for rule in (*policy.ingress, *policy.egress) for one in rule.ports if one.group}
+    isolates = policy.isolates if policy.tier == NETWORK else ()
+    chains = [chain for direction in isolates for chain in _policy_chains(policy, direction)]
     for space in spaces:
         items.add(Ruleset(space, *AT, TEXT))
         for group in groups | named:
             items.update(_set(space, group, named=group in named))
-        if policy.tier != NETWORK:
-            continue
-        for direction in policy.isolates:
-            items.update(_policy_chains(policy, direction, space))
+        items.update(Chain(space, *AT, name, text) for name, text in chains)
     return frozenset(items)
 
 
-def _policy_chains(policy: Policy, direction: str, space: str) -> Iterable[Chain]:
-    """The policy's chain, and one for the ports of each rule that has many peers and many ports."""
+def _policy_chains(policy: Policy, direction: str) -> Iterable[tuple[str, str]]:
+    """Name and text of the policy's chain, and of one for the ports of each rule that has many peers and many ports."""
     lines: list[str] = []
     for number, rule in enumerate(policy.rules(direction)):
-        if not is_long(rule, direction):
-            lines += rule_lines(rule, direction, "accept")
+        matches = matches_of(rule, direction)
+        if not matches.many:
+            lines += matches.lines("accept")
             continue
         name = f"{policy_chain(policy, direction)}.{number}"
-        peers, ports = split_lines(rule, direction, "accept", name)
+        peers, ports = matches.split("accept", name)
         lines += peers
-        yield Chain(space, *AT, name, "\n".join(ports))
-    yield Chain(space, *AT, policy_chain(policy, direction), "\n".join(lines))
+        yield name, "\n".join(ports)
+    yield policy_chain(policy, direction), "\n".join(lines)
 
 
 def policy_chain(policy: Policy, direction: str) -> str:
@@ -161,7 +159,7 @@ def _rows(policies: Iterable[Policy], direction: str, beyond: str) -> list[tuple
         (line, policy.title)
         for policy in policies
         for rule in policy.rules(direction)
-        for line in rule_lines(rule, direction, verdict_of(rule.action, beyond))
+        for line in matches_of(rule, direction).lines(verdict_of(rule.action, beyond))
     ]
 
 

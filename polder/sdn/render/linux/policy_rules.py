@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import collapse_addresses, ip_network
+from typing import NamedTuple
 
 from polder.sdn.topology.policies import ACCEPT, DENY, INGRESS, Peer, PolicyRule, Ports
 
@@ -82,27 +83,35 @@ def ports_key(ports: Ports, address: str) -> str:
     return f"{address} . {ports.protocol.lower()} . {ports.first}"
 
 
-def rule_lines(rule: PolicyRule, direction: str, verdict: str) -> list[str]:
-    """The nft rules of one policy rule: one for each family, peer and protocol that it names."""
-    whom, which = _whom(rule, direction), _ports(rule.ports)
-    return [
-        " ".join(part for part in (peer, port, verdict) if part)
-        for family, peer in whom
-        for only, port in which
-        if not only or not family or only == family
-    ]
+class Matches(NamedTuple):
+    """What one policy rule is about, whom and which ports, as matches with the families they are of (empty: both)."""
+
+    whom: list[tuple[str, str]]
+    which: list[tuple[str, str]]
+
+    @property
+    def many(self) -> bool:
+        """Whether peers times ports would be too many; ``split`` has their sum."""
+        return min(len(self.whom), len(self.which)) > 1 and len(self.whom) * len(self.which) > PRODUCT
+
+    def lines(self, verdict: str) -> list[str]:
+        """One nft rule for each family, peer and protocol."""
+        return [
+            " ".join(part for part in (peer, port, verdict) if part)
+            for family, peer in self.whom
+            for only, port in self.which
+            if not only or not family or only == family
+        ]
+
+    def split(self, verdict: str, chain: str) -> tuple[list[str], list[str]]:
+        """The same in two steps: the rules that lead from the peers to ``chain``, and those of ``chain``, about the ports."""
+        peers = [" ".join(part for part in (peer, f"jump {chain}") if part) for _, peer in self.whom]
+        return peers, [f"{port} {verdict}" for _, port in self.which]
 
 
-def is_long(rule: PolicyRule, direction: str) -> bool:
-    """Whether peers times ports would be too many; ``split_lines`` has their sum."""
-    whom, which = _whom(rule, direction), _ports(rule.ports)
-    return min(len(whom), len(which)) > 1 and len(whom) * len(which) > PRODUCT
-
-
-def split_lines(rule: PolicyRule, direction: str, verdict: str, chain: str) -> tuple[list[str], list[str]]:
-    """The same in two steps: the rules that lead from the peers to ``chain``, and those of ``chain``, about the ports."""
-    peers = [" ".join(part for part in (peer, f"jump {chain}") if part) for _, peer in _whom(rule, direction)]
-    return peers, [f"{port} {verdict}" for _, port in _ports(rule.ports)]
+def matches_of(rule: PolicyRule, direction: str) -> Matches:
+    """The matches of a rule: long lists of blocks take some time."""
+    return Matches(_whom(rule, direction), _ports(rule.ports))
 
 
 def _whom(rule: PolicyRule, direction: str) -> list[tuple[str, str]]:
@@ -119,9 +128,9 @@ def _peers(peers: Iterable[Peer], side: str) -> Iterable[tuple[str, str]]:
     for group in sorted({peer.group for peer in peers if peer.group}):
         for family in FAMILIES:
             yield family, f"{_IP[family]} {side} @{group_set(group, family)}"
-    whole = [ip_network(peer.block) for peer in peers if peer.block and not peer.without]
+    whole = [peer.block for peer in peers if peer.block and not peer.without]
     for family in FAMILIES:
-        blocks = _collapsed([str(one) for one in whole if str(one.version) == family])
+        blocks = _collapsed([one for one in whole if family_of(one) == family])
         if blocks:
             yield family, f"{_IP[family]} {side} {blocks}"
     for peer in sorted(peer for peer in peers if peer.block and peer.without):
