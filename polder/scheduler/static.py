@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from polder.api.core import Taint
-from polder.api.podspec import Toleration
+from polder.api.nodeaffinity import Tolerations
 from polder.scheduler.demand import Place
 from polder.scheduler.nodes import NodeFacts, View
 
@@ -23,23 +22,9 @@ KEPT: Final = 64
 """Answers that are kept for one view of the nodes."""
 
 
-def tolerates(tolerations: Sequence[Toleration], taint: Taint) -> bool:
-    """Whether one of them bears the taint (core/v1 ToleratesTaint)."""
-    for toleration in tolerations:
-        if toleration.effect and toleration.effect != taint.effect:
-            continue
-        if toleration.key and toleration.key != taint.key:
-            continue
-        if toleration.operator == "Exists" or (toleration.key and toleration.value == taint.value):
-            return True
-    return False
-
-
-def bears(place: Place, node: NodeFacts) -> bool:
+def bears(borne: Tolerations, node: NodeFacts) -> bool:
     """Whether no taint keeps the pod off."""
-    return all(
-        taint.effect not in ("NoSchedule", "NoExecute") or tolerates(place.tolerations, taint) for taint in node.taints
-    )
+    return all(taint.effect not in ("NoSchedule", "NoExecute") or borne.bear(taint) for taint in node.taints)
 
 
 def selects(place: Place, node: NodeFacts) -> bool:
@@ -52,14 +37,14 @@ def selects(place: Place, node: NodeFacts) -> bool:
     )
 
 
-def refusal(place: Place, node: NodeFacts) -> str:
-    """Why the node will never do as it is; empty if it may."""
-    if node.unschedulable and not tolerates(place.tolerations, UNSCHEDULABLE_TAINT):
+def refusal(place: Place, borne: Tolerations, node: NodeFacts) -> str:
+    """Why the node will never do as it is; empty if it may. ``borne``: the taints that the pod bears."""
+    if node.unschedulable and not borne.bear(UNSCHEDULABLE_TAINT):
         return UNSCHEDULABLE
-    if not bears(place, node):
+    if not bears(borne, node):
         return TAINTED
     # Root's own pods may tolerate a node that is not ready (they make it ready); tenants' pods never get there.
-    if not node.ready and not (place.is_root and tolerates(place.tolerations, NOT_READY_TAINT)):
+    if not node.ready and not (place.is_root and borne.bear(NOT_READY_TAINT)):
         return NOT_READY
     return "" if selects(place, node) else NO_AFFINITY
 
@@ -92,22 +77,22 @@ def answer(place: Place, view: View) -> Answer:
 
 
 def _ask(place: Place, view: View) -> Answer:
-    made = Answer()
-    selected, borne = [], []
+    made, borne = Answer(), Tolerations(place.tolerations)
+    selected, bearing = [], []
     for node in view.nodes:
-        why = refusal(place, node)
+        why = refusal(place, borne, node)
         if why:
             made.reasons[why] += 1
         else:
             made.nodes.append(node)
         if selects(place, node):
             selected.append(node.name)
-        if bears(place, node) and (not node.unschedulable or tolerates(place.tolerations, UNSCHEDULABLE_TAINT)):
-            borne.append(node.name)
-        shunned = sum(t.effect == "PreferNoSchedule" and not tolerates(place.tolerations, t) for t in node.taints)
+        if bears(borne, node) and (not node.unschedulable or borne.bear(UNSCHEDULABLE_TAINT)):
+            bearing.append(node.name)
+        shunned = sum(t.effect == "PreferNoSchedule" and not borne.bear(t) for t in node.taints)
         if shunned:
             made.shunned[node.name] = shunned
         if place.affinity.preferred and (weight := place.affinity.preference(node.labels, node.name)):
             made.preferred[node.name] = weight
-    made.selected, made.borne = frozenset(selected), frozenset(borne)
+    made.selected, made.borne = frozenset(selected), frozenset(bearing)
     return made

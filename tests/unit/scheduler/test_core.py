@@ -1,9 +1,6 @@
-from polder.api.core import Taint
-from polder.api.podspec import Toleration
 from polder.base.ids import TenantName
 from polder.scheduler.core import decide, enough
 from polder.scheduler.nodes import facts_of, overlay_of
-from polder.scheduler.static import tolerates
 from tests.unit.scheduler.make import ZONE, cluster, container, demand, node, place, refused
 
 
@@ -96,17 +93,6 @@ def test_taints_are_counted_and_not_told():
     assert refused(demand(), state) == "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
     own = [{"key": "reserved-for", "value": "globex", "effect": "NoSchedule"}]
     assert decide(demand(tolerations=own), state).node == "one"
-
-
-def test_tolerations():
-    taint = Taint(key="a", value="x", effect="NoSchedule")
-    assert tolerates((Toleration(operator="Exists"),), taint)
-    assert tolerates((Toleration(key="a", operator="Exists"),), taint)
-    assert tolerates((Toleration(key="a", value="x"),), taint)
-    assert not tolerates((Toleration(key="a", value="y"),), taint)
-    assert not tolerates((Toleration(key="b", operator="Exists"),), taint)
-    assert not tolerates((Toleration(key="a", value="x", effect="NoExecute"),), taint)
-    assert not tolerates((Toleration(),), taint)
 
 
 def test_a_taint_that_prefers_is_a_preference():
