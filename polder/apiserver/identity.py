@@ -28,6 +28,7 @@ from polder.apiserver.impersonation import Impersonation
 from polder.apiserver.internal_tokens import ACCOUNT_TOKEN_PATH, AccountTokens
 from polder.apiserver.mentions import ChangeFeed
 from polder.apiserver.node_reports import NodeReports
+from polder.apiserver.noderestriction import NodeRestriction
 from polder.apiserver.noderules import NodeRules
 from polder.apiserver.outcalls import Outcalls
 from polder.apiserver.projection_guard import PlatformObjects
@@ -92,7 +93,7 @@ class IdentityLayer:
             self.bootstrap,
             self.share,
             self.outcalls,
-            (self._rules, Escalation(authorizer, self._authorization.rbac), PlatformObjects(store)),
+            (self._rules, NodeRestriction(), Escalation(authorizer, self._authorization.rbac), PlatformObjects(store)),
             {**handlers.resources(), **AccessReviews(authorizer).handlers(), **reaching.handlers()},
             {**handlers.paths(), **self._paths()},
             Impersonation(authorizer),

@@ -106,3 +106,32 @@ async def test_a_tenant_that_arrives_between_two_pages_is_not_missed(admin: Any,
     async with node.at("*").watch(path) as stream:
         said = json.loads(await asyncio.wait_for(stream.content.readline(), 5))
         assert (said["type"], said["object"]["code"]) == ("ERROR", 410)
+
+
+async def test_a_node_decides_nothing_of_what_runs_on_it(admin: Any, running: Any) -> None:
+    node, path = running.node("n1"), "/api/v1/nodes/n1"
+    body: dict[str, Any] = {"metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1", "rack": "r"}}}
+    for label in ("node-restriction.kubernetes.io/for", "x.k8s.io/y", "node-role.kubernetes.io/infra"):
+        made = await node.post("/api/v1/nodes", {"metadata": {"name": "n1", "labels": {label: "x"}}})
+        assert (made.status, label in made.json["message"]) == (403, True), made.json
+    assert (await node.post("/api/v1/nodes", body)).status == 201
+    kept = {"metadata": {"labels": {"example.node-restriction.kubernetes.io/for": "acme"}}}
+    taints = {"spec": {"taints": [{"key": "kept", "effect": "NoExecute"}]}}
+    for change in (kept, taints):
+        assert (await admin.patch(path, change)).status == 200
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u"}
+    for change, word in [
+        ({"spec": {"taints": None}}, "taints"),
+        ({"metadata": {"labels": {"example.node-restriction.kubernetes.io/for": None}}}, "labels"),
+        ({"metadata": {"labels": {"node-restriction.kubernetes.io/for": "acme"}}}, "labels"),
+        ({"metadata": {"ownerReferences": [owner]}}, "ownerReferences"),
+    ]:
+        said = await node.patch(path, change)
+        assert (said.status, f"modify {word}" in said.json.get("message", "")) == (403, True), (change, said.json)
+        assert (await node.patch(f"{path}/status", change)).status in {200, 403}, "which leaves these alone"
+    found = (await admin.get(path)).json
+    assert [t["key"] for t in found["spec"]["taints"]] == ["kept"] and "ownerReferences" not in found["metadata"]
+    assert found["metadata"]["labels"].keys() == {"kubernetes.io/hostname", "rack", *kept["metadata"]["labels"]}
+    own = {"labels": {"topology.kubernetes.io/zone": "z", "disk.node.kubernetes.io/fast": "yes", "example.com/a": "b"}}
+    changed = await node.patch(path, {"metadata": own, "status": {"phase": "Running"}})
+    assert changed.status == 200, changed.json
