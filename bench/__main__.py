@@ -20,6 +20,8 @@ NAMES = (
     "datapath",
     "services",
     "scheduling",
+    "podstart",
+    "pods500",
     "policy",
     "dns",
 )

@@ -35,6 +35,8 @@ BURST = 50.0
 """Writes that a tenant may cause at once."""
 REFILL = 1.0
 """Writes per second that a tenant may cause after that."""
+LATER = 0.2
+"""Seconds after which what was noted is written: what it tells of comes first at the server."""
 MESSAGE_LIMIT = 1024
 """Bytes of a message, as upstream admits."""
 
@@ -95,6 +97,7 @@ class Recorder:
         """Writes what was noted, until cancelled."""
         while True:
             await self._some.wait()
+            await asyncio.sleep(LATER)
             self._some.clear()
             while self._waiting:
                 note, times = self._waiting.popitem(last=False)

@@ -10,17 +10,22 @@ import msgspec
 from polder.api.core import Pod, PodStatus
 from polder.api.errors import ApiError
 from polder.base.errors import PolderError
+from polder.loop.wait import wait_set
 from polder.node.pods.ports import Cluster
-from polder.node.pods.status import OWN
+from polder.node.pods.status import OWN, PENDING
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 30.0
+SOON = 0.05
+"""Seconds after which it is said that a pod is about to run: what makes it run comes first at the server."""
 
 
 class Reporter:
-    """One pod's status writer. ``report`` returns at once; equal statuses are written once."""
+    """One pod's status writer. ``report`` returns at once; equal statuses are written once, that of a pod that waits after
+    ``SOON`` unless there is news.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -28,6 +33,7 @@ class Reporter:
         self._written: PodStatus | None = None
         self._task: asyncio.Task[None] | None = None
         self._doubted = False
+        self._news = asyncio.Event()
 
     def shown(self, status: PodStatus) -> None:
         """What the API shows. Somebody else says that the pod is not ready when its node falls silent: what is reported next is
@@ -43,6 +49,8 @@ class Reporter:
             return
         self._doubted = False
         self._wanted = (pod, status)
+        if status.phase != PENDING:
+            self._news.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write())
 
@@ -59,8 +67,10 @@ class Reporter:
 
     async def _write(self) -> None:
         delay = FIRST_RETRY
+        await wait_set(self._news, SOON)
         while self._wanted is not None:
             pod, status = self._wanted
+            self._news.clear()
             try:
                 await self._cluster.write_status(pod, status)
             except ApiError as error:

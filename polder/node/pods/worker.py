@@ -162,7 +162,7 @@ class PodWorker:
         if todo.new_sandbox is not None:
             self._report(pod, view)
         try:
-            volumes = await make_volumes(self._ctx, pod)
+            volumes = await self._prepare(pod, todo)
             sandbox = await self._sandbox(pod, view, todo)
             delay = await self._start(pod, sandbox, todo.start, volumes)
         finally:
@@ -269,16 +269,27 @@ class PodWorker:
         for sandbox in todo.remove_sandboxes:
             await self._ctx.cri.remove_sandbox(sandbox)
 
+    async def _prepare(self, pod: Pod, todo: plan.Plan) -> Mapping[str, Mounted]:
+        """The pod's volumes, and at the same time the network of a sandbox that is to be made."""
+        network = self._network(pod) if todo.new_sandbox is not None and not pod.spec.host_network else asyncio.sleep(0)
+        volumes, failed = await asyncio.gather(make_volumes(self._ctx, pod), network, return_exceptions=True)
+        if isinstance(volumes, BaseException):
+            raise volumes
+        if failed is not None:
+            raise failed
+        return volumes
+
+    async def _network(self, pod: Pod) -> None:
+        try:
+            await self._unless_ended(self._ctx.prepare(pod))
+        except (RetryableError, PermanentError) as error:
+            self._ctx.recorder.event(pod, WARNING, "NetworkNotReady", f"network is not ready: {error}")
+            raise
+
     async def _sandbox(self, pod: Pod, view: View, todo: plan.Plan) -> Sandbox:
         if todo.new_sandbox is None:
             assert view.sandbox is not None
             return Sandbox(view.sandbox.id, view.sandbox.metadata.attempt, view.addresses)
-        if not pod.spec.host_network:
-            try:
-                await self._unless_ended(self._ctx.prepare(pod))
-            except (RetryableError, PermanentError) as error:
-                self._ctx.recorder.event(pod, WARNING, "NetworkNotReady", f"network is not ready: {error}")
-                raise
         return await starting.start_sandbox(self._ctx, pod, todo.new_sandbox)
 
     async def _start(
@@ -286,8 +297,9 @@ class PodWorker:
     ) -> float | None:
         """Starts containers; one that fails does not hold up the others. Answers seconds until the next try."""
         retry: float | None = None
-        view = await self._observer.observe()
-        place = await place_of(self._ctx, self._observer, pod, sandbox.id)
+        view, place = await asyncio.gather(
+            self._observer.observe(), place_of(self._ctx, self._observer, pod, sandbox.id)
+        )
         for container in containers:
             if (left := self._holds.left(pod, container.name)) > 0:
                 retry = earliest(retry, left)

@@ -6,6 +6,7 @@ import asyncio
 from typing import cast
 
 import msgspec
+import pytest
 
 from polder.api.core import Pod, PodCondition, PodStatus
 from polder.api.errors import conflict
@@ -21,9 +22,11 @@ class SlowCluster:
     def __init__(self) -> None:
         self.written: list[str] = []
         self.let = asyncio.Event()
+        self.asked = asyncio.Event()
         self.failures: list[Exception] = []
 
     async def write_status(self, held: Pod, status: PodStatus) -> None:
+        self.asked.set()
         await self.let.wait()
         if self.failures:
             raise self.failures.pop(0)
@@ -33,7 +36,9 @@ class SlowCluster:
 async def test_only_the_newest_is_written() -> None:
     cluster = SlowCluster()
     reporter = Reporter(cast(Cluster, cluster))
-    for phase in ("Pending", "Running", "Succeeded"):
+    reporter.report(pod(), PodStatus(phase="Pending", reason="x"))
+    await cluster.asked.wait()
+    for phase in ("Running", "Succeeded"):
         reporter.report(pod(), PodStatus(phase=phase, reason="x"))
         await asyncio.sleep(0)
     cluster.let.set()
@@ -42,6 +47,19 @@ async def test_only_the_newest_is_written() -> None:
     reporter.report(pod(), PodStatus(phase="Succeeded", reason="x"))
     await reporter.flush()
     assert cluster.written == ["Pending", "Succeeded"], "an equal one is not written again"
+
+
+async def test_that_a_pod_waits_is_not_said_of_one_that_runs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polder.node.pods.reporter.SOON", 3600.0)
+    cluster = SlowCluster()
+    cluster.let.set()
+    reporter = Reporter(cast(Cluster, cluster))
+    reporter.report(pod(), PodStatus(phase="Pending", reason="x"))
+    await asyncio.sleep(0.01)
+    reporter.report(pod(), PodStatus(phase="Running"))
+    async with asyncio.timeout(10):
+        await reporter.flush()
+    assert cluster.written == ["Running"]
 
 
 async def test_what_the_server_shows_already_is_not_written() -> None:
