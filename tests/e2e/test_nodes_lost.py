@@ -1,7 +1,10 @@
-"""A node cut off for a minute and back, and a node killed: Deployments' pods are moved, no StatefulSet's identity runs twice."""
+"""A node cut off for a minute and back, a node killed, containerd killed: Deployments' pods are moved or kept, and no
+StatefulSet's identity runs twice. A node without its server runs what its own files say.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +19,7 @@ import pytest
 import yaml
 
 from polder.main.hostnet import cluster_of
-from polder.main.up import server_daemon
+from polder.main.up import agent_daemon, server_daemon
 from tests.e2e.conftest import new_cluster
 from tests.e2e.harness import Cluster, eventually, pod, run
 
@@ -123,6 +126,115 @@ def link(cluster: Cluster, node: str, state: str) -> None:
 def readiness(cluster: Cluster, node: str) -> str:
     said = cluster.get("root", "node", node)["status"]["conditions"]
     return str(next(c["status"] for c in said if c["type"] == "Ready"))
+
+
+def main_containers(cluster: Cluster, tenant: str) -> dict[str, tuple[str, str, int]]:
+    """By pod name: its UID, its container, and how often that was started again."""
+    found = {}
+    for item in cluster.get(tenant, "pods")["items"]:
+        one = item["status"]["containerStatuses"][0]
+        found[item["metadata"]["name"]] = (item["metadata"]["uid"], one["containerID"], one["restartCount"])
+    return found
+
+
+def containerd_pid(cluster: Cluster, node: str) -> int:
+    return int(json.loads((cluster.state / "nodes" / node / "containerd" / "pid").read_text())["pid"])
+
+
+def test_containerd_killed_under_sets_keeps_their_pods(lost: Cluster) -> None:
+    name = f"kept{time.monotonic_ns() % 100000}"
+    lost.make_tenant(name)
+    lost.apply(name, workload("Deployment", "web", 4, []), workload("StatefulSet", "db", 4, []))
+    eventually("all pods run", lambda: len(ready(lost, name)) == 8, within=90)
+    before = main_containers(lost, name)
+    for node in ("node-1", "node-2"):
+        pid = containerd_pid(lost, node)
+        os.kill(pid, signal.SIGKILL)
+
+        def again(node: str = node, pid: int = pid) -> bool:
+            never_twice(lost)
+            return containerd_pid(lost, node) != pid
+
+        eventually("containerd is started again", again, within=60)
+
+    def works() -> bool:
+        never_twice(lost)
+        said = [lost.kubectl(name, "exec", one, "--", "echo", "here").stdout.strip() for one in before]
+        return said == ["here"] * 8
+
+    eventually("commands run in every pod", works, within=90)
+    eventually("all are ready", lambda: len(ready(lost, name)) == 8, within=60)
+    assert main_containers(lost, name) == before, "the same pods, the same containers, none started again"
+    lost.delete_tenant(name)
+
+
+def with_static_pods(cluster: Cluster, node: str, folder: Path) -> None:
+    """The node's agent, started again with a folder of manifests."""
+    path = cluster.state / "nodes" / node / "agent.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "staticPods": str(folder)}))
+    restart_agent(cluster, node)
+
+
+def restart_agent(cluster: Cluster, node: str) -> None:
+    daemon = agent_daemon(next(one for one in cluster_of(cluster.state).all_nodes() if one.name == node))
+    os.kill(cluster.pid(node), signal.SIGKILL)
+    eventually("the agent is gone", lambda: daemon.running() is None)
+    daemon.ensure()
+
+
+def alive_of(cluster: Cluster, node: str, pod_name: str) -> set[str]:
+    """Containers of a pod that run, as the node's containerd says."""
+    base = ["ctr", "--address", str(cluster.state / "nodes" / node / "containerd" / "sock"), "-n", "k8s.io"]
+    chosen = f'labels."io.kubernetes.pod.name"=={pod_name},labels."io.kubernetes.container.name"==main'
+    ids = set(run(*base, "container", "ls", "-q", chosen, check=False).stdout.split())
+    tasks = run(*base, "task", "ls", check=False).stdout.splitlines()[1:]
+    return ids & {line.split()[0] for line in tasks if line.endswith("RUNNING")}
+
+
+def test_a_static_pod_needs_no_server_and_its_mirror_only_shows_it(lost: Cluster) -> None:
+    folder, name = lost.state / "manifests", "edge-node-1"
+    folder.mkdir()
+    file = folder / "edge.yaml"
+
+    def says(word: str) -> None:
+        made = pod("edge", hostNetwork=True, command=f"echo {word}; sleep 1d")
+        file.write_text(yaml.safe_dump(made))
+
+    def mirror() -> str:
+        """The UID of a mirror that is ready; empty for none."""
+        found = [one for one in lost.get("root", "pods")["items"] if one["metadata"]["name"] == name]
+        return str(found[0]["metadata"]["uid"]) if found and name in ready(lost, "root") else ""
+
+    says("first")
+    with_static_pods(lost, "node-1", folder)
+    eventually("its mirror is ready", mirror, within=60)
+    assert lost.kubectl("root", "logs", name).stdout == "first\n"
+    eventually("a command runs", lambda: lost.kubectl("root", "exec", name, "--", "echo", "hi").stdout == "hi\n")
+    shown, container = mirror(), alive_of(lost, "node-1", name)
+    lost.kubectl("root", "delete", "pod", name, "--wait=false")
+    eventually("another mirror is ready", lambda: mirror() not in {"", shown}, within=60)
+    assert alive_of(lost, "node-1", name) == container, "the pod did not notice"
+    daemon = server_daemon(cluster_of(lost.state))
+    os.kill(lost.pid("server"), signal.SIGKILL)
+    try:
+        eventually("the server is gone", lambda: daemon.running() is None)
+        says("second")
+        restart_agent(lost, "node-1")
+
+        def another() -> bool:
+            now = alive_of(lost, "node-1", name)
+            return len(now) == 1 and now != container
+
+        eventually("the changed pod runs in the place of the one before", another, within=60)
+    finally:
+        daemon.ensure()
+    eventually("the server answers", lambda: lost.get("root", "nodes")["items"], within=60)
+    second = lambda: bool(mirror()) and lost.kubectl("root", "logs", name).stdout == "second\n"  # noqa: E731
+    eventually("the mirror shows it", second, within=60)
+    file.unlink()
+    gone = lambda: not alive_of(lost, "node-1", name) and not lost.get("root", "pods")["items"]  # noqa: E731
+    eventually("pod and mirror are gone", gone, within=60)
+    eventually("the node is ready", lambda: readiness(lost, "node-1") == "True", within=60)
 
 
 def test_a_node_cut_off_for_a_minute_and_back(lost: Cluster, tenant: str) -> None:
