@@ -7,10 +7,8 @@ directory of the tenant's (``storage.py``): who writes another handle gets anoth
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from polder.api import storagefacts
 from polder.api.core import Pod
@@ -24,9 +22,7 @@ from polder.node.volumes.hostpaths import host_path
 from polder.node.volumes.mounting import Mounted
 from polder.node.volumes.ownership import give_to_group
 from polder.node.volumes.storage import DRIVER, Storage
-
-WALKS: Final = 2
-"""Volumes at once whose files are given to a group: what tenants wrote may take long, and threads are few."""
+from polder.node.walks import Walks
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class Claims:
 
     cluster: Cluster
     storage: Storage
-    walks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WALKS))
+    walks: Walks = field(default_factory=Walks)
 
     async def mounted(self, pod: Pod, volume: Volume) -> Mounted | None:
         """The claim's volume, ready; None for a volume of another kind. Raises RetryableError while it is not bound,
@@ -52,8 +48,7 @@ class Claims:
             )
         if found.spec.volume_mode == "Block":
             raise PermanentError(f"volume {found.metadata.name}: volumeMode Block is not supported")
-        async with self.walks:
-            path = await asyncio.to_thread(self._path, pod, found)
+        path = await self.walks.run(tenant, self._path, pod, found)
         asked = volume.persistent_volume_claim
         read_only = bool(asked and asked.read_only) or _is_read_only(found)
         return Mounted(path, read_only=read_only, of_node=found.spec.csi is None)

@@ -27,6 +27,7 @@ from polder.node.volumes.mounting import Mounted
 from polder.node.volumes.projections import Projections, mentioned
 from polder.node.volumes.scratch import LOOKED_AT, ensure_scratch, is_mounted
 from polder.node.volumes.tokens import Tokens
+from polder.node.walks import Walks
 from polder.system import mounts
 from polder.system.trees import remove_tree, tree_size
 
@@ -84,6 +85,8 @@ class Volumes:
         self._mentioned: dict[str, frozenset[tuple[str, Ref]]] = {}
         self._stale: set[str] = set()
         self._measured: dict[str, float] = {}
+        self._tenants: dict[str, str] = {}
+        self._walks = Walks()
 
     async def ensure(self, pod: Pod) -> Mapping[str, Mounted]:
         """All volumes of the pod by name; also refreshes the files of those that exist, if something may have changed.
@@ -96,6 +99,7 @@ class Volumes:
         if seen is not None and fresh and seen.covers(pod):
             return seen.volumes
         self._stale.discard(uid)
+        self._tenants[uid] = tenant_of(meta)
         self._mentioned[uid] = frozenset(
             (resource, Ref(tenant_of(meta), meta.namespace, name)) for resource, name in mentioned(pod)
         )
@@ -165,7 +169,7 @@ class Volumes:
             assert volume.empty_dir is not None and volume.empty_dir.size_limit is not None
             limit = volume.empty_dir.size_limit
             place = self._pods / uid / "volumes" / "empty-dir" / volume.name
-            if await asyncio.to_thread(tree_size, place, LOOKED_AT) > whole(limit):
+            if await self._walks.run(tenant_of(pod.metadata), tree_size, place, LOOKED_AT) > whole(limit):
                 del self._measured[uid]
                 return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}".'
         return ""
@@ -189,7 +193,7 @@ class Volumes:
         await asyncio.to_thread(_unmount, self._pods / uid)
         for source in self._more:
             await source.release(uid)
-        await asyncio.to_thread(_remove, self._pods / uid)
+        await self._walks.run(self._tenants.pop(uid, uid), _remove, self._pods / uid)
 
 
 def _ensure_directory(place: Path, in_memory: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from polder.node.pods.ports import Cluster
 from polder.node.volumes.claims import Claims
 from polder.node.volumes.mounting import Mounted
 from polder.node.volumes.storage import DISCARDED, DRIVER, Storage
+from polder.node.walks import Walks
 from tests.unit.node.podkit import pod
 
 
@@ -179,3 +181,33 @@ async def test_a_later_tenant_of_the_same_name_finds_nothing(tmp_path: Path) -> 
         storage.directory(TenantName("acme"), "pvc-1")
     root = Storage(tmp_path, lambda name: "").directory(TenantName("root"), "pvc-1")
     assert root == tmp_path / "root.root" / "pvc-1"
+
+
+async def test_a_tenants_large_volumes_keep_nobody_else_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, walked = threading.Event(), []
+
+    def walk(path: Path, group: int, policy: str = "") -> None:
+        walked.append(path)
+        if "evil" in str(path):
+            gate.wait(60)
+
+    monkeypatch.setattr("polder.node.volumes.claims.give_to_group", walk)
+    spec = {"csi": {"driver": DRIVER, "volumeHandle": "pvc-1"}}
+    storage, walks = Storage(tmp_path / "storage", lambda name: f"u-{name}"), Walks()
+
+    async def mount(tenant: str) -> Mounted | None:
+        whole = pod({**CLAIMED, "securityContext": {"fsGroup": 42}}, tenant=tenant)
+        cluster = cast(Cluster, Known(tenant, {"data": BOUND}, {"v": spec}))
+        return await Claims(cluster, storage, walks).mounted(whole, (whole.spec.volumes or [])[0])
+
+    many = [asyncio.create_task(mount("evil")) for _ in range(10)]
+    try:
+        async with asyncio.timeout(20):
+            while not walked:  # noqa: ASYNC110  a thread tells nobody
+                await asyncio.sleep(0.01)
+            assert await mount("good") is not None
+    finally:
+        gate.set()
+        await asyncio.gather(*many)
