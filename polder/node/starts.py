@@ -21,16 +21,17 @@ STARTING: Final = 1.0
 
 
 class Starts:
-    """Gives out the turns."""
+    """Gives out the turns. ``each``: of one tenant."""
 
-    def __init__(self) -> None:
+    def __init__(self, each: int = EACH) -> None:
+        self._each = each
         self._all = asyncio.Semaphore(TOGETHER)
         self._tenants: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
     async def turn(self, tenant: str) -> AsyncIterator[Callable[[], None]]:
         """Waits for a turn. It ends with the context, or when what was given is called, or ``STARTING`` is over."""
-        own = self._tenants.setdefault(tenant, asyncio.Semaphore(EACH))
+        own = self._tenants.setdefault(tenant, asyncio.Semaphore(self._each))
         held: list[asyncio.Semaphore] = []
 
         def give() -> None:

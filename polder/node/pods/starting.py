@@ -211,7 +211,7 @@ async def start_container(ctx: Context, start: Start) -> None:
 async def _post_start(ctx: Context, start: Start, made: str, hook: Hook) -> None:
     """Runs the hook; a container whose hook fails is stopped, and its policy decides whether it starts again."""
     address = start.sandbox.addresses[0] if start.sandbox.addresses else ctx.machine.host_ip
-    target = Target(made, start.container, address, start.place)
+    target = Target(made, start.container, address, start.place, tenant_of(start.pod.metadata))
     try:
         good = (await ctx.means.hook(target, hook, LONGEST_EXEC)).good
     except PolderError:

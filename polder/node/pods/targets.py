@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from polder.api.core import Pod
+from polder.api.meta import tenant_of
 from polder.api.podspec import Container
 from polder.node.pods.context import Context
 from polder.node.pods.observe import Observer
@@ -40,7 +41,7 @@ async def targets_of(ctx: Context, observer: Observer, pod: Pod, view: View) -> 
     address = ctx.machine.host_ip if pod.spec.host_network else "".join(view.addresses[:1])
     specs = reached(pod)
     return {
-        info.id: Target(info.id, specs[info.name], address, place)
+        info.id: Target(info.id, specs[info.name], address, place, tenant_of(pod.metadata))
         for info in view.running()
         if info.name in specs and info.sandbox == sandbox.id
     }

@@ -9,6 +9,7 @@ from functools import partial
 from polder.api.lifecycle import ExecAction, GrpcAction, Hook, HttpGetAction, Probe, TcpSocketAction
 from polder.api.podspec import Container
 from polder.base.errors import PermanentError
+from polder.base.ids import ROOT
 from polder.node.pods.environment import expand_all
 from polder.node.probes import grpc, http
 from polder.node.probes.outcome import OUTPUT_LIMIT, SUCCESS, AttemptError, Outcome, Result, failure
@@ -17,6 +18,8 @@ from polder.node.starts import Starts
 from polder.system.cri import CriClient
 from polder.system.cri_types import ExecTimeoutError, RuntimeFailureError
 
+EACH = 6
+"""Commands that are being started at a time for one tenant, of the eight in all."""
 LONGEST_EXEC = 3600
 """Seconds: a runtime is never asked to wait longer for a command."""
 TRIES = 3
@@ -25,21 +28,22 @@ TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked: a container that runs, its spec, its pod's address, and the place from where it is asked."""
+    """What is asked: a container that runs, its spec, its pod's address, the place from where it is asked, and whose it is."""
 
     id: str
     container: Container
     address: str
     place: Place
+    tenant: str = ROOT
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What attempts are made with; commands are started a few at a time, a few of each container."""
+    """What attempts are made with; commands are started a few at a time, a few of each tenant."""
 
     cri: CriClient
     reach: Reach
-    starts: Starts = field(default_factory=Starts)
+    starts: Starts = field(default_factory=lambda: Starts(EACH))
 
     async def probe(self, target: Target, spec: Probe) -> Outcome:
         """One attempt of a probe. Raises AttemptError for what could not be made, tried three times."""
@@ -82,7 +86,7 @@ class Means:
         except PermanentError as error:
             raise AttemptError(str(error)) from error
         try:
-            async with self.starts.turn(target.id):
+            async with self.starts.turn(target.tenant):
                 done = await self.cri.exec_sync(target.id, list(argv), max(1, min(round(seconds), LONGEST_EXEC)))
         except ExecTimeoutError:
             return failure(f'command timed out: "{" ".join(argv)}" timed out after {seconds:g}s')
