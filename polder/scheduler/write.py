@@ -56,6 +56,7 @@ async def explain(client: Client, pod: ScheduledPod, message: str, clock: Clock,
         "reason": "Unschedulable",
         "message": message,
         "lastTransitionTime": known.last_transition_time if known and known.status == "False" else now,
+        "observedGeneration": pod.metadata.generation,
     }
     status: dict[str, object] = {"conditions": [condition]}
     if pod.status.nominated_node_name != nominated:
@@ -78,7 +79,7 @@ async def _patch_status(client: Client, pod: ScheduledPod, status: dict[str, obj
 async def evict(client: Client, pod: ScheduledPod, clock: Clock) -> bool:
     """Says in the pod's status that it makes room, and deletes it; False if it is gone. Raises ApiError."""
     condition = {"type": TARGET, "status": "True", "reason": BY_SCHEDULER, "message": PREEMPTING,
-                 "lastTransitionTime": stamp(clock.now())}  # fmt: skip
+                 "lastTransitionTime": stamp(clock.now()), "observedGeneration": pod.metadata.generation}  # fmt: skip
     if not await _patch_status(client, pod, {"conditions": [condition]}):
         return False
     try:

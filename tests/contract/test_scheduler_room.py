@@ -87,10 +87,11 @@ async def test_room_is_made_among_the_tenant_s_own_pods(client: CuttableClient) 
         victim = await until(left)
         assert victim["metadata"]["name"] in ("kept", "goes"), "no other tenant's pod"
         why = condition(victim, "DisruptionTarget")
-        assert (why["status"], why["reason"]) == ("True", "PreemptionByScheduler")
+        assert (why["status"], why["reason"], why["observedGeneration"]) == ("True", "PreemptionByScheduler", 1)
         assert victim["metadata"]["deletionGracePeriodSeconds"] == 5
         other = await make(client, "other", GLOBEX)
         assert "Insufficient cpu" in await until(lambda: refusal(client, other))
+        assert condition(await raw_of(client, other), "PodScheduled")["observedGeneration"] == 1
         assert await node_of(client, urgent) == ""
         await client.delete(Pod, Ref(ACME, "default", victim["metadata"]["name"]), grace=0)
         assert await until(lambda: node_of(client, urgent)) == "one"
