@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -29,9 +30,10 @@ HEAD = 4096
 """Bytes of a question; more is not read."""
 PATIENCE = 2.0
 AT_ONCE = 64
-"""Questions that a node answers at one time; others are closed."""
+"""Questions about one tenant's services that a node answers at one time; others are closed."""
 MOST = 1024
-"""Services of a node that are answered for."""
+EACH = 128
+"""Services that a node answers for, in all and of one tenant: each is a socket that is listened at."""
 Listen = Callable[[str, str, int], Awaitable[socket.socket]]
 Row = frozenset[tuple[int, str, Ref]]
 """(port, the router's address, the Service) of all that are checked in one space."""
@@ -55,7 +57,7 @@ class HealthChecks:
         self._listen = listen
         self._node = node
         self._open: dict[tuple[str, int, str, Ref], asyncio.Server] = {}
-        self._busy = 0
+        self._busy: Counter[str] = Counter()
 
     async def run(self, changed: asyncio.Event, netns: Path) -> None:
         """Until cancelled: listen wherever a service is to be checked. ``changed`` is set after each run of the pipeline."""
@@ -69,13 +71,18 @@ class HealthChecks:
         found: dict[str, set[tuple[int, str, Ref]]] = {}
         for service in list(self._services()):
             port = service.spec.health_check_node_port
-            if not port or service.spec.external_traffic_policy != "Local" or len(found) >= MOST:
+            if not port or service.spec.external_traffic_policy != "Local":
                 continue
             ref = ref_of(service)
             router = self._router_of(ref.tenant)
             if router is not None:
                 found.setdefault(router[0], set()).add((port, router[1], ref))
-        return {space: frozenset(sorted(rows)[:MOST]) for space, rows in found.items()}
+        left = MOST
+        kept: dict[str, Row] = {}
+        for space, rows in sorted(found.items(), key=lambda item: (len(item[1]), item[0])):
+            kept[space] = frozenset(sorted(rows)[: min(EACH, left)])
+            left -= len(kept[space])
+        return {space: rows for space, rows in kept.items() if rows}
 
     async def put(self, rows: Mapping[str, Row]) -> None:
         """Open what is missing, close what is not wanted. Raises PolderError or OSError."""
@@ -94,10 +101,10 @@ class HealthChecks:
 
     def _answering(self, ref: Ref) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if self._busy >= AT_ONCE:
+            if self._busy[ref.tenant] >= AT_ONCE:
                 writer.close()
                 return
-            self._busy += 1
+            self._busy[ref.tenant] += 1
             try:
                 async with asyncio.timeout(PATIENCE):
                     await reader.read(HEAD)
@@ -106,7 +113,9 @@ class HealthChecks:
             except (OSError, TimeoutError):
                 pass  # who asked has left
             finally:
-                self._busy -= 1
+                self._busy[ref.tenant] -= 1
+                if not self._busy[ref.tenant]:
+                    del self._busy[ref.tenant]
                 writer.close()
 
         return answer
