@@ -14,6 +14,12 @@ from polder.sdn.topology.types import Router
 
 EGRESS_CONNECTIONS = 16384
 """Connections that one tenant may have to the outside at one time on one node: the node's table of connections is shared."""
+EGRESS_RATE, EGRESS_BURST = 1000, 16384
+"""How many it may open in a second, and at once: those that have ended stay in that table for up to two minutes, uncounted."""
+SHARES = 64
+"""Lists in which they are counted. The kernel goes through a whole list for a new connection, so with one alone a few hundred
+packets in a second would take most of a processor.
+"""
 EGRESS_PORTS = "16384-32767"
 """Source ports of one tenant for one destination: a quarter of what the node's egress address has."""
 KNOWN, GATEWAYS, LANDING, CHECKS, LOCAL = "known", "gateways", "landing", "checks", "local"
@@ -51,7 +57,7 @@ def space_rules(router: Router, address: str, machine: Sequence[str] = ()) -> st
   iifname "br-*" ip daddr @{GATEWAYS} icmp type echo-request accept
   iifname "br-*" ip6 daddr @{GATEWAYS}6 icmpv6 type echo-request accept
  }}
-{_forward(router, machine)}{_egress(address, machine)}{_resolver_untracked(router.dns)}"""
+{_outward()}{_forward(router, machine)}{_egress(address, machine)}{_resolver_untracked(router.dns)}"""
 
 
 def _forward(router: Router, machine: Sequence[str]) -> str:
@@ -79,12 +85,31 @@ def _forward(router: Router, machine: Sequence[str]) -> str:
 {_unknown()}  iifname "br-*" oifname "br-*" accept
   ct state established,related accept
   ct state invalid drop
-{services}  iifname "br-*" oifname "{UP}" ct count over {EGRESS_CONNECTIONS} drop
-  iifname "br-*" oifname "{UP}" accept
+{services}  iifname "br-*" oifname "{UP}" goto outward
   iifname "{UP}" oifname "br-*" ct status dnat accept
   iifname "{UP}" oifname "br-*" ip daddr . meta l4proto . th dport @{LANDING} accept
   iifname "{UP}" oifname "br-*" ip6 daddr . meta l4proto . th dport @{LANDING}6 accept
 {own} }}
+"""
+
+
+def _outward() -> str:
+    """New connections to the outside. The list is drawn by the addresses and, where there are ports, by those too; the mark means
+    nothing beyond.
+    """
+    draws = "".join(
+        f"  meta mark set jhash {ip} saddr . {ip} daddr{ports} mod {SHARES}\n"
+        for ip in ("ip", "ip6")
+        for ports in ("", " . th sport . th dport")
+    )
+    return f"""\
+ set outward {{ type mark; size {SHARES}; flags dynamic; }}
+ chain outward {{
+  limit rate over {EGRESS_RATE}/second burst {EGRESS_BURST} packets drop
+{draws}  add @outward {{ meta mark ct count over {EGRESS_CONNECTIONS // SHARES} }} drop
+  meta mark set 0
+  accept
+ }}
 """
 
 
