@@ -250,7 +250,7 @@ def test_a_node_cut_off_for_a_minute_and_back(lost: Cluster, tenant: str) -> Non
             lambda: list(ready(lost, tenant, "web").values()) == ["node-1"] * 4,
             within=30,
         )
-        assert set(ready(lost, tenant, "db")) == set(stateful) - there, "what is on the node is not ready"
+        eventually("what is on the node is not ready", lambda: set(ready(lost, tenant, "db")) == set(stateful) - there)
         while time.monotonic() - begun < AWAY:
             assert uids(lost, tenant) == before, "a pod of an identity that may still run was replaced"
             never_twice(lost)
@@ -269,7 +269,7 @@ def test_a_node_cut_off_for_a_minute_and_back(lost: Cluster, tenant: str) -> Non
     assert {name for name in after if after[name] != before[name]} == there, (
         "those that were to go went, the others stayed"
     )
-    assert not lost.get("root", "node", "node-2")["spec"].get("taints")
+    eventually("its taints are gone", lambda: not lost.get("root", "node", "node-2")["spec"].get("taints"))
     eventually("nothing is left of the moved", lambda: len(lost.get(tenant, "pods")["items"]) == 8, within=30)
 
 
