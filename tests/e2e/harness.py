@@ -36,7 +36,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(what: str, check: Callable[[], object], within: float = 30) -> None:
+def eventually(what: str, check: Callable[[], object], within: float = 90) -> None:
     """Polls until check() is true. The last answer is in the failure."""
     end = time.monotonic() + within
     answer: object = None
