@@ -87,21 +87,27 @@ def _below(here: int, name: str) -> int | None:
 
 def tree_size(place: Path, most: int = MOST) -> int:
     """Bytes on disk below a directory, links and what they point to not counted; of the first ``most`` entries."""
-    total = 0
+    return tree_use(place, most)[0]
+
+
+def tree_use(place: Path, most: int = MOST) -> tuple[int, int]:
+    """The same, and how many entries were looked at: each is an inode, or a name of one."""
+    total = entries = 0
     try:
         top = os.open(place, _DIRECTORY)
     except OSError:
-        return total
+        return total, entries
     try:
         for here, name in walk(top, most):
+            entries += 1
             with suppress(FileNotFoundError):  # it went meanwhile
                 found = os.stat(name, dir_fd=here, follow_symlinks=False)
                 total += 0 if stat.S_ISDIR(found.st_mode) else found.st_blocks * BLOCK
     except OSError:
-        return total
+        return total, entries
     finally:
         os.close(top)
-    return total
+    return total, entries
 
 
 def remove_tree(place: Path) -> None:

@@ -164,7 +164,8 @@ class Eviction:
                 used.setdefault(one.uid, {})[one.name] = self._from.accounting.processes(one.group) or 0
         else:
             report = await self._from.disk.report()
-            return [_on_disk(pod, report) for pod in pods if pod.metadata.uid in report.pods]
+            of = _inodes if signal in (NODE_INODES, IMAGE_INODES) else _on_disk
+            return [of(pod, report) for pod in pods if pod.metadata.uid in report.pods]
         found = [(pod, used.get(pod.metadata.uid, {})) for pod in pods]
         return [Candidate(pod, sum(parts.values()), parts) for pod, parts in found if parts]
 
@@ -191,3 +192,9 @@ def _on_disk(pod: Pod, report: DiskReport) -> Candidate:
     held = report.pods[pod.metadata.uid]
     names = held.written.keys() | held.logs.keys()
     return Candidate(pod, held.total, {name: held.container(name) for name in names})
+
+
+def _inodes(pod: Pod, report: DiskReport) -> Candidate:
+    """By number: empty files take no space, and whoever has most of them is not who has most bytes."""
+    held = report.pods[pod.metadata.uid]
+    return Candidate(pod, held.inodes, {name: one.inodes for name, one in held.written.items()})

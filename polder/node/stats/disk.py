@@ -12,7 +12,7 @@ from pathlib import Path
 
 from polder.base.clock import Clock
 from polder.system.cri_types import DiskUse
-from polder.system.trees import tree_size
+from polder.system.trees import tree_size, tree_use
 
 FRESH = 10.0
 """Seconds for which a measurement counts."""
@@ -35,6 +35,8 @@ class PodDisk:
     written: Mapping[str, DiskUse] = field(default_factory=dict)
     logs: Mapping[str, int] = field(default_factory=dict)
     volumes: Mapping[str, int] = field(default_factory=dict)
+    files: int = 0
+    """What its volumes hold, by number."""
 
     def container(self, name: str) -> int:
         """What counts against a container's limit."""
@@ -44,6 +46,11 @@ class PodDisk:
     def total(self) -> int:
         """What counts against the pod's limit."""
         return sum(one.used for one in self.written.values()) + sum(self.logs.values()) + sum(self.volumes.values())
+
+    @property
+    def inodes(self) -> int:
+        """What it has of the node's inodes."""
+        return sum(one.inodes for one in self.written.values()) + self.files
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class Disk:
     def _look(self, written: Mapping[str, Mapping[str, DiskUse]], images: int) -> DiskReport:
         logs = _logs(self.places.logs)
         uids = [entry.name for entry in os.scandir(self.places.pods)] if self.places.pods.is_dir() else []
-        pods = {uid: PodDisk(written.get(uid, {}), logs.get(uid, {}), _volumes(self.places.pods / uid)) for uid in uids}
+        pods = {uid: _pod(written.get(uid, {}), logs.get(uid, {}), self.places.pods / uid) for uid in uids}
         here = filesystem(self.places.state)
         return DiskReport(self._clock.now().timestamp(), here, filesystem(self.places.images), images, pods)
 
@@ -117,13 +124,14 @@ def _logs(root: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def _volumes(place: Path) -> dict[str, int]:
-    """Bytes of the emptyDirs that are on the disk: what is mounted there is memory, or somebody else's."""
-    found = {}
+def _pod(written: Mapping[str, DiskUse], logs: Mapping[str, int], place: Path) -> PodDisk:
+    """With its emptyDirs that are on the disk: what is mounted there is memory, or somebody else's."""
+    volumes, files = {}, 0
     for entry in _scan(place / "volumes" / "empty-dir"):
         if not os.path.ismount(entry.path):
-            found[entry.name] = tree_size(Path(entry.path))
-    return found
+            volumes[entry.name], entries = tree_use(Path(entry.path))
+            files += entries
+    return PodDisk(written, logs, volumes, files)
 
 
 def _scan(place: Path | str) -> list[os.DirEntry[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from polder.base.errors import PermanentError
 from polder.node.eviction.images import YOUNG, ImageUse, surplus
 from polder.node.eviction.manager import AFTER, Eviction, EvictionSettings, Sources
 from polder.node.eviction.ranking import Candidate, beyond_storage, choose, is_exempt, limits_storage, message
-from polder.node.eviction.thresholds import MEMORY, NODE_FS, SIGNALS, Amount, parse_thresholds
+from polder.node.eviction.thresholds import MEMORY, NODE_FS, NODE_INODES, SIGNALS, Amount, parse_thresholds
 from polder.node.machine import MachineUse
 from polder.node.pods.room import Room
-from polder.node.stats.disk import DiskPlaces
+from polder.node.stats.disk import Disk, DiskPlaces, Filesystem
 from polder.node.stats.sampler import Measured, Point
 from polder.system.accounting import MemoryUse
-from polder.system.cri_types import ContainerInfo, ContainerState, ImageInfo
+from polder.system.cri_types import ContainerInfo, ContainerState, DiskUse, ImageInfo
 from tests.unit.node.podkit import pod
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -155,12 +156,16 @@ class Site:
         disk: Any = self
         self.places = DiskPlaces(tmp_path, tmp_path, tmp_path, tmp_path)
         self.images = ImageUse(cri, self.clock)
-        sources = Sources(
+        self.sources = Sources(
             self.machine, accounting, sampler, disk, self.images, lambda: self.pods, self.evict,
             lambda reason, message: self.said.append(f"{reason}: {message}"),
         )  # fmt: skip
-        settings = EvictionSettings(parse_thresholds(dict.fromkeys(set(SIGNALS) - {MEMORY}, "0")), 4 * GIB, "/n1", 60.0)
-        self.eviction = Eviction(settings, sources, self.clock)
+        self.eviction = self.looking_at(MEMORY)
+
+    def looking_at(self, signal: str, disk: Disk | None = None) -> Eviction:
+        sources = self.sources if disk is None else replace(self.sources, disk=disk)
+        settings = EvictionSettings(parse_thresholds(dict.fromkeys(set(SIGNALS) - {signal}, "0")), 4 * GIB, "/n1", 60.0)
+        return Eviction(settings, sources, self.clock)
 
     def memory(self, group: str) -> MemoryUse | None:
         assert group == "/n1"
@@ -213,3 +218,30 @@ async def test_images_go_that_nobody_uses_the_longest_unused_first(tmp_path: Pat
     assert await site.images.free(1000) == 70
     assert {image.tags[0] for image in site.runtime.images.values()} == {"busy", "polder.dev/pause:1"}
     assert surplus(Amount(100, 10), 0.85, 0.8) == 10 and surplus(Amount(100, 20), 0.85, 0.8) == 0
+
+
+async def test_of_many_files_ends_who_has_them_and_not_who_has_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who fills a file system with empty files would have had all others ended, one after the other."""
+    full = Filesystem(100 * GIB, 90 * GIB, 1000, 10)
+    monkeypatch.setattr("polder.node.eviction.manager.filesystem", lambda path: full)
+    for uid, name, content in [("large", "one", "x" * MIB), *(("many", str(n), "") for n in range(50))]:
+        place = tmp_path / "pods" / uid / "volumes" / "empty-dir" / "e"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(content)
+
+    async def written() -> dict[str, dict[str, DiskUse]]:
+        return {"large": {"a": DiskUse(5 * GIB, 3)}, "many": {"a": DiskUse(0, 1)}}
+
+    async def none() -> int:
+        return 0
+
+    site = Site(tmp_path)
+    disk = Disk(DiskPlaces(tmp_path, tmp_path / "pods", tmp_path / "logs", tmp_path), written, none, site.clock)
+    site.pods = [made("large", tenant="good"), made("many", tenant="evil")]
+    eviction = site.looking_at(NODE_INODES, disk)
+    await eviction.look()
+    assert eviction.pressures == {"DiskPressure"}
+    assert [uid for uid, _ in site.ended] == ["many"]
+    assert "low on resource: inodes" in site.ended[0][1]
