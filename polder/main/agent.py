@@ -29,6 +29,7 @@ from polder.dns.link import Link, LinkSettings
 from polder.main.cni import CniAttachments
 from polder.main.config import AgentConfig, load
 from polder.main.daemon import run
+from polder.main.files import open_files
 from polder.main.join import Joining, ensure_joined, link_with, own_name
 from polder.main.logs import set_up
 from polder.node.admin import AdminServer, Inspection
@@ -264,5 +265,6 @@ def command(args: argparse.Namespace) -> int:
     config = load(args.config, AgentConfig)
     settle_pair(Path(config.certificate), Path(config.key))
     set_up(config.log_format)
+    open_files()
     run(lambda: serve(config))
     return 0

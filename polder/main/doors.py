@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import replace
 from typing import Final
 
@@ -15,14 +14,6 @@ FILES: Final = 1024
 WAYS: Final = 4
 """Descriptors that one connection of each way in takes together: through a tenant's service it takes two."""
 LEAST, MOST = 8, 4096
-
-
-def open_files() -> int:
-    """Lets this process open as many files as it may; how many those are."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def doors_of(config: ServerConfig, files: int) -> Doors:

@@ -26,7 +26,8 @@ from polder.main.authorization import make_audit, read_modes
 from polder.main.config import ServerConfig, load
 from polder.main.config_controllers import controller_settings
 from polder.main.daemon import run
-from polder.main.doors import doors_of, open_files
+from polder.main.doors import doors_of
+from polder.main.files import open_files
 from polder.main.logs import set_up
 from polder.main.reauthentication import AuthenticationFile
 from polder.main.renewal import ServerCertificates

@@ -1,10 +1,14 @@
+import argparse
 import resource
+import types
 
 import pytest
 
 from polder.base.errors import PermanentError
+from polder.main import agent
 from polder.main.config import ServerConfig
-from polder.main.doors import FILES, WAYS, doors_of, open_files
+from polder.main.doors import FILES, WAYS, doors_of
+from polder.main.files import open_files
 
 
 def config(**more):
@@ -32,3 +36,22 @@ def test_as_many_files_as_may_be_are_opened():
         assert open_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 256
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_an_agent_opens_as_many_files_as_it_may(monkeypatch):
+    """Streams into three tenants' pods alone are more than a login's 1,024."""
+    before, seen = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    config = types.SimpleNamespace(certificate="c", key="k", log_format="text")
+    for name, instead in (
+        ("load", lambda path, kind: config),
+        ("settle_pair", lambda certificate, key: None),
+        ("set_up", lambda form: None),
+        ("run", lambda serve: seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))),
+    ):
+        monkeypatch.setattr(agent, name, instead)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        assert agent.command(argparse.Namespace(server="", config="x")) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert seen == [(before[1], before[1])]
