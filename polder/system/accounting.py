@@ -83,6 +83,10 @@ class Accounting:
         """Processes and threads that run now."""
         return _number(_read(f"{self._where.place('pids', group)}/pids.current"))
 
+    def process_limit(self, group: str) -> int | None:
+        """How many of them there may be; None where nothing says so."""
+        return _number(_read(f"{self._where.place('pids', group)}/pids.max"))
+
     def throttled(self, group: str) -> tuple[int, int, int] | None:
         """(periods, periods in which the group was throttled, nanoseconds of it) of the quota of CPU, on version 2."""
         stat = _read(f"{self._where.place('cpuacct', group)}/cpu.stat") if self._where.unified else b""

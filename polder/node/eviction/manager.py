@@ -115,14 +115,24 @@ class Eviction:
         use = self._from.machine()
         group = self._from.accounting.memory(self._settings.group)
         left = use.available if group is None else min(use.available, self._settings.memory - group.working_set)
-        threads, most = observe_processes()
         node, images = filesystem(self._from.disk.places.state), filesystem(self._from.disk.places.images)
         return {
             MEMORY: Amount(self._settings.memory, max(0, left)),
             **_of(node, NODE_FS, NODE_INODES),
             **_of(images, IMAGE_FS, IMAGE_INODES),
-            PIDS: Amount(most, most - threads),
+            PIDS: self._processes(),
         }
+
+    def _processes(self) -> Amount:
+        """The machine's, or those that the node's pods may have together, whichever are scarcer: a few pods can have all of these
+        long before the machine has none.
+        """
+        threads, most = observe_processes()
+        machine, group = Amount(most, most - threads), self._settings.group
+        now, limit = self._from.accounting.processes(group), self._from.accounting.process_limit(group)
+        if now is None or not limit:
+            return machine
+        return min(machine, Amount(limit, max(0, limit - now)), key=lambda one: one.available / one.capacity)
 
     async def _collect(self, images: Amount) -> None:
         """Removes unused images where too many are there."""

@@ -86,10 +86,16 @@ def test_version_1_beside_an_empty_version_2(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", [unified, separate])
 def test_what_a_group_used_reads_alike(tmp_path: Path, layout: object) -> None:
-    reader = Accounting(observe_hierarchies(layout(tmp_path)))  # type: ignore[operator]
+    where = observe_hierarchies(layout(tmp_path))  # type: ignore[operator]
+    reader = Accounting(where)
     assert reader.cpu(POD) == 3_000_000
     assert reader.memory(POD) == MemoryUse(100, 70, 11 if layout is unified else 7, 5, 2)
     assert reader.processes(POD) == 4
+    group = Path(where.place("pids", POD))
+    for text, limit in (("1024\n", 1024), ("max\n", None)):
+        (group / "pids.max").write_text(text)
+        assert reader.process_limit(POD) == limit
+    assert reader.process_limit("/none") is None
     assert reader.throttled(POD) == ((9, 3, 7000) if layout is unified else None)
     assert reader.children("/n1/burstable") == ["pod1"] and reader.children("/none") == []
     assert reader.cpu("/none") is None and reader.memory("/none") is None and reader.processes("/none") is None

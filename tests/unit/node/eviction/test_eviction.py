@@ -16,7 +16,7 @@ from polder.base.errors import PermanentError
 from polder.node.eviction.images import YOUNG, ImageUse, surplus
 from polder.node.eviction.manager import AFTER, Eviction, EvictionSettings, Sources
 from polder.node.eviction.ranking import Candidate, beyond_storage, choose, is_exempt, limits_storage, message
-from polder.node.eviction.thresholds import MEMORY, NODE_FS, NODE_INODES, SIGNALS, Amount, parse_thresholds
+from polder.node.eviction.thresholds import MEMORY, NODE_FS, NODE_INODES, PIDS, SIGNALS, Amount, parse_thresholds
 from polder.node.machine import MachineUse
 from polder.node.pods.room import Room
 from polder.node.stats.disk import Disk, DiskPlaces, Filesystem
@@ -150,6 +150,7 @@ class Site:
         self.free, self.pods = 4 * GIB, list[Pod]()
         self.ended: list[tuple[str, str]] = []
         self.said: list[str] = []
+        self.running: dict[str, int] = {}
         cri: Any = self.runtime
         accounting: Any = self
         sampler: Any = self.samples
@@ -170,6 +171,12 @@ class Site:
     def memory(self, group: str) -> MemoryUse | None:
         assert group == "/n1"
         return None
+
+    def processes(self, group: str) -> int | None:
+        return self.running.get(group)
+
+    def process_limit(self, group: str) -> int | None:
+        return 8192 if self.running else None
 
     def machine(self) -> MachineUse:
         return MachineUse(self.clock.at, 0, 0, 4 * GIB - self.free, self.free)
@@ -245,3 +252,22 @@ async def test_of_many_files_ends_who_has_them_and_not_who_has_much(
     assert eviction.pressures == {"DiskPressure"}
     assert [uid for uid, _ in site.ended] == ["many"]
     assert "low on resource: inodes" in site.ended[0][1]
+
+
+async def test_a_few_pods_that_have_all_processes_of_the_nodes_pods_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine has enough of them still, and nobody else's pod can start a program."""
+    monkeypatch.setattr("polder.node.eviction.manager.observe_processes", lambda: (9000, 32768))
+    site = Site(tmp_path)
+    site.pods = [made("good", tenant="good"), *(made(f"evil{n}", tenant="evil") for n in range(8))]
+    site.samples.used = {pod.metadata.uid: 1 for pod in site.pods}
+    site.running = {"/n1": 8190, "/good": 3, **{f"/evil{n}": 1000 + n for n in range(8)}}
+    eviction = site.looking_at(PIDS)
+    await eviction.look()
+    assert eviction.pressures == {"PIDPressure"}
+    assert [uid for uid, _ in site.ended] == ["evil7"]
+    site.running["/n1"] = 7000
+    calm = site.looking_at(PIDS)
+    await calm.look()
+    assert calm.pressures == frozenset()
