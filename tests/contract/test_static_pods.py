@@ -27,7 +27,8 @@ from tests.contract.conftest import Running
 from tests.unit.node.test_manifests import TEXT, WEB
 from tests.unit.node.test_nodepods import Node
 
-PODS = "/tenants/root/api/v1/namespaces/default/pods"
+DEFAULT = f"/tenants/{ROOT}/api/v1/namespaces/default"
+PODS = f"{DEFAULT}/pods"
 PATIENCE = 20.0
 
 
@@ -115,11 +116,11 @@ async def test_a_node_makes_none_in_a_tenant(place: Place) -> None:
 async def test_a_mirror_gives_its_node_nothing_to_read(place: Place) -> None:
     made = await place.make(place.mirror())
     with pytest.raises(ApiError) as error:
-        await place.node.raw("GET", "/tenants/root/api/v1/namespaces/default/serviceaccounts/default")
+        await place.node.raw("GET", f"{DEFAULT}/serviceaccounts/default")
     assert error.value.is_forbidden
     reference = {"apiVersion": "v1", "kind": "Pod", "name": "web-n1", "uid": made["metadata"]["uid"]}
     wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": reference}}
-    path = "/tenants/root/api/v1/namespaces/default/serviceaccounts/default/token"
+    path = f"{DEFAULT}/serviceaccounts/default/token"
     with pytest.raises(ApiError) as error:
         await place.node.raw("POST", path, json.dumps(wanted).encode())
     assert error.value.is_forbidden
