@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,8 @@ WITHIN = 420.0
 TITLE = f"{PODS} pods on two nodes"
 NOTES = """\
 Each node has an agent and a containerd of its own; all of them and the server share this machine. The pods run a program that
-waits, have the usual token, and are made 32 requests at a time, each by itself; they are deleted in one request. Times are
-seen by a watch. *Requests* are those of all components and the bench, by the server's own count, watches left out, from the
+waits, have the usual token, and are made and deleted 32 requests at a time, each by itself. Times are seen by a
+watch. *Requests* are those of all components and the bench, by the server's own count, watches left out, from the
 first pod's creation until the last one is gone. *Left* is what nodes and API have more than before the first pod."""
 
 
@@ -59,6 +58,18 @@ def _pods() -> str:
     return f"/tenants/{TENANT}/api/v1/namespaces/default/pods"
 
 
+def _worked(pid: int) -> float:
+    """Seconds of processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _machine() -> float:
+    """Seconds of processor time that all have had, the kernel included."""
+    user, nice, system, _idle, _waits, hard, soft = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + hard + soft) / os.sysconf("SC_CLK_TCK")
+
+
 async def _until(check: Callable[[], bool], what: Callable[[], str]) -> None:
     end = time.monotonic() + WITHIN
     while not check():
@@ -74,7 +85,7 @@ def _on_machine(whole: Whole) -> Counter[str]:
     for node in whole.cluster.all_nodes():
         inside = ["nsenter", f"--net={node.netns}", "ip", "-o", "link"]
         found["links"] += len(subprocess.run(inside, capture_output=True, check=True).stdout.splitlines())
-        for name in ("pods", "logs", "journal", "netns", "containerd/netns"):
+        for name in ("pods", "logs", "journal", "netns", "containerd/state/io.containerd.grpc.v1.cri/netns"):
             found[f"files in {name}"] += sum(1 for _ in (node.folder / name).glob("*"))
         tasks = node.folder / "containerd" / "state" / "io.containerd.runtime.v2.task" / "k8s.io"
         found["tasks"] += sum(1 for _ in tasks.glob("*"))
@@ -129,21 +140,30 @@ class Outcome:
     memory: dict[str, list[float]] = field(default_factory=dict)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     left: dict[str, int] = field(default_factory=dict)
+    worked: list[dict[str, float]] = field(default_factory=list)
+    """Seconds of processor time so far, by who, when each step began or ended."""
 
     def note(self, whole: Whole) -> None:
         agents = [resident(whole.pid(node.folder)) / 1e6 for node in whole.cluster.all_nodes()]
         self.memory.setdefault("agent", []).append(max(agents))
-        self.memory.setdefault("server", []).append(resident(whole.pid(whole.cluster.server_folder)) / 1e6)
+        server = whole.pid(whole.cluster.server_folder)
+        self.memory.setdefault("server", []).append(resident(server) / 1e6)
+        own = sum(_worked(whole.pid(node.folder)) for node in whole.cluster.all_nodes())
+        self.worked.append({"server": _worked(server), "agents": own, "machine": _machine()})
+
+    def shares(self, step: int) -> str:
+        """Milliseconds of processor time for each pod in one step."""
+        before, after = self.worked[step : step + 2]
+        return ", ".join(f"{who} {(after[who] - before[who]) / PODS * 1000:.0f}" for who in after)
 
 
-async def _create(client: Client, begun: dict[str, float]) -> None:
-    numbers = itertools.count()
+async def _each(work: Callable[[str], Awaitable[object]]) -> None:
+    """Does it for every pod, by name, 32 at a time."""
+    numbers = iter(range(PODS))
 
     async def worker() -> None:
-        while (number := next(numbers)) < PODS:
-            name = f"p-{number}"
-            begun[name] = time.monotonic()
-            await client.raw("POST", _pods(), encoded(pod(name)))
+        for number in numbers:
+            await work(f"p-{number}")
 
     await asyncio.gather(*(worker() for _ in range(32)))
 
@@ -173,18 +193,26 @@ async def _run(whole: Whole, client: Client) -> Outcome:
         before, calls = await _count(whole, client), await _calls(client)
         outcome.note(whole)
         at = time.monotonic()
-        await _create(client, begun)
+
+        def create(name: str) -> Awaitable[bytes]:
+            begun[name] = time.monotonic()
+            return client.raw("POST", _pods(), encoded(pod(name)))
+
+        await _each(create)
         await _until(lambda: len(seen.running) == PODS + 8, lambda: f"{len(seen.running) - 8} of {PODS} run")
         outcome.started = max(seen.running.values()) - at
         outcome.starts = [seen.running[name] - began for name, began in begun.items()]
         await asyncio.sleep(2)
         outcome.note(whole)
         at = time.monotonic()
-        await client.raw("DELETE", _pods())
+        await _each(lambda name: client.raw("DELETE", f"{_pods()}/{name}"))
         await _until(lambda: len(seen.gone) == PODS + 8, lambda: f"{len(seen.gone) - 8} of {PODS} are gone")
         outcome.ended = max(seen.gone.values()) - at
         outcome.calls = await _calls(client) - calls
+        outcome.note(whole)
         outcome.left = await _settled(whole, client, before)
+        outcome.memory["agent"].pop()
+        outcome.memory["server"].pop()
         outcome.note(whole)
         return outcome
     finally:
@@ -213,6 +241,8 @@ def results() -> list[Result]:
         Result("all Running", f"{outcome.started:.1f} s, {outcome.started / PODS * 1000:.0f} ms for each pod"),
         Result("from a pod's creation to Running, median / 99 of 100", f"{median(outcome.starts):.1f} / {late:.1f} s"),
         Result("all gone", f"{outcome.ended:.1f} s, {outcome.ended / PODS * 1000:.0f} ms for each pod"),
+        Result("processor time for a pod's start", f"{outcome.shares(0)} ms"),
+        Result("processor time for a pod's end", f"{outcome.shares(1)} ms"),
         Result("an agent's memory: before, with its pods, after", f"{', '.join(agent)} MB"),
         Result("the server's memory: before, with the pods, after", f"{', '.join(server)} MB"),
         Result("requests for each pod, its whole life", f"{each:.1f}: {most}"),
