@@ -247,6 +247,8 @@ class NodeNetwork:
         self.pipeline.put(Pod, ref, new)
         if new is None and old is not None:
             self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), self._linger)
+        elif new is not None and new.spec.host_network and ref.tenant == ROOT:
+            self._tenants.add(_transit_ref(ROOT, self._facts.name))
 
     def _port_changed(self, ref: Ref, old: Port | None, new: Port | None) -> None:
         port = new or old
@@ -254,22 +256,21 @@ class NodeNetwork:
             return
         if new is None and port.spec.router_of:
             self._policies.left(port.spec.router_of)
-        elif new is None:
-            self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name), self._linger)
-        elif new is not None and port.spec.router_of:
-            self._tenants.add_after(ref, self._linger)
+        elif new is None or port.spec.router_of:
+            self._tenants.add_after(_transit_ref(ref.tenant, self._facts.name) if new is None else ref, self._linger)
 
     async def _reconcile_router(self, ref: Ref) -> float | None:
         """Let a router's address go when its tenant has no pod and no port here. A pod that comes meanwhile waits for it."""
         port = self._ports.get(ref)
-        if port is None or port.metadata.deletion_timestamp is not None or not self.pipeline.synced:
-            return None if self.pipeline.synced else self._linger
-        tenant = TenantName(port.spec.router_of)
-        if not self._pods.synced:
+        if port is None and ref == _transit_ref(ROOT, self._facts.name) and self._pods.by_index("tenant", ROOT):
+            await self._ipam.ensure_router_address(ROOT)  # its pods on the node's own network reach others by it
+        if not (self.pipeline.synced and self._pods.synced):
             return self._linger
+        if port is None or (meta := port.metadata).deletion_timestamp is not None:
+            return None
+        tenant = TenantName(port.spec.router_of)
         if self._pods.by_index("tenant", tenant) or self._has_ports(tenant):
             return None
-        meta = port.metadata
         log.info("tenant %s has left this node; its router goes", tenant)
         try:
             await self._client.delete(Port, ref, uid=meta.uid, resource_version=meta.resource_version)

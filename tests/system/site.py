@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from polder.api.core import Pod
@@ -126,13 +127,14 @@ class NodeUnderTest:
             if isinstance(config, bytes)
             else json.dumps(config or {"cniVersion": "1.0.0", "name": "polder"}).encode()
         )
-        process = await asyncio.create_subprocess_exec(
-            str(self.folder / "bin" / PLUGIN),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=environment,
-        )
-        output, _ = await process.communicate(body)
+        plugin = str(self.folder / "bin" / PLUGIN)
+        with TemporaryFile() as stdin:  # a pipe breaks where the plugin ends before it has read
+            stdin.write(body)
+            stdin.seek(0)
+            process = await asyncio.create_subprocess_exec(
+                plugin, stdin=stdin, stdout=asyncio.subprocess.PIPE, env=environment
+            )
+        output, _ = await process.communicate()
         return process.returncode or 0, json.loads(output) if output.strip() else None
 
     async def add(self, sandbox: Sandbox) -> Any:
@@ -216,14 +218,14 @@ class Site:
         path = f"/tenants/{tenant}/apis/polder.dev/v1alpha1/namespaces/default/networks"
         await self.admin.raw("POST", path, json.dumps(body).encode())
 
-    async def pod(self, tenant: str, name: str, node: str, **annotations: str) -> Pod:
-        """A pod bound to a node, and as the agent's worker does, its network prepared."""
+    async def pod(self, tenant: str, name: str, node: str, *, host: bool = False, **annotations: str) -> Pod:
+        """A pod bound to a node; ``host``: on the node's own network."""
         meta: dict[str, Any] = {"name": name, "annotations": {f"polder.dev/{k}": v for k, v in annotations.items()}}
         body = {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": meta,
-            "spec": {"containers": [{"name": "c", "image": "toolbox"}]},
+            "spec": {"containers": [{"name": "c", "image": "toolbox"}], "hostNetwork": host},
         }
         path = f"/tenants/{tenant}/api/v1/namespaces/default/pods"
         await self.admin.raw("POST", path, json.dumps(body).encode())

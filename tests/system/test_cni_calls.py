@@ -218,6 +218,18 @@ async def _no_tenant(site: Site, name: str) -> bool:
     return name not in {item["metadata"]["name"] for item in listing["items"]}
 
 
+async def test_a_node_with_a_pod_on_its_own_network_reaches_the_platforms_pods_elsewhere(site: Site) -> None:
+    box = await site.prepared("root", "web", "n2")
+    address = (await site.nodes["n2"].add(box))["ips"][0]["address"].partition("/")[0]
+    n1 = site.nodes["n1"].machine.host
+    with box.host.tcp_server():
+        assert n1.tcp(address) == "", "nothing of the platform is there"
+        await site.pod("root", "tool", "n1", host=True)
+        await until(lambda: asyncio.to_thread(n1.tcp, address, 8080, 1.0), what="the node reaches the pod")
+        await site.delete_pod("root", "tool")
+        await until(lambda: site.nodes["n1"].live.router_of("root") is None, what="the router goes with the last pod")
+
+
 async def test_the_python_stub_does_the_same(site: Site) -> None:
     node = site.nodes["n1"]
     assert not build_stub(node.folder / "bin" / "python" / PLUGIN, compiler="no-such-compiler")
