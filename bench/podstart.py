@@ -29,7 +29,7 @@ shows the pod Running; *kubectl* from the start of the program `kubectl apply`, 
 RunPodSandbox, CreateContainer and StartContainer, with the very configurations that Polder gave the runtime for such a pod,
 made directly against the node's containerd: it calls the same CNI plugin, for a pod that has its port. The three take turns."""
 
-ROUNDS, WARM = 8, 2
+ROUNDS, WARM = 30, 3
 GOAL = 1.2
 TENANT = "acme"
 PODS = f"/tenants/{TENANT}/api/v1/namespaces/default/pods"

@@ -49,7 +49,7 @@ class Site:
 
 async def test_volumes_and_network_are_made_at_the_same_time() -> None:
     async with asyncio.timeout(10):
-        assert await Site().worker()._prepare(pod(), FIRST) == {"v": "made"}
+        assert list(await Site().worker()._prepare(pod(), FIRST)) == ["v"]
 
 
 @pytest.mark.parametrize(("failing", "told"), [("volumes", "FailedMount"), ("network", "NetworkNotReady")])
@@ -67,4 +67,4 @@ async def test_a_sandbox_that_is_there_needs_no_network_made() -> None:
     site.network_begun.set()
     site.failures["network"] = PermanentError("asked for all the same")
     async with asyncio.timeout(10):
-        assert await site.worker()._prepare(pod(), Plan()) == {"v": "made"}
+        assert list(await site.worker()._prepare(pod(), Plan())) == ["v"]
