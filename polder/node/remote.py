@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -22,6 +22,7 @@ from polder.client.carry import ByteStream
 from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
 from polder.client.pace import PACE
 from polder.client.spdy import SpdySession, SpdyStream
+from polder.node.ended import Ended, Flow
 from polder.node.spdydial import Connect, UpgradeError, connect_here, spdy_connection
 from polder.node.starts import Starts
 from polder.system.cri import CriClient
@@ -36,6 +37,7 @@ REQUEST_LIMIT: Final = 30.0
 """Seconds that the server has to say what it wants; and then that the user's side stands:"""
 START_LIMIT: Final = 50.0
 STATUS_LIMIT: Final = 64 * 1024
+OVER: Final = "the container has ended, and the container runtime does not say how the command did"
 
 
 class CommandRequest(msgspec.Struct, frozen=True):
@@ -56,6 +58,7 @@ class RemoteCommands:
         self._cri = cri
         self._connect = connect
         self._starts = Starts()
+        self._ended = Ended(cri.list_containers)
         self._open: Counter[str] = Counter()
 
     async def serve(self, header: Raw, stream: ByteStream) -> None:
@@ -86,7 +89,7 @@ class RemoteCommands:
             await _expected(channels, START, START_LIMIT)
         except TimeoutError:
             return  # the user's side did not come about, and nothing has begun
-        job = _Job(tenant, kind, container, asked, channels)
+        job = _Job(tenant, kind, container, asked, channels, self._ended.quiet)
         if kind == "exec":
             async with self._starts.turn(tenant) as begun:
                 status = await self._run(replace(job, begun=begun))
@@ -126,14 +129,18 @@ class RemoteCommands:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A command, or an attachment, on its way; ``begun`` is told that it has said something."""
+    """A command, or an attachment, on its way. ``ended`` returns when its container is over and it is silent; ``begun`` is told
+    that it has said something.
+    """
 
     tenant: str
     kind: str
     container: str
     asked: CommandRequest
     channels: Channels
+    ended: Callable[[str, Flow], Awaitable[None]]
     begun: Callable[[], None] = lambda: None
+    flow: Flow = field(default_factory=Flow)
 
 
 async def _expected(channels: Channels, channel: int, limit: float) -> bytes:
@@ -174,16 +181,20 @@ async def _carry(session: SpdySession, job: _Job) -> bytes:
     await error.end()
     upwards = asyncio.ensure_future(_upwards(channels, inputs))
     downwards = asyncio.ensure_future(_downwards(error, outputs, job))
+    ended = asyncio.ensure_future(job.ended(job.container, job.flow))
     try:
-        await asyncio.wait({upwards, downwards}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({upwards, downwards, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done() and not (upwards.done() or downwards.done()):
+            ended.result()
+            return _failure(OVER)
         if not downwards.done():
             upwards.result()
             raise ConnectionResetError("the server has gone")
         return downwards.result()
     finally:
-        for task in (upwards, downwards):
+        for task in (upwards, downwards, ended):
             task.cancel()
-        await asyncio.gather(upwards, downwards, return_exceptions=True)
+        await asyncio.gather(upwards, downwards, ended, return_exceptions=True)
 
 
 async def _upwards(channels: Channels, inputs: dict[int, SpdyStream]) -> None:
@@ -214,7 +225,12 @@ async def _downwards(error: SpdyStream, outputs: dict[int, SpdyStream], job: _Jo
 async def _output(stream: SpdyStream, channel: int, job: _Job) -> None:
     while data := await _more(stream):
         job.begun()
-        await job.channels.send(channel, data)
+        job.flow.waiting += 1
+        try:
+            await job.channels.send(channel, data)
+        finally:
+            job.flow.waiting -= 1
+            job.flow.passed += 1
         await PACE.step(job.tenant)
 
 

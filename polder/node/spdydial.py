@@ -71,7 +71,8 @@ async def spdy_connection(where: Waiting, connect: Connect) -> AsyncIterator[Spd
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
     finally:
-        writer.close()
+        # Not closed in good order: that waits until the runtime has taken all input, which a command that reads none prevents.
+        writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
@@ -44,10 +44,14 @@ async def running(node: NodeKit, applied: Pod) -> Pod:
     return found
 
 
-def commands(node: NodeKit) -> RemoteCommands:
-    """The agent's own, but for the place it connects from: containerd is in a namespace of its own here."""
+def commands(node: NodeKit, before: Callable[[], Awaitable[None]] | None = None) -> RemoteCommands:
+    """The agent's own, but for the place it connects from: containerd is in a namespace of its own here. ``before`` happens
+    before each connection.
+    """
 
     async def connect(host: str, port: int) -> socket.socket:
+        if before is not None:
+            await before()
         with open_netns(f"/run/netns/{node.netns}") as space:
             sock = unconnected_socket(space, host)
         await asyncio.get_running_loop().sock_connect(sock, (host, port))
@@ -120,6 +124,52 @@ async def test_a_containers_own_process_is_attached_to(node: NodeKit, pod: Pod) 
         await channels.send(STDIN, b"hello\n")
         assert await channels.receive() == (STDOUT, b"hello\n")
         await channels.stream.end()
+
+
+@pytest.mark.parametrize("step", ["before the runtime is asked", "before its connection", "once it runs"])
+async def test_a_container_that_ends_on_the_way_ends_its_command(node: NodeKit, step: str) -> None:
+    applied = node.cluster.apply(make_pod(f"ending-{step.split()[1]}", "sleep 1000", restartPolicy="Never"))
+    pod = await running(node, applied)
+    container = (await node.ctx.cri.list_containers(pod.metadata.uid))[0].id
+
+    async def end() -> None:
+        await node.ctx.cri.stop_container(container, 0)
+
+    asked = {"container": "main", "command": ["sh", "-c", "echo here; sleep 1000"], "stdin": True, "stdout": True}
+    made = commands(node, end if step == "before its connection" else None)
+    async with served(made, "exec", pod.metadata.uid) as (channels, _):
+        await channels.send(REQUEST, json.dumps({**asked, "stderr": True, "tty": False}).encode())
+        assert await channels.receive() == (OPENED, b"")
+        if step == "before the runtime is asked":
+            await end()
+        await channels.send(START, b"")
+        status = b""
+        while not status:
+            message = await channels.receive()
+            assert message is not None
+            if message[0] == STDOUT and step == "once it runs":
+                await end()
+            status = message[1] if message[0] == STATUS else b""
+    assert json.loads(status)["status"] == "Failure"
+    node.cluster.delete(applied, 0)
+
+
+async def test_a_command_whose_user_leaves_has_read_all_its_input_and_is_not_killed(node: NodeKit, pod: Pod) -> None:
+    """As upstream: it sees the end of its input, and runs on if it wants to."""
+    script = "trap '' PIPE; cat > /tmp/input; echo end >> /tmp/input; sleep 98762; :"
+    asked = {"container": "main", "command": ["sh", "-c", f"echo begun; {script}"], "stdin": True, "stdout": True}
+    async with served(commands(node), "exec", pod.metadata.uid) as (channels, _):
+        await channels.send(REQUEST, json.dumps({**asked, "stderr": False, "tty": False}).encode())
+        assert await channels.receive() == (OPENED, b"")
+        await channels.send(START, b"")
+        assert await channels.receive() == (STDOUT, b"begun\n")
+        await channels.stream.end()
+
+    async def has_ended_its_input() -> bool:
+        return (await ran(node, pod, "cat", "/tmp/input"))[STDOUT] == b"end\n"
+
+    await eventually(has_ended_its_input, 30)
+    assert "sleep 98762" in (await ran(node, pod, "ps"))[STDOUT].decode()
 
 
 async def test_ports_are_reached_inside_the_pods_network(node: NodeKit) -> None:

@@ -9,12 +9,14 @@ import orjson
 import pytest
 
 from polder.client.channels import HALT, OPENED, REQUEST, RESIZE, START, STATUS, STDERR, STDIN, STDOUT, Channels
-from polder.node import remote, starts
+from polder.client.spdy import SpdyStream
+from polder.node import ended, remote, starts
 from polder.node.forward import Forwards, netns_of
 from polder.node.remote import RemoteCommands
+from polder.node.spdydial import connect_here, spdy_connection
 from polder.node.starts import Starts
-from polder.system.cri_streaming import _waiting
-from polder.system.cri_types import ContainerState, RuntimeFailureError
+from polder.system.cri_streaming import Waiting, _waiting
+from polder.system.cri_types import ContainerInfo, ContainerState, RuntimeFailureError
 from tests.streaming import PLACE, End, Runtime, container, runtime, served
 
 
@@ -108,31 +110,118 @@ async def test_when_the_server_goes_the_connection_to_the_runtime_ends() -> None
             await cri.idle.wait()
 
 
+async def test_a_command_is_over_with_its_container_though_the_runtime_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ended, "LOOK", 0.05)
+    async with runtime(container("u1")) as cri:
+        async with served(RemoteCommands(cri)) as (channels, _):  # type: ignore[arg-type]
+            await channels.send(REQUEST, asked("sh", "-c", "echo last words; exec sleep 600"))
+            await channels.receive()
+            await channels.send(START, b"")
+            assert await channels.receive() == (STDOUT, b"last words\n")
+            cri.containers = [container("u1", state=ContainerState.EXITED), container("u1", attempt=1)]
+            async with asyncio.timeout(30):
+                found = await collected(channels)
+        assert remote.OVER in orjson.loads(found[STATUS])["message"]
+        async with asyncio.timeout(30):
+            await cri.idle.wait()
+
+
+async def test_a_runtime_that_does_not_answer_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ended, "LOOK", 0.01)
+    looks = 0
+
+    async def containers(uid: str) -> list[ContainerInfo]:
+        nonlocal looks
+        looks += 1
+        if looks < 10:
+            raise RuntimeFailureError("the runtime is away", away=True)
+        return []
+
+    async with asyncio.timeout(30):
+        await ended.Ended(containers).quiet("c-0", ended.Flow())
+    assert looks >= 9 + ended.LOOKS
+
+
+async def test_what_the_user_has_not_taken_yet_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ended, "LOOK", 0.01)
+    flow, over = ended.Flow(), ended.Ended(Runtime([]).list_containers)
+    flow.waiting = 1
+    waiting = asyncio.ensure_future(over.quiet("c-0", flow))
+    done, _ = await asyncio.wait({waiting}, timeout=0.5)
+    assert not done
+    flow.waiting = 0
+    async with asyncio.timeout(30):
+        await waiting
+
+
+async def test_a_runtime_that_takes_no_input_does_not_hold_up_the_end() -> None:
+    over, sent = asyncio.Event(), 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        await over.wait()
+        writer.close()
+
+    async def feed(stream: SpdyStream) -> None:
+        nonlocal sent
+        while True:
+            await stream.write(bytes(65536))
+            sent += 1
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    where = Waiting("127.0.0.1", server.sockets[0].getsockname()[1], "/exec/1")
+    try:
+        async with asyncio.timeout(30):
+            async with spdy_connection(where, connect_here) as session:
+                feeding = asyncio.ensure_future(feed(await session.open({"streamtype": "stdin"})))
+                before, still = -1, 0
+                while still < 20:
+                    still, before = (still + 1 if sent == before else 0), sent
+                    await asyncio.sleep(0.02)
+    finally:
+        over.set()
+    feeding.cancel()
+    await asyncio.gather(feeding, return_exceptions=True)
+    server.close()
+
+
 async def test_commands_are_started_a_few_at_a_time_and_each_tenant_has_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starts, "TOGETHER", 3)
-    monkeypatch.setattr(starts, "EACH", 2)
-    monkeypatch.setattr(starts, "STARTING", 0.2)
-    turns, begun, done = Starts(), [], asyncio.Event()
+    begun: list[str] = []
+    done = asyncio.Event()
 
-    async def start(tenant: str) -> None:
+    async def start(turns: Starts, tenant: str) -> None:
         async with turns.turn(tenant) as give:
             begun.append(tenant)
             if tenant == "quick":
                 give()
             await done.wait()
 
-    tasks = [asyncio.ensure_future(start(tenant)) for tenant in ("a", "a", "a", "a", "b", "b")]
-    await asyncio.sleep(0.05)
-    assert sorted(begun) == ["a", "a", "b"]
-    await asyncio.sleep(0.25)
-    assert sorted(begun) == ["a", "a", "a", "a", "b", "b"], "who says nothing counts as started"
-    await asyncio.sleep(0.25)
-    tasks += [asyncio.ensure_future(start("quick")) for _ in range(5)]
-    await asyncio.sleep(0.05)
-    assert begun.count("quick") == 5, "who has begun gives its turn"
-    done.set()
-    await asyncio.gather(*tasks)
-    assert not turns._tenants
+    async def begin(*tenants: str) -> list[str]:
+        """Who begins while nobody ends; all of them, where turns end soon."""
+        begun.clear()
+        done.clear()
+        turns = Starts(each=2)
+        tasks = [asyncio.ensure_future(start(turns, tenant)) for tenant in tenants]
+        for _ in range(50):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while starts.STARTING < 1 and len(begun) < len(tenants):  # noqa: ASYNC110  a list has no event
+                await asyncio.sleep(0.01)
+        found = sorted(begun)
+        done.set()
+        await asyncio.gather(*tasks)
+        assert not turns._tenants
+        return found
+
+    monkeypatch.setattr(starts, "STARTING", 600)
+    assert await begin("a", "a", "a", "a", "b", "b") == ["a", "a", "b"]
+    assert await begin(*["quick"] * 5) == ["quick"] * 5, "who has begun gives its turn"
+    monkeypatch.setattr(starts, "STARTING", 0.02)
+    assert await begin("a", "a", "a", "a", "b", "b") == ["a", "a", "a", "a", "b", "b"], "silence counts as started"
 
 
 async def test_one_tenants_commands_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
