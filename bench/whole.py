@@ -112,10 +112,12 @@ def running(nodes: int, max_pods: int = 0) -> Iterator[Whole]:
 
 
 def pod(name: str, **spec: Any) -> Raw:
-    """A pod that waits, asks for next to nothing, and has the usual token."""
+    """A pod that waits, asks for next to nothing, and has the usual token. With a second of grace it is its node that removes
+    it from the API, when nothing of it is left there; without any it would go at once.
+    """
     requests = {"requests": {"cpu": "1m", "memory": "1Mi"}}
     container = {"name": "c", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "resources": requests}
-    wanted = {"containers": [container], "terminationGracePeriodSeconds": 0, **spec}
+    wanted = {"containers": [container], "terminationGracePeriodSeconds": 1, **spec}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": wanted}
 
 
