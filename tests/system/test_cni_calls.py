@@ -225,9 +225,9 @@ async def test_a_node_with_a_pod_on_its_own_network_reaches_the_platforms_pods_e
     with box.host.tcp_server():
         assert n1.tcp(address) == "", "nothing of the platform is there"
         await site.pod("root", "tool", "n1", host=True)
-        await until(lambda: asyncio.to_thread(n1.tcp, address, 8080, 1.0), what="the node reaches the pod")
+        await until(lambda: asyncio.to_thread(n1.tcp, address, 8080, 1.0), 60.0, "the node reaches the pod")
         await site.delete_pod("root", "tool")
-        await until(lambda: site.nodes["n1"].live.router_of("root") is None, what="the router goes with the last pod")
+        await until(lambda: site.nodes["n1"].live.router_of("root") is None, 60.0, "the router goes")
 
 
 async def test_the_python_stub_does_the_same(site: Site) -> None:
