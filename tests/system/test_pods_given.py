@@ -63,7 +63,7 @@ async def test_groups_users_and_modes(node: NodeKit) -> None:
     )
     assert lines[:2] == ["1000", "2000"]
     assert {"3000", "4000"} <= set(lines[2].split())
-    assert lines[3:] == ["drwxrwsrwx:3000", "1000:3000"]
+    assert lines[3:] == ["drwxrwsrwt:3000", "1000:3000"]
 
 
 async def test_rights(node: NodeKit) -> None:
