@@ -239,7 +239,9 @@ def results() -> list[Result]:
     with running(2, max_pods=PODS) as whole:
         outcome = asyncio.run(_measure(whole))
     each = sum(outcome.calls.values()) / PODS
-    most = ", ".join(f"{verb} {what} {n / PODS:.1f}" for (verb, what), n in outcome.calls.most_common(9))
+    most = ", ".join(
+        f"{verb} {what or 'what is not there'} {n / PODS:.1f}" for (verb, what), n in outcome.calls.most_common(9)
+    )
     left = ", ".join(f"{count} {what}" for what, count in sorted(outcome.left.items()))
     late = sorted(outcome.starts)[int(len(outcome.starts) * 0.99)]
     agent, server = ([f"{one:.0f}" for one in outcome.memory[who]] for who in ("agent", "server"))

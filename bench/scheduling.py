@@ -138,7 +138,7 @@ async def _add_nodes(client: Client) -> None:
 
 
 async def _renew(client: Client) -> None:
-    """The nodes' signs of life, until cancelled."""
+    """The nodes' signs of life, until cancelled: over connections of their own, as nodes have."""
     path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
     names = [node(number)["metadata"]["name"] for number in range(NODES)]
     for name in names:
@@ -174,7 +174,7 @@ async def _singles(client: Client, bindings: Bindings, prefix: str) -> list[floa
 
 async def _measure(server: Server) -> tuple[float, list[float], list[float]]:
     server.start()
-    client = await server.ready()
+    client, nodes = await server.ready(), server.credentials.admin_client()
     for name in ("many", "single", "crowd"):
         await client.create(
             ROOT, Tenant(api_version="polder.dev/v1alpha1", kind="Tenant", metadata=ObjectMeta(name=name))
@@ -182,7 +182,7 @@ async def _measure(server: Server) -> tuple[float, list[float], list[float]]:
     await _add_nodes(client)
     many, single = Bindings(client, "many"), Bindings(client, "single")
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(part) for part in (many.follow(), single.follow(), _renew(client))]
+        tasks = [group.create_task(part) for part in (many.follow(), single.follow(), _renew(nodes))]
         await asyncio.sleep(1)
         begun = time.monotonic()
         await _post(client, _pods("many"), PODS, pod)
@@ -194,6 +194,7 @@ async def _measure(server: Server) -> tuple[float, list[float], list[float]]:
         for task in tasks:
             task.cancel()
     await client.close()
+    await nodes.close()
     return took, alone, beside
 
 
