@@ -106,8 +106,12 @@ async def test_a_tenant_s_taint_makes_its_own_pods_go_and_nobody_else_s(
     await until(lambda: is_going(acme, "bearing"))
     said = (await globex.get(f"{NS}/pods/plain")).json["status"]["conditions"]
     assert ("DisruptionTarget", "DeletionByTaintManager") in {(c["type"], c.get("reason")) for c in said}
-    events = (await globex.get(f"{NS}/events")).json["items"]
-    assert "Marking for deletion Pod default/plain" in {event["message"] for event in events}
+
+    async def told() -> bool:
+        events = (await globex.get(f"{NS}/events")).json["items"]
+        return "Marking for deletion Pod default/plain" in {event["message"] for event in events}
+
+    await until(told)
 
 
 async def test_a_pod_goes_when_its_time_is_over_unless_the_taint_goes_first(
