@@ -82,11 +82,13 @@ class Recorder:
         self._some = asyncio.Event()
         self.lost = 0
 
-    def event(self, obj: Object, type: str, reason: str, message: str) -> None:
-        """Notes an event about an object that was read through our client. ``type``: Normal or Warning."""
+    def event(self, obj: Object, type: str, reason: str, message: str, part: str = "") -> None:
+        """Notes an event about an object that was read through our client, or about a part of it (``fieldPath``), which
+        keeps it apart from equal ones of other parts. ``type``: Normal or Warning.
+        """
         about = ref_of(obj)
         text = message.encode()[:MESSAGE_LIMIT].decode(errors="ignore")
-        note = Note(about, _reference(obj, about), type, reason, text)
+        note = Note(about, _reference(obj, about, part), type, reason, text)
         if note not in self._waiting and len(self._waiting) >= WAITING:
             self.lost += 1
             return
@@ -183,7 +185,7 @@ def _namespace(about: Ref) -> str:
     return about.namespace or "default"
 
 
-def _reference(obj: Object, about: Ref) -> ObjectReference:
+def _reference(obj: Object, about: Ref, part: str) -> ObjectReference:
     """The object without its version, which would make equal events differ."""
     known = BY_TYPE.get(type(obj))
     return ObjectReference(
@@ -192,4 +194,5 @@ def _reference(obj: Object, about: Ref) -> ObjectReference:
         namespace=about.namespace,
         name=about.name,
         uid=obj.metadata.uid,
+        field_path=part,
     )

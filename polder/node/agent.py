@@ -160,7 +160,7 @@ class Agent:
             clock,
         )
         places = DiskPlaces(settings.state, settings.places.pods, settings.places.logs, settings.containerd.root)
-        self._disk = Disk(places, self.cri.disk_use, self.cri.images_use, clock)
+        self._disk = Disk(places, self.cri.disk_use, self.cri.images_use, clock, self._storage.held)
         size = (capacity.cpu, capacity.memory)
         shown = {"maxPods": settings.max_pods, "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{settings.places.cgroup}"}
         return StatsPages(settings.node, size, self._sampler, self._disk, lambda: list(pods.values()), shown)

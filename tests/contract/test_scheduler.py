@@ -308,6 +308,24 @@ async def test_an_event_says_all_that_people_read(client: CuttableClient) -> Non
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_equal_events_of_two_containers_stay_apart(client: CuttableClient) -> None:
+    await add_tenant(client, ACME)
+    recorder = Recorder(client, "test", SystemClock())
+    task = asyncio.ensure_future(recorder.run())
+    web = await client.create(ACME, pod("web"))
+    for part in ("spec.containers{a}", "spec.containers{b}", "spec.containers{a}"):
+        recorder.event(web, "Normal", "Pulled", "the same image", part)
+
+    async def told() -> bool:
+        found = await events_of(client, ACME)
+        parts = {(one.involved_object.field_path, one.count) for one in found}
+        return len(found) == 2 and parts == {("spec.containers{a}", 2), ("spec.containers{b}", 1)}
+
+    await until(told)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_events_of_one_second_are_listed_in_their_order(client: CuttableClient) -> None:
     await add_tenant(client, ACME)
     recorder = Recorder(client, "test", SystemClock())

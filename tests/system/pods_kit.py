@@ -61,6 +61,7 @@ class MemoryCluster:
         self.claims: dict[Ref, Claim] = {}
         self.volumes: dict[Ref, Volume] = {}
         self.events: list[tuple[str, str, str]] = []
+        self.parts: list[tuple[str, str, str]] = []
         self.statuses: list[PodStatus] = []
         self.away = False
         self._handlers: list[Change] = []
@@ -164,8 +165,9 @@ class MemoryCluster:
 
     # --- Recorder ---
 
-    def event(self, obj: Object, type: str, reason: str, message: str) -> None:
+    def event(self, obj: Object, type: str, reason: str, message: str, part: str = "") -> None:
         self.events.append((obj.metadata.name, reason, message))
+        self.parts.append((obj.metadata.name, reason, part))
         self._changed.set()
 
     def reasons(self, pod: Pod) -> list[str]:

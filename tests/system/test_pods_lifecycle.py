@@ -81,7 +81,9 @@ async def test_probes_of_every_kind_reach_the_pod_in_its_own_network(node: NodeK
     await node.ctx.cri.exec_sync(info.id, ["mv", "/www", "/gone"], 5)
     again = await node.cluster.until(pods[0], lambda p: status_of(p, "main").restart_count == 1 and is_ready(p))
     assert status_of(again, "main").last_state is not None
-    assert "Killing" in node.cluster.reasons(pods[0])
+    told = {(reason, part) for name, reason, part in node.cluster.parts if name == pods[0].metadata.name}
+    for reason in ("Pulled", "Created", "Started", "Unhealthy", "Killing"):
+        assert (reason, "spec.containers{main}") in told and (reason, "") not in told
     for pod in pods:
         node.cluster.delete(pod)
     for pod in pods:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from polder.api.core import Pod
+from polder.api.meta import tenant_of
 from polder.base.clock import Clock
 from polder.node.eviction.images import ImageUse, surplus
+from polder.node.eviction.kept import beyond, may_mend
 from polder.node.eviction.ranking import Candidate, beyond_storage, choose, limits_storage, message
 from polder.node.eviction.thresholds import (
     CONDITIONS,
@@ -153,7 +155,7 @@ class Eviction:
             return
         if now - self._ended.get(condition, -AFTER) < AFTER:
             return
-        victim = choose(await self._candidates(threshold.signal), RESOURCES[threshold.signal])
+        victim = choose(await self._candidates(threshold.signal, wanted - found.available), RESOURCES[threshold.signal])
         if victim is None:
             log.warning("%s: there is no pod that may be ended", condition)
             return
@@ -161,7 +163,7 @@ class Eviction:
         if self._from.evict(victim.pod.metadata.uid, words):
             self._ended[condition] = now
 
-    async def _candidates(self, signal: str) -> list[Candidate]:
+    async def _candidates(self, signal: str, missing: int) -> Sequence[Candidate]:
         pods = [pod for pod in self._from.pods() if pod.status.phase not in {"Succeeded", "Failed"}]
         used: dict[str, dict[str, int]] = {}
         if signal == MEMORY:
@@ -173,11 +175,18 @@ class Eviction:
             for one in self._from.sampler.containers():
                 used.setdefault(one.uid, {})[one.name] = self._from.accounting.processes(one.group) or 0
         else:
-            report = await self._from.disk.report()
-            of = _inodes if signal in (NODE_INODES, IMAGE_INODES) else _on_disk
-            return [of(pod, report) for pod in pods if pod.metadata.uid in report.pods]
+            return await self._on_disk(pods, signal in (NODE_INODES, IMAGE_INODES), missing)
         found = [(pod, used.get(pod.metadata.uid, {})) for pod in pods]
         return [Candidate(pod, sum(parts.values()), parts) for pod, parts in found if parts]
+
+    async def _on_disk(self, pods: list[Pod], by_number: bool, missing: int) -> Sequence[Candidate]:
+        report, kept = await self._from.disk.report(), await self._from.disk.kept()
+        tenants = {tenant_of(pod.metadata) for pod in pods} | {one.tenant for one in kept}
+        more = beyond(kept, report.node, by_number, len(tenants), {pod.metadata.uid for pod in pods})
+        of = _inodes if by_number else _bytes
+        known = [pod for pod in pods if pod.metadata.uid in report.pods]
+        found = [of(pod, report, more.of_pods.get(pod.metadata.uid, 0)) for pod in known]
+        return may_mend(found, more.of_tenants, missing)
 
     async def _hold_to_limits(self) -> None:
         """Ends pods that use more of the disk than their limits of ephemeral-storage."""
@@ -198,13 +207,13 @@ def _of(found: Filesystem, space: str, inodes: str) -> Mapping[str, Amount]:
     return {space: Amount(found.capacity, found.available), inodes: Amount(found.inodes, found.inodes_free)}
 
 
-def _on_disk(pod: Pod, report: DiskReport) -> Candidate:
+def _bytes(pod: Pod, report: DiskReport, kept: int) -> Candidate:
     held = report.pods[pod.metadata.uid]
     names = held.written.keys() | held.logs.keys()
-    return Candidate(pod, held.total, {name: held.container(name) for name in names})
+    return Candidate(pod, held.total + kept, {name: held.container(name) for name in names}, kept)
 
 
-def _inodes(pod: Pod, report: DiskReport) -> Candidate:
+def _inodes(pod: Pod, report: DiskReport, kept: int) -> Candidate:
     """By number: empty files take no space, and whoever has most of them is not who has most bytes."""
     held = report.pods[pod.metadata.uid]
-    return Candidate(pod, held.inodes, {name: one.inodes for name, one in held.written.items()})
+    return Candidate(pod, held.inodes + kept, {name: one.inodes for name, one in held.written.items()}, kept)

@@ -24,11 +24,14 @@ CRITICAL = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A pod, what it uses of the resource that is short, and its containers' parts by name."""
+    """A pod, what it uses of the resource that is short, and its containers' parts by name. ``kept``: of it, what its claims'
+    volumes hold beyond what was asked for, which its end does not free.
+    """
 
     pod: Pod
     used: int
     containers: Mapping[str, int] = field(default_factory=dict)
+    kept: int = 0
 
     def requested(self, resource: str) -> int:
         """What it asked for of it."""
@@ -68,6 +71,8 @@ def message(found: Candidate, signal: str, threshold: int, available: int) -> st
         if used > asked:
             told = f"{shown(signal, used)}, request is {shown(signal, asked)}"
             words += f"Container {container.name} was using {told}, has larger consumption of {resource}. "
+    if found.kept:
+        words += f"Volumes of its claims hold {shown(signal, found.kept)} more than was asked for. "
     return words
 
 

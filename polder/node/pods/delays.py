@@ -9,7 +9,7 @@ from polder.api.podspec import Container
 from polder.node.pods.backoff import Backoff
 from polder.node.pods.configs import IMAGE_ANNOTATION
 from polder.node.pods.context import Context
-from polder.node.pods.ports import WARNING
+from polder.node.pods.ports import WARNING, part_of
 from polder.node.pods.view import View
 from polder.system.cri_types import ContainerInfo
 
@@ -42,7 +42,7 @@ class Delays:
             if self.waiting.get(name) != waiting:
                 self.waiting[name] = waiting
                 message = f"Back-off restarting failed container {name} in pod {place}"
-                self._ctx.recorder.event(pod, WARNING, "BackOff", message)
+                self._ctx.recorder.event(pod, WARNING, "BackOff", message, part_of(pod, name))
 
     def hold(self, name: str, reason: str, message: str) -> None:
         """A container that could not be made waits for its next try."""

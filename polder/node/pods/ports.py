@@ -74,6 +74,20 @@ class Cluster(Protocol):
 class Recorder(Protocol):
     """Events about pods, in upstream's words."""
 
-    def event(self, obj: Object, type: str, reason: str, message: str) -> None:
-        """Notes one event; returns at once and never fails."""
+    def event(self, obj: Object, type: str, reason: str, message: str, part: str = "") -> None:
+        """Notes one event, about the pod or a part of it; returns at once and never fails."""
         ...
+
+
+def part_of(pod: Pod, container: str) -> str:
+    """A container of a pod as the part that an event is about, in upstream's form; empty if the pod has no such container."""
+    spec = pod.spec
+    groups = {
+        "containers": spec.containers,
+        "initContainers": spec.init_containers,
+        "ephemeralContainers": spec.ephemeral_containers,
+    }
+    for group, members in groups.items():
+        if any(one.name == container for one in members or ()):
+            return f"spec.{group}{{{container}}}"
+    return ""

@@ -21,7 +21,7 @@ from polder.node.pods import configs, environment, hostnames
 from polder.node.pods.context import Context
 from polder.node.pods.envfiles import env_files
 from polder.node.pods.groups import ensure_groups, without_swap
-from polder.node.pods.ports import NORMAL, WARNING, Cluster, Recorder
+from polder.node.pods.ports import NORMAL, WARNING, Cluster, Recorder, part_of
 from polder.node.pods.refuse import check_ephemeral
 from polder.node.pods.security import Profiles
 from polder.node.pods.stopping import Grace, Stopping
@@ -177,9 +177,10 @@ async def start_container(ctx: Context, start: Start) -> None:
     start has ended, and the runtime says why.
     """
     pod, container = start.pod, start.container
+    part = part_of(pod, container.name)
 
     def say(kind: str, reason: str, message: str) -> None:
-        ctx.recorder.event(pod, kind, reason, message)
+        ctx.recorder.event(pod, kind, reason, message, part)
 
     try:
         config = await _configured(ctx, start, say)
@@ -218,7 +219,8 @@ async def _post_start(ctx: Context, start: Start, made: str, hook: Hook) -> None
         good = False
     if not good:
         # Not what it said: a hook's output may hold secrets.
-        ctx.recorder.event(start.pod, WARNING, "FailedPostStartHook", "PostStartHook failed")
+        part = part_of(start.pod, start.container.name)
+        ctx.recorder.event(start.pod, WARNING, "FailedPostStartHook", "PostStartHook failed", part)
         grace = Grace(ctx.clock, start.pod.spec.termination_grace_period_seconds)
         stopping = Stopping(ctx, start.pod, {made: target}, grace)
         info = ContainerInfo(made, start.sandbox.id, start.container.name, start.attempt, ContainerState.RUNNING, 0)

@@ -14,7 +14,7 @@ from polder.api.podspec import Container
 from polder.base.clock import Clock
 from polder.base.errors import PolderError
 from polder.node.pods.context import Context
-from polder.node.pods.ports import NORMAL, WARNING
+from polder.node.pods.ports import NORMAL, WARNING, part_of
 from polder.node.pods.restarts import is_sidecar
 from polder.node.probes.attempt import Target
 from polder.system.cri_types import ContainerInfo
@@ -101,7 +101,7 @@ class Stopping:
     async def one(self, info: ContainerInfo, why: str, turn: Sequence[asyncio.Event] = ()) -> None:
         """Stops a container: its hook, then its turn, then the signal. ``why`` is what its event says."""
         if self.pod is not None:
-            self.ctx.recorder.event(self.pod, NORMAL, "Killing", why)
+            self.ctx.recorder.event(self.pod, NORMAL, "Killing", why, part_of(self.pod, info.name))
         target = self.targets.get(info.id)
         lifecycle = target.container.lifecycle if target is not None else None
         hook = lifecycle.pre_stop if lifecycle is not None else None
@@ -119,7 +119,8 @@ class Stopping:
             outcome = None
         if self.pod is not None and (outcome is None or not outcome.good):
             # Not what it said: a hook's output may hold secrets.
-            self.ctx.recorder.event(self.pod, WARNING, "FailedPreStopHook", "PreStopHook failed")
+            part = part_of(self.pod, target.container.name)
+            self.ctx.recorder.event(self.pod, WARNING, "FailedPreStopHook", "PreStopHook failed", part)
 
     async def all(self, running: Sequence[ContainerInfo]) -> None:
         """Stops all of them: sidecars when what they serve has ended."""

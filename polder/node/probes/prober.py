@@ -13,7 +13,7 @@ from polder.api.lifecycle import Probe
 from polder.api.podspec import Container
 from polder.base.clock import Clock
 from polder.base.errors import PolderError
-from polder.node.pods.ports import WARNING, Recorder
+from polder.node.pods.ports import WARNING, Recorder, part_of
 from polder.node.probes.attempt import Means, Target
 from polder.node.probes.outcome import AttemptError, Result
 from polder.node.probes.verdict import Kind, Probed, Tally, first_after
@@ -142,20 +142,21 @@ class Prober:
         try:
             outcome = await self._means.probe(target, spec)
         except AttemptError as error:
-            self._say("Unhealthy", f"{kind.value} probe errored and resulted in unknown state: {error}")
+            self._say(target, "Unhealthy", f"{kind.value} probe errored and resulted in unknown state: {error}")
             return None
         except (PolderError, OSError, ValueError) as error:
             log.warning("%s probe of container %s: %s", kind.value, target.id, error)
             return None
         if outcome.result is Result.FAILURE:
-            self._say("Unhealthy", f"{kind.value} probe failed: {outcome.output}")
+            self._say(target, "Unhealthy", f"{kind.value} probe failed: {outcome.output}")
         elif outcome.result is Result.WARNING:
-            self._say("ProbeWarning", f"{kind.value} probe warning: {outcome.output}")
+            self._say(target, "ProbeWarning", f"{kind.value} probe warning: {outcome.output}")
         return outcome.good
 
-    def _say(self, reason: str, message: str) -> None:
+    def _say(self, target: Target, reason: str, message: str) -> None:
         if self._pod is not None:
-            self._recorder.event(self._pod, WARNING, reason, message)
+            part = part_of(self._pod, target.container.name)
+            self._recorder.event(self._pod, WARNING, reason, message, part)
 
 
 def _probes(container: Container) -> dict[Kind, Probe]:

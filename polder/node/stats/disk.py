@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from polder.base.clock import Clock
+from polder.base.ids import TenantName
+from polder.node.volumes.storage import Held
+from polder.node.walks import Walks
 from polder.system.cri_types import DiskUse
-from polder.system.trees import tree_size, tree_use
+from polder.system.trees import MOST, tree_size, tree_use
 
 FRESH = 10.0
 """Seconds for which a measurement counts."""
@@ -64,6 +67,17 @@ class DiskReport:
     pods: Mapping[str, PodDisk] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a claim's volume holds on this node, in bytes and by number, of which so many bytes were asked for; who has it."""
+
+    tenant: TenantName
+    asked: int
+    used: int
+    files: int
+    pods: frozenset[str] = frozenset()
+
+
 Written = Callable[[], Awaitable[Mapping[str, Mapping[str, DiskUse]]]]
 """What containers wrote, by the pod's UID and the container's name. Raises RuntimeFailureError."""
 ImagesUsed = Callable[[], Awaitable[int]]
@@ -82,7 +96,14 @@ class DiskPlaces:
 class Disk:
     """Measures."""
 
-    def __init__(self, places: DiskPlaces, written: Written, images_used: ImagesUsed, clock: Clock) -> None:
+    def __init__(
+        self,
+        places: DiskPlaces,
+        written: Written,
+        images_used: ImagesUsed,
+        clock: Clock,
+        held: Callable[[], Iterable[Held]] = tuple,
+    ) -> None:
         self.places = places
         self._written = written
         self._images_used = images_used
@@ -90,6 +111,8 @@ class Disk:
         self._known = DiskReport()
         self._measured = -FRESH
         self._lock = asyncio.Lock()
+        self._held = held
+        self._walks = Walks()
 
     async def report(self) -> DiskReport:
         """What is used. Raises RuntimeFailureError, OSError."""
@@ -99,6 +122,14 @@ class Disk:
                 self._known = await asyncio.to_thread(self._look, written, images)
                 self._measured = self._clock.monotonic()
             return self._known
+
+    async def kept(self) -> list[Kept]:
+        """What claims' volumes hold, measured now, tenants beside each other: only who is to choose a pod asks."""
+        of: dict[TenantName, list[Held]] = {}
+        for one in self._held():
+            of.setdefault(one.tenant, []).append(one)
+        found = await asyncio.gather(*(self._walks.run(tenant, _kept, held) for tenant, held in of.items()))
+        return [one for tenant in found for one in tenant]
 
     def _look(self, written: Mapping[str, Mapping[str, DiskUse]], images: int) -> DiskReport:
         logs = _logs(self.places.logs)
@@ -112,6 +143,15 @@ def filesystem(path: Path) -> Filesystem:
     """The file system that a path is on. Raises OSError."""
     found = os.statvfs(path)
     return Filesystem(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail, found.f_files, found.f_favail)
+
+
+def _kept(held: Sequence[Held]) -> list[Kept]:
+    """Of a tenant: all of it together takes no longer than one large tree."""
+    found = []
+    for one in held:
+        used, files = tree_use(one.place, MOST // len(held))
+        found.append(Kept(one.tenant, one.asked, used, files, frozenset(one.pods)))
+    return found
 
 
 def _logs(root: Path) -> dict[str, dict[str, int]]:

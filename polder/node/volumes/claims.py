@@ -14,6 +14,7 @@ from polder.api import storagefacts
 from polder.api.core import Pod
 from polder.api.meta import tenant_of
 from polder.api.podvolumes import Volume
+from polder.api.quantity import whole
 from polder.base.errors import PermanentError, RetryableError
 from polder.base.ids import ROOT
 from polder.base.ref import Ref
@@ -49,13 +50,15 @@ class Claims:
         if found.spec.volume_mode == "Block":
             raise PermanentError(f"volume {found.metadata.name}: volumeMode Block is not supported")
         path = await self.walks.run(tenant, self._path, pod, found)
+        if found.spec.csi is not None:
+            self.storage.hold((tenant, pod.metadata.uid), path, _asked(claim))
         asked = volume.persistent_volume_claim
         read_only = bool(asked and asked.read_only) or _is_read_only(found)
         return Mounted(path, read_only=read_only, of_node=found.spec.csi is None)
 
     async def release(self, uid: str) -> None:
-        """Nothing is held outside of the pod's directory."""
-        del uid
+        """What the volumes hold stays; it is no longer this pod's."""
+        self.storage.release(uid)
 
     async def _claim(self, pod: Pod, volume: Volume) -> storagefacts.Claim:
         asked, meta = volume.persistent_volume_claim, pod.metadata
@@ -90,6 +93,12 @@ class Claims:
         if context is not None and context.fs_group is not None:
             give_to_group(path, context.fs_group, context.fs_group_change_policy)
         return path
+
+
+def _asked(claim: storagefacts.Claim) -> int:
+    """Bytes. The claim's own words, which quotas bound; what a volume says of its size is its tenant's."""
+    resources = claim.spec.resources
+    return whole((resources.requests or {}).get("storage", 0)) if resources is not None else 0
 
 
 def _is_read_only(volume: storagefacts.Volume) -> bool:

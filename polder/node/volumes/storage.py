@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -32,12 +33,23 @@ UidOf = Callable[[TenantName], str]
 """A tenant's UID; empty while this node does not know the tenant."""
 
 
+@dataclass(slots=True)
+class Held:
+    """A volume's directory since a pod has mounted it: what its claim asks for in bytes, and the pods (UIDs) that have it."""
+
+    tenant: TenantName
+    place: Path
+    asked: int = 0
+    pods: set[str] = field(default_factory=set)
+
+
 class Storage:
     """The directories. ``uid_of`` tells tenants apart that follow each other under one name."""
 
     def __init__(self, base: Path, uid_of: UidOf) -> None:
         self._base = base
         self._uid_of = uid_of
+        self._held: dict[Path, Held] = {}
         self._given_up = asyncio.Event()
         self._given_up.set()
 
@@ -57,12 +69,29 @@ class Storage:
             place.chmod(0o777)
         return place
 
+    def hold(self, pod: tuple[TenantName, str], place: Path, asked: int) -> None:
+        """Notes that a pod (tenant, UID) has a directory, and what the claim asks for: of several, the most."""
+        tenant, uid = pod
+        held = self._held.setdefault(place, Held(tenant, place))
+        held.asked = max(held.asked, asked)
+        held.pods.add(uid)
+
+    def release(self, uid: str) -> None:
+        """Notes that a pod is gone. What it filled stays."""
+        for held in list(self._held.values()):
+            held.pods.discard(uid)
+
+    def held(self) -> list[Held]:
+        """The directories that a pod has, or had since this agent started."""
+        return list(self._held.values())
+
     def discard(self, tenant: str, handle: str) -> None:
         """Gives a volume's directory up; none there is no error. Raises PermanentError."""
         _check(handle)
         for place in self._base.glob(f"{tenant}.*"):
             if (place / handle).is_dir() and place.name.rpartition(".")[0] == tenant:
                 (place / handle).rename(place / f"{_GONE}{secrets.token_hex(8)}")
+                self._held.pop(place / handle, None)
         self._given_up.set()
 
     async def serve(self, header: Raw, stream: Stream) -> None:

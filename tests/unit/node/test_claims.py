@@ -211,3 +211,18 @@ async def test_a_tenants_large_volumes_keep_nobody_else_waiting(
     finally:
         gate.set()
         await asyncio.gather(*many)
+
+
+async def test_a_claims_directory_is_known_with_what_was_asked_for_and_who_has_it(tmp_path: Path) -> None:
+    """What the volume, the tenant's own object, says of its size counts for nothing."""
+    spec = {"csi": {"driver": DRIVER, "volumeHandle": "pvc-1"}, "capacity": {"storage": "1Ei"}}
+    claim = {**BOUND, "spec": {"volumeName": "v", "resources": {"requests": {"storage": "1Gi"}}}}
+    storage, whole = Storage(tmp_path, lambda name: f"u-{name}"), pod(CLAIMED, tenant="acme")
+    claims = Claims(cast(Cluster, Known("acme", {"data": claim}, {"v": spec})), storage)
+    for _ in range(2):
+        await claims.mounted(whole, (whole.spec.volumes or [])[0])
+    (held,) = storage.held()
+    assert (held.tenant, held.asked, held.pods) == ("acme", 1 << 30, {whole.metadata.uid})
+    assert held.place == tmp_path / "acme.u-acme" / "pvc-1"
+    await claims.release(whole.metadata.uid)
+    assert held.pods == set() and storage.held() == [held], "what it filled is there still"

@@ -33,9 +33,9 @@ class Kit:
 
     def __init__(self, hook: Outcome | Exception = SUCCESS, hook_lasts: float = 0.0, **lasts: float) -> None:
         self.did: list[tuple[str, str | int]] = []
-        self.events: list[str] = []
+        self.events: list[tuple[str, str]] = []
         self.hook_outcome, self.hook_lasts, self.lasts = hook, hook_lasts, lasts
-        recorder = SimpleNamespace(event=lambda pod, kind, reason, words: self.events.append(reason))
+        recorder = SimpleNamespace(event=lambda pod, kind, reason, words, part: self.events.append((reason, part)))
         self.ctx: Any = SimpleNamespace(cri=self, recorder=recorder, means=self)
 
     async def stop_container(self, key: str, seconds: int) -> None:
@@ -61,7 +61,7 @@ async def test_the_hook_comes_before_the_signal() -> None:
     kit = Kit()
     await kit.stopping(30).one(container("a"), "why")
     assert kit.did == [("a0", "hook"), ("a0", "hooked"), ("a0", 30), ("a0", "ended")]
-    assert kit.events == ["Killing"]
+    assert kit.events == [("Killing", "spec.containers{a}")]
 
 
 @pytest.mark.parametrize("bad", [failure("secret"), AttemptError("no such port")])
@@ -69,7 +69,7 @@ async def test_a_hook_that_fails_is_told_and_holds_nothing_up(bad: Outcome | Exc
     kit = Kit(bad)
     await kit.stopping(30).one(container("a"), "why")
     assert kit.did[-2:] == [("a0", 30), ("a0", "ended")]
-    assert kit.events == ["Killing", "FailedPreStopHook"]
+    assert kit.events == [("Killing", "spec.containers{a}"), ("FailedPreStopHook", "spec.containers{a}")]
 
 
 async def test_a_hook_has_no_more_than_the_grace_and_the_container_its_least() -> None:

@@ -37,7 +37,7 @@ class Site:
         if "network" in self.failures:
             raise self.failures["network"]
 
-    def event(self, _pod: Any, _type: str, reason: str, _message: str) -> None:
+    def event(self, _pod: Any, _type: str, reason: str, _message: str, _part: str = "") -> None:
         self.told.append(reason)
 
     def worker(self) -> PodWorker:

@@ -88,7 +88,9 @@ def running(**probes: dict[str, Any]) -> dict[str, Running]:
 class Kit:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **given: list[bool | None]) -> None:
         self.answers, self.events, self.changed = Answers(**given), [], asyncio.Event()
-        recorder = SimpleNamespace(event=lambda pod, kind, reason, words: self.events.append((reason, words)))
+        recorder = SimpleNamespace(
+            event=lambda pod, kind, reason, words, part: self.events.append((reason, words, part))
+        )
         self.prober = Prober(self.answers, recorder, Clock(), self.changed.set, 0.0)  # type: ignore[arg-type]
         real = asyncio.sleep
         monkeypatch.setattr("polder.node.probes.prober.asyncio.sleep", lambda s: real(min(s, 0.01)))
@@ -107,7 +109,7 @@ async def test_readiness_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None
     await kit.until(Probed())
     await kit.until(Probed(ready=False))
     await kit.until(Probed())
-    assert kit.events == [("Unhealthy", "Readiness probe failed: because")] * 4
+    assert kit.events == [("Unhealthy", "Readiness probe failed: because", "spec.containers{a}")] * 4
     await kit.prober.close()
 
 
@@ -132,6 +134,7 @@ async def test_a_container_that_fails_is_named_with_the_probes_grace(
     assert kit.events[0] == (
         "Unhealthy",
         f"{kind.title()} probe errored and resulted in unknown state: the runtime is away",
+        "spec.containers{a}",
     )
     kit.prober.follow(pod(), {}, ending=False)
     assert kit.prober.says() == {}
