@@ -86,6 +86,14 @@ def bears(key: str, seconds: float | None = None) -> dict[str, Any]:
     return {"tolerations": [{**borne, **({"tolerationSeconds": seconds} if seconds is not None else {})}]}
 
 
+async def events_with(api: Api, field: str, wanted: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What a field of all events says of whom, once all that is wanted is among it; events come a moment later than that of
+    which they tell.
+    """
+    found = {(e["involvedObject"]["name"], e[field]) for e in (await api.get(f"{NS}/events")).json["items"]}
+    return found if wanted <= found else set()
+
+
 async def test_a_tenant_s_taint_makes_its_own_pods_go_and_nobody_else_s(
     client: CuttableClient, admin: Api, controllers: None, beats: set[str]
 ) -> None:
@@ -107,11 +115,7 @@ async def test_a_tenant_s_taint_makes_its_own_pods_go_and_nobody_else_s(
     said = (await globex.get(f"{NS}/pods/plain")).json["status"]["conditions"]
     assert ("DisruptionTarget", "DeletionByTaintManager") in {(c["type"], c.get("reason")) for c in said}
 
-    async def told() -> bool:
-        events = (await globex.get(f"{NS}/events")).json["items"]
-        return "Marking for deletion Pod default/plain" in {event["message"] for event in events}
-
-    await until(told)
+    await until(lambda: events_with(globex, "message", {("plain", "Marking for deletion Pod default/plain")}))
 
 
 async def test_a_pod_goes_when_its_time_is_over_unless_the_taint_goes_first(
@@ -128,11 +132,8 @@ async def test_a_pod_goes_when_its_time_is_over_unless_the_taint_goes_first(
     await asyncio.sleep(0.2)
     await acme.patch(f"{NODES}/n1", {"spec": {"taints": None}})
 
-    async def cancelled() -> Any:
-        messages = {event["message"] for event in (await acme.get(f"{NS}/events")).json["items"]}
-        return {"Cancelling deletion of Pod default/late", "Cancelling deletion of Pod default/long"} <= messages
-
-    await until(cancelled)
+    cancelled = {(name, f"Cancelling deletion of Pod default/{name}") for name in ("late", "long")}
+    await until(lambda: events_with(acme, "message", cancelled))
     await asyncio.sleep(1.2)
     assert not await is_going(acme, "late")
 
@@ -157,11 +158,10 @@ async def test_pods_of_a_silent_node_are_not_ready_and_go_after_their_time(
     }  # fmt: skip
     await until(lambda: is_going(acme, "goes"))
     assert not await is_going(acme, "stays")
-    reasons = {(e["involvedObject"]["name"], e["reason"]) for e in (await admin.get(f"{NS}/events")).json["items"]}
-    assert {("n1", "RegisteredNode"), ("n2", "RegisteredNode"), ("n1", "NodeNotReady")} <= reasons
+    registered = {("n1", "RegisteredNode"), ("n2", "RegisteredNode"), ("n1", "NodeNotReady")}
+    reasons = await until(lambda: events_with(admin, "reason", registered))
     assert ("n2", "NodeNotReady") not in reasons
-    told = {(e["involvedObject"]["name"], e["message"]) for e in (await acme.get(f"{NS}/events")).json["items"]}
-    assert ("stays", "Node is not ready") in told
+    await until(lambda: events_with(acme, "message", {("stays", "Node is not ready")}))
     assert (await acme.get(f"{NS}/pods/goes")).status == 200, (
         "what runs on a node that does not answer is not forgotten"
     )

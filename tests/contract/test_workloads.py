@@ -180,9 +180,13 @@ async def test_a_deployment_rolls_a_new_template_out(api: Api, nodes: None) -> N
         return found["spec"]["replicas"] == 4 and found["metadata"]["annotations"]
 
     annotations = await until(back)
-    events = (await api.get(f"{NS}/events")).json["items"]
-    reasons = {(e["involvedObject"]["kind"], e["reason"]) for e in events}
-    assert {("Deployment", "ScalingReplicaSet"), ("ReplicaSet", "SuccessfulCreate")} <= reasons
+
+    async def told() -> bool:
+        events = (await api.get(f"{NS}/events")).json["items"]
+        reasons = {(e["involvedObject"]["kind"], e["reason"]) for e in events}
+        return {("Deployment", "ScalingReplicaSet"), ("ReplicaSet", "SuccessfulCreate")} <= reasons
+
+    await until(told)
     assert annotations["deployment.kubernetes.io/revision"] == "3"
     assert annotations["deployment.kubernetes.io/revision-history"] == "1"
     await status_is(api, f"{APPS}/deployments/web", updatedReplicas=4, availableReplicas=4)
