@@ -107,9 +107,10 @@ class Eviction:
             if condition not in self.pressures:
                 self._from.say("EvictionThresholdMet", f"Attempting to reclaim {RESOURCES[one.signal]}")
             self._since[condition] = now
-        if met:
-            await self._reclaim(met[0], found[met[0].signal])
-        elif now - self._collected >= COLLECT_EVERY:
+        for one in met:
+            if await self._reclaim(one, found[one.signal]):
+                break
+        if not met and now - self._collected >= COLLECT_EVERY:
             self._collected = now
             await self._collect(found.get(IMAGE_FS, Amount(0, 0)))
 
@@ -147,21 +148,25 @@ class Eviction:
         else:
             await self._from.images.unused()  # so that it is known since when
 
-    async def _reclaim(self, threshold: Threshold, found: Amount) -> None:
-        """One step against a shortage: first what nobody uses, else one pod, and time for that to show."""
+    async def _reclaim(self, threshold: Threshold, found: Amount) -> bool:
+        """One step against a shortage: first what nobody uses, else one pod, and time for that to show. Whether one was made:
+        a shortage that waits, or that no pod's end mends, keeps none of the others from being mended.
+        """
         now, condition = self._clock.monotonic(), CONDITIONS[threshold.signal]
         wanted = threshold.quantity(found.capacity)
         if threshold.signal in (NODE_FS, IMAGE_FS) and await self._from.images.free(wanted - found.available):
-            return
+            return True
         if now - self._ended.get(condition, -AFTER) < AFTER:
-            return
+            return False
         victim = choose(await self._candidates(threshold.signal, wanted - found.available), RESOURCES[threshold.signal])
         if victim is None:
             log.warning("%s: there is no pod that may be ended", condition)
-            return
+            return False
         words = message(victim, threshold.signal, wanted, found.available)
-        if self._from.evict(victim.pod.metadata.uid, words):
+        ended = self._from.evict(victim.pod.metadata.uid, words)
+        if ended:
             self._ended[condition] = now
+        return ended
 
     async def _candidates(self, signal: str, missing: int) -> Sequence[Candidate]:
         pods = [pod for pod in self._from.pods() if pod.status.phase not in {"Succeeded", "Failed"}]

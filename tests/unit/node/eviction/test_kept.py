@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from polder.base.ids import TenantName
 from polder.node.eviction.kept import beyond
-from polder.node.eviction.thresholds import NODE_FS, NODE_INODES
+from polder.node.eviction.manager import Eviction, EvictionSettings
+from polder.node.eviction.thresholds import NODE_FS, NODE_INODES, PIDS, SIGNALS, parse_thresholds
 from polder.node.stats.disk import Disk, DiskPlaces, Filesystem, Kept
 from polder.node.volumes.storage import Storage
 from polder.system.cri_types import DiskUse
@@ -31,7 +33,8 @@ class Short(Site):
         self.pods = [made(uid, tenant=uid.partition("-")[0]) for uid in pods]
         places = DiskPlaces(tmp_path, tmp_path / "pods", tmp_path / "logs", tmp_path)
         disk = Disk(places, self._written, self._none, self.clock, self.storage.held)
-        self.eviction = self.looking_at(signal, disk)
+        self.sources = replace(self.sources, disk=disk)
+        self.eviction = self.looking_at(signal)
 
     async def _written(self) -> dict[str, dict[str, DiskUse]]:
         return {uid: {"c": DiskUse(used, 1)} for uid, used in self.written.items()}
@@ -103,3 +106,16 @@ async def test_a_volume_that_is_given_up_is_forgotten(tmp_path: Path) -> None:
     assert len(site.storage.held()) == 1
     site.storage.discard("evil", "pvc-1")
     assert site.storage.held() == []
+
+
+async def test_a_shortage_that_nothing_mends_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's pod has anything of the full disk, and one has the processes of all."""
+    monkeypatch.setattr("polder.node.eviction.manager.observe_processes", lambda: (1000, 32768))
+    site = Short(tmp_path, {})
+    site.pods, site.samples.used = [made("many", tenant="evil")], {"many": 1}
+    site.running = {"/n1": 8190, "/many": 8000}
+    thresholds = parse_thresholds(dict.fromkeys(set(SIGNALS) - {NODE_FS, PIDS}, "0"))
+    eviction = Eviction(EvictionSettings(thresholds, 4 * GIB, "/n1"), site.sources, site.clock)
+    await eviction.look()
+    assert eviction.pressures == {"DiskPressure", "PIDPressure"}
+    assert [uid for uid, why in site.ended if "low on resource: pids" in why] == ["many"]
