@@ -14,6 +14,7 @@ _LATER: Final = "is not supported by this version of Polder"
 _ROOT_ONLY: Final = "is for pods of the platform (tenant root) only"
 _SPEC: Final = Field("spec")
 _SCHEDULER: Final = "default-scheduler"
+_SYSTEM: Final = "linux"
 
 _POD: Final = frozenset(
     {"containers", "initContainers", "volumes", "nodeName", "nodeSelector", "tolerations", "restartPolicy"}
@@ -30,7 +31,7 @@ _POD: Final = frozenset(
     }
     | {"preemptionPolicy", "priorityClassName", "affinity", "setHostnameAsFQDN", "hostnameOverride"}
     | {"topologySpreadConstraints", "schedulingGates", "overhead", "resources", "runtimeClassName"}
-    | {"readinessGates", "imagePullSecrets"}
+    | {"readinessGates", "imagePullSecrets", "os"}
 )
 _AFFINITY: Final = frozenset({"nodeAffinity", "podAffinity", "podAntiAffinity"})
 _POD_SECURITY: Final = frozenset(
@@ -59,7 +60,6 @@ _ENV_SOURCE: Final = frozenset({"fieldRef", "resourceFieldRef", "configMapKeyRef
 _RESOURCES: Final = frozenset({"requests", "limits"})
 _NEUTRAL: Final[dict[str, object]] = {
     "hostUsers": True,
-    "os": {"name": "linux"},
     "procMount": "Default",
 }
 """Values that ask for what happens anyway."""
@@ -71,12 +71,13 @@ TENANT_CAPABILITIES: Final = frozenset(
 
 
 def unsupported(pod: Raw, tenant_is_root: bool) -> list[FieldError]:
-    """What a new pod asks for and does not get: Forbidden, one sentence each. The pod was conformed and defaulted."""
+    """What a new pod asks for and does not get, one sentence each. The pod was conformed and defaulted."""
     spec = pod.get("spec") or {}
     found = list(_unknown(spec, _POD, _SPEC))
     found += _unknown(spec.get("securityContext") or {}, _POD_SECURITY, _SPEC / "securityContext")
     found += _unknown(spec.get("affinity") or {}, _AFFINITY, _SPEC / "affinity")
     found += _unknown(spec.get("resources") or {}, _RESOURCES, _SPEC / "resources")
+    found += _system(spec.get("os") or {})
     for number, volume in enumerate(spec.get("volumes") or ()):
         found += _volume(volume, (_SPEC / "volumes")[number])
     for group in ("initContainers", "containers"):
@@ -103,6 +104,12 @@ def _unknown(part: Raw, known: frozenset[str], at: Field) -> Iterator[FieldError
         asks = (value not in (None, False, "", [], {}) or key == "hostUsers") and _NEUTRAL.get(key) != value
         if key not in known and asks:
             yield (at / key).forbidden(f"{key} {_LATER}")
+
+
+def _system(system: Raw) -> Iterator[FieldError]:
+    """Nodes run Linux."""
+    if system and system.get("name") != _SYSTEM:
+        yield (_SPEC / "os" / "name").not_supported(system.get("name", ""), (_SYSTEM,))
 
 
 def _volume(volume: Raw, at: Field) -> Iterator[FieldError]:

@@ -226,6 +226,13 @@ def test_a_plain_pod_asks_for_nothing_special() -> None:
     assert missing({"securityContext": usual}, {"securityContext": usual}, root=False) == []
 
 
+@pytest.mark.parametrize("name", ["windows", "plan9", ""])
+def test_another_system_than_linux_is_named_with_what_there_is(name: str) -> None:
+    for root in (True, False):
+        said = f'spec.os.name: Unsupported value: "{name}": supported values: "linux"'
+        assert missing({"os": {"name": name}}, root=root) == [said]
+
+
 @pytest.mark.parametrize(
     ("spec", "container", "field"),
     [
