@@ -78,8 +78,9 @@ class NodeRules:
             return what.verb == "get" and self._own_lease(who, what)
         if resource == "nodes":
             return what.tenant == ROOT and what.verb == "get"
-        if resource == CLASSES:
-            return what.verb == "get" and (what.tenant == ROOT or await self.share.enters(who.node, what.tenant))
+        if resource == CLASSES:  # root's are listed: they name the handlers that tenants' classes may name
+            root = what.tenant == ROOT and what.verb in {"get", "list"}
+            return root or (what.verb == "get" and await self.share.enters(who.node, what.tenant))
         if what.verb == "list" and resource in OF_PRESENT_TENANTS:  # all of these are in the share
             return what.tenant != ROOT and await self.share.enters(who.node, what.tenant)
         if resource not in LISTED or what.verb != "get":

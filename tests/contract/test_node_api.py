@@ -16,6 +16,7 @@ from polder.api.discovery import Lease
 from polder.api.errors import ApiError
 from polder.apiserver.authn import NODES, PLATFORM_ADMINS, ROOT_URN
 from polder.base.clock import SystemClock
+from polder.base.errors import PermanentError
 from polder.base.ids import ROOT, NodeName, TenantName
 from polder.base.ref import Ref
 from polder.client.client import Client, ClientSettings
@@ -185,3 +186,26 @@ async def _status(place: Place, ref: Ref) -> NodeStatus:
     except ApiError as error:
         assert error.is_not_found
         return Node().status
+
+
+async def test_a_tenants_class_names_only_handlers_that_the_platforms_name(place: Place) -> None:
+    """Which handlers keep tenants apart well enough is the platform's to say."""
+    await place.pod("p")
+
+    async def classed(tenant: str, name: str, handler: str) -> None:
+        body = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler}
+        path = f"/tenants/{tenant}/apis/node.k8s.io/v1/runtimeclasses"
+        await place.admin.raw("POST", path, json.dumps(body).encode())
+
+    for tenant, name, handler in (("acme", "own", "crun"), ("acme", "plain", "runc"), (ROOT, "ours", "runsc")):
+        await classed(tenant, name, handler)
+    assert await place.cluster.runtime_handler(ACME, "plain") == "runc", "the default is everybody's"
+    assert await place.cluster.runtime_handler(ACME, "ours") == "runsc", "the platform's class is every tenant's"
+    assert await place.cluster.runtime_handler(ACME, "none") is None
+    with pytest.raises(
+        PermanentError, match='"own": handler: is none that the platform\'s RuntimeClasses name: "crun"'
+    ):
+        await place.cluster.runtime_handler(ACME, "own")
+    await classed(ROOT, "fast", "crun")
+    assert await place.cluster.runtime_handler(ACME, "own") == "crun"
+    assert await place.cluster.runtime_handler(ROOT, "fast") == "crun"

@@ -13,7 +13,7 @@ from polder.api.meta import Object, Raw, Struct, ref_of, tenant_of
 from polder.api.storagefacts import Claim, Volume
 from polder.base.clock import Clock
 from polder.base.errors import PermanentError
-from polder.base.ids import NodeName, TenantName
+from polder.base.ids import ROOT, NodeName, TenantName
 from polder.base.ref import Ref
 from polder.client import wire
 from polder.client.client import Client
@@ -21,6 +21,9 @@ from polder.node.pods.status import OWN
 
 SERVICE_SECONDS = 60.0
 """How long a tenant's ``kubernetes`` service is taken as unchanged."""
+DEFAULT_HANDLER = "runc"
+"""The runtime's own choice for pods without a RuntimeClass, for which any class may therefore ask."""
+_CLASSES = "apis/node.k8s.io/v1/runtimeclasses"
 
 T = TypeVar("T", bound=Object)
 
@@ -100,14 +103,22 @@ class ApiCluster:
         return held[1]
 
     async def runtime_handler(self, tenant: TenantName, name: str) -> str | None:
-        """The handler of a RuntimeClass; None if there is no such class."""
-        path = f"/tenants/{tenant}/apis/node.k8s.io/v1/runtimeclasses/{name}"
+        """The handler of a RuntimeClass; None if there is no such class. Handlers may differ in how well they keep tenants
+        apart: raises PermanentError for a tenant's class whose handler no class of the platform's names.
+        """
         try:
-            return msgspec.json.decode(await self.client.raw("GET", path), type=_RuntimeClass).handler
+            body = await self.client.raw("GET", f"/tenants/{tenant}/{_CLASSES}/{name}")
         except ApiError as error:
             if error.is_not_found:
                 return None
             raise
+        handler = msgspec.json.decode(body, type=_RuntimeClass).handler
+        if tenant != ROOT and handler != DEFAULT_HANDLER:
+            listed = await self.client.raw("GET", f"/tenants/{ROOT}/{_CLASSES}")
+            if handler not in {one.handler for one in msgspec.json.decode(listed, type=_RuntimeClasses).items}:
+                why = "handler: is none that the platform's RuntimeClasses name"
+                raise PermanentError(f'runtimeclass.node.k8s.io "{name}": {why}: "{handler}"')
+        return handler
 
     async def token(self, pod: Pod, audience: str, seconds: int) -> str:
         """A token of the pod's service account, bound to the pod. Raises ApiError."""
@@ -156,6 +167,10 @@ class ApiCluster:
 
 class _RuntimeClass(msgspec.Struct):
     handler: str
+
+
+class _RuntimeClasses(msgspec.Struct):
+    items: list[_RuntimeClass] = []
 
 
 def status_patch(pod: Pod, status: PodStatus) -> Raw:

@@ -51,7 +51,9 @@ class Cluster(Protocol):
         ...
 
     async def runtime_handler(self, tenant: TenantName, name: str) -> str | None:
-        """The handler of a RuntimeClass; None if there is no such class."""
+        """The handler of a RuntimeClass; None if there is no such class. Raises PermanentError where the tenant may not name
+        that handler.
+        """
         ...
 
     async def token(self, pod: Pod, audience: str, seconds: int) -> str:
