@@ -17,11 +17,15 @@ from polder.base.ids import TenantName
 
 @dataclass(frozen=True, slots=True)
 class ShareSettings:
-    """Streams of one tenant in all, of one node in all, and of one tenant on one node."""
+    """Streams of one tenant in all, of one node in all, and of one tenant on one node. Of a node's, ``reserve`` are for
+    tenants that have fewer than ``kept`` there: enough for each of as many tenants as a node has pods (110).
+    """
 
     tenant: int = 512
     node: int = 768
     both: int = 256
+    reserve: int = 256
+    kept: int = 2
 
 
 @dataclass(slots=True)
@@ -36,12 +40,13 @@ class StreamShares:
         """Held while a stream is open. Raises ApiError 429."""
         bounds = (
             ((tenant, ""), self.settings.tenant, "of this tenant"),
-            ((tenant, node), self.settings.both, "of this tenant on this node"),
+            ((tenant, node), self._share(node), "of this tenant on this node"),
             (("", node), self.settings.node, "on this node"),
         )
         for key, limit, what in bounds:
             if self._open[key] >= limit:
-                message = f"too many requests: {limit} streams {what} are open, which is the limit; try again later"
+                held = self._open[key]
+                message = f"too many requests: {held} streams {what} are open, which is the limit; try again later"
                 raise ApiError(429, "TooManyRequests", message, {"retryAfterSeconds": 1})
         for key, _, _ in bounds:
             self._open[key] += 1
@@ -52,3 +57,10 @@ class StreamShares:
                 self._open[key] -= 1
                 if not self._open[key]:
                     del self._open[key]
+
+    def _share(self, node: str) -> int:
+        """What one tenant may have there: no more than is free beside the reserve, so that who comes later finds as much as any
+        other may still take. Who has more keeps it, and opens nothing new until others have theirs.
+        """
+        settings = self.settings
+        return min(settings.both, max(settings.kept, settings.node - settings.reserve - self._open["", node]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -149,3 +150,27 @@ def test_one_tenant_leaves_the_others_their_streams() -> None:
         with others[0], others[1], pytest.raises(ApiError, match="4 streams on this node"), others[2]:
             pass
     assert not shares._open, "who has none costs nothing"
+
+
+def test_tenants_that_take_all_they_may_leave_streams_for_every_other() -> None:
+    """Three of 256 had a node's 768, and nobody else had a log or a command there."""
+    shares, held = StreamShares(), ExitStack()
+
+    def opened(tenant: str) -> int:
+        for number in range(1000):
+            try:
+                held.enter_context(shares.one(TenantName(tenant), "n1"))
+            except ApiError as error:
+                assert error.code == 429
+                return number
+        return 1000
+
+    with held:
+        greedy = [opened(f"greedy-{number}") for number in range(100)]
+        assert greedy[0] == 256 and greedy[:3] == sorted(greedy[:3], reverse=True), "alone it has what one may have"
+        assert min(greedy) >= 2, "each has a connection forwarded, with its session"
+        assert opened("late") >= 2
+        assert opened("greedy-0") == 0
+    assert not shares._open
+    with held:
+        assert opened("greedy-0") == 256, "what was given up is there again"
