@@ -103,14 +103,16 @@ class Prober:
 
     async def _run(self, held: _Probing, kind: Kind, spec: Probe) -> None:
         specs = _probes(held.running.target.container)
+        period = float(max(1, spec.period_seconds))
+        earliest = self._clock.monotonic()
+        if held.running.began < self._since:
+            # From when the agent sees the container, not from its start-up's end: what waits for that is spread already.
+            earliest += random.random() * period  # noqa: S311  spreading, not a secret
         if kind is not Kind.STARTUP:
             await held.started.wait()
-        period = float(max(1, spec.period_seconds))
         age = max(0.0, self._clock.now().timestamp() - held.running.began)
         delay = first_after(kind, spec, age, started_by_probe=Kind.STARTUP in specs)
-        if held.running.began < self._since:
-            delay = max(delay, random.random() * period)  # noqa: S311  spreading, not a secret
-        due = self._clock.monotonic() + delay
+        due = max(earliest, self._clock.monotonic() + delay)
         tally = Tally(spec)
         while True:
             await asyncio.sleep(max(0.0, due - self._clock.monotonic()))

@@ -156,3 +156,30 @@ async def test_an_agent_that_starts_takes_up_what_the_api_shows(monkeypatch: pyt
     kit.prober.follow(pod(), {"c1": Running(one.target, one.began, True, True)}, ending=False)
     assert kit.prober.says() == {"c1": Probed()}
     await kit.prober.close()
+
+
+@pytest.mark.parametrize("since", [0.0, 2_000_000.0], ids=["a new container", "an agent that began after it"])
+async def test_readiness_is_asked_for_at_once_after_start_up(monkeypatch: pytest.MonkeyPatch, since: float) -> None:
+    kit, ahead, waits = Kit(monkeypatch, startup=[False, True], readiness=[True]), [0.0], []
+    clock = SimpleNamespace(monotonic=lambda: ahead[0], now=lambda: datetime.fromtimestamp(1_000_000 + ahead[0], UTC))
+    real, attempt = asyncio.sleep, kit.answers.probe
+
+    async def sleep(seconds: float) -> None:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "Readiness c1" and not waits:
+            waits.append(seconds)
+        await real(0.001)
+
+    async def probe(target: Target, spec: Probe) -> Outcome:
+        ahead[0] += 1000.0
+        return await attempt(target, spec)
+
+    monkeypatch.setattr("polder.node.probes.prober.asyncio.sleep", sleep)
+    monkeypatch.setattr("polder.node.probes.prober.random.random", lambda: 0.5)
+    monkeypatch.setattr(kit.answers, "probe", probe)
+    prober = Prober(kit.answers, kit.prober._recorder, clock, kit.changed.set, since)  # type: ignore[arg-type]
+    kit.prober = prober
+    prober.follow(pod(), running(startup={}, readiness={"periodSeconds": 600}), ending=False)
+    await kit.until(Probed())
+    assert waits == [0.0]
+    await prober.close()
