@@ -39,7 +39,8 @@ from polder.node.keep import keep_sockets
 from polder.node.policies import PolicyFacts, Views
 from polder.node.ways_out import WaysOut
 from polder.sdn.compile.keys import Concern, Key
-from polder.sdn.pipeline import KernelPort, Pipeline
+from polder.sdn.kernelport import KernelPort
+from polder.sdn.pipeline import Pipeline
 from polder.sdn.render.linux.facts import NodeFacts
 from polder.sdn.render.linux.names import router_space
 from polder.sdn.saved import SavedTopology

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Protocol
 
 from polder.api import polder as api
 from polder.api.meta import Object
@@ -25,6 +24,7 @@ from polder.sdn.compile.errors import NotReadyError
 from polder.sdn.compile.keys import Key
 from polder.sdn.drops import drops_of
 from polder.sdn.inspection import Inspection
+from polder.sdn.kernelport import KernelPort
 from polder.sdn.partkeys import compile_key, part_key
 from polder.sdn.render.linux.desired import GUARD, Desired, PartKey
 from polder.sdn.render.linux.facts import NodeFacts
@@ -33,6 +33,7 @@ from polder.sdn.render.linux.names import router_space
 from polder.sdn.render.linux.text import dump
 from polder.sdn.render.linux.wanted import Slot, Wanted
 from polder.sdn.saved import SavedTopology
+from polder.sdn.shares import Shares
 from polder.sdn.topology import text as topology_text
 from polder.sdn.topology.types import Part, Port, Router
 from polder.sdn.troubles import Troubles
@@ -43,30 +44,6 @@ LOOK_EVERY = 2.0
 """Seconds between questions whether somebody else changed rules, links or routes."""
 LOOK_SHARE = 4.0
 """Rest after a look for such a change, as a multiple of the look's time: whoever goes on costs a fifth of a processor at most."""
-
-
-class KernelPort(Protocol):
-    """What is asked of the kernel (apply/linux/kernel.py; testing/kernel.py)."""
-
-    async def observe(self, expected: Iterable[Item] = ()) -> frozenset[Item]:
-        """What stands."""
-        ...
-
-    async def apply(self, remove: Iterable[Item], add: Iterable[Item]) -> list[ItemFailure]:
-        """Take away and make."""
-        ...
-
-    async def wait_gone(self, items: Iterable[Item]) -> None:
-        """Until removed links no longer exist."""
-        ...
-
-    async def counts(self, space: str) -> dict[str, list[tuple[int, int]]]:
-        """Packets and bytes that the rules of a space's policies have counted, by chain."""
-        ...
-
-    async def meddled(self) -> bool:
-        """Whether somebody else changed rules since the last call that changed or observed them."""
-        ...
 
 
 class NotAppliedError(PermanentError):
@@ -98,9 +75,10 @@ class Pipeline:
         self._wanted = Wanted()
         self._actual: dict[Slot, Item] = {}
         self._troubles = Troubles(self._clock)
-        self._synced = self._started = False
+        self._synced = self._started = self._whole = False
+        self._held = frozenset[str]()
         self._local: dict[PartKey, Port] = {}
-        self._unsaved: list[tuple[PartKey, Part | None]] = []
+        self._unsaved: dict[str, list[tuple[PartKey, Part | None]]] = {}
         self._leaving: dict[PartKey, list[Item]] = {}
         self._verify_at = self._look_at = self._seen_until = 0.0
         self._failures = 0
@@ -129,6 +107,7 @@ class Pipeline:
         if not self._synced:
             self._synced = True
             self._compiler.forget_unseen()
+            self._whole = True
             self._verify_at = 0.0
             self._wake.set()
 
@@ -293,23 +272,31 @@ class Pipeline:
                 self._actual.pop(item.slot, None)
             else:
                 self._actual[item.slot] = item
-        await self._saved.write(self._unsaved, Pauses().here)  # after the kernel, which is waited for
+        for tenant in self._unsaved.keys() - self._held:  # after the kernel, which is waited for
+            await self._saved.write(self._unsaved[tenant], Pauses().here)
+            del self._unsaved[tenant]
         self._again -= touched
         self._troubles.cleared(touched - failed)
         await self._tell()
 
     async def _render(self) -> dict[Slot, PartKey]:
         """Bring the wanted items up to date: the slots that were touched, each with the part that touched it. Others get their
-        turn in between; nothing goes to the kernel before all is compiled, since ports and policies belong together. What is put
+        turn in between. Of a tenant nothing goes to the kernel before all is compiled, since ports and policies belong
+        together; one whose share of the run is over before that is held until the next, and holds up nobody else. What is put
         while it is rendered is the next run's.
         """
-        owners, pauses = dict[Slot, PartKey](), Pauses()
+        owners, pauses, shares = dict[Slot, PartKey](), Pauses(), Shares(self._clock, unbounded=self._whole)
         self._take(self._compiler.touched())
-        while self._synced and self._compiler.behind:
-            self._take(self._compiler.recompile(1))
+        while self._synced and (tenant := shares.next(self._compiler.behind)) is not None:
+            with shares.used_by(tenant):
+                self._take(self._compiler.recompile_one(tenant))
             await pauses.here()
-        while self._dirty:
-            owner = self._dirty.pop()
+        self._held = frozenset(self._compiler.behind) if self._synced else frozenset()
+        self._whole = False
+        if self._held:
+            self._wake.set()
+        for owner in [one for one in self._dirty if one.tenant not in self._held]:
+            self._dirty.discard(owner)
             owners.update(dict.fromkeys(self._wanted.put(owner, self._desired.render(owner)), owner))
             await pauses.here()
         return owners
@@ -317,7 +304,7 @@ class Pipeline:
     def _take(self, changed: Mapping[Key, Part | None]) -> None:
         """Parts that were compiled: who asks for one from here on waits until the kernel has it."""
         for key, part in ((part_key(key), part) for key, part in changed.items()):
-            self._unsaved.append((key, part))
+            self._unsaved.setdefault(key.tenant, []).append((key, part))
             self._note_local(key, part)
             self._dirty |= (dirty := self._desired.put(key, part))
             self._in_flight |= dirty
@@ -350,7 +337,7 @@ class Pipeline:
         log.warning("network: %s", failure)
 
     async def _tell(self) -> None:
-        self._in_flight.clear()
+        self._in_flight &= self._dirty  # what is held is still on its way
         for listener in self._listeners:
             listener()
         async with self._after:
@@ -360,6 +347,7 @@ class Pipeline:
         """Until something is put, a trouble is due, it is time to look, or somebody else changed something."""
         due = self._troubles.next_due()
         until = self._verify_at if due is None else min(due, self._verify_at)
+        await asyncio.sleep(0)  # somebody may be held for long
         while not self._wake.is_set() and (left := until - self._clock.monotonic()) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, LOOK_EVERY)):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
 from polder.api.meta import Object
 from polder.api.polder import PortStatus
+from polder.base.ids import ROOT, TenantName
 from polder.base.ref import Ref
 from polder.sdn.compile.concern import Index
 from polder.sdn.compile.errors import CompileError
@@ -31,7 +32,7 @@ class Compiler:
         self._parts: dict[Key, Part] = {}
         self._errors: dict[Key, CompileError] = {}
         self._dirty: set[Key] = set()
-        self._heap: list[tuple[int, Key]] = []
+        self._heaps: dict[TenantName, list[tuple[int, Key]]] = {}
         self._touched: set[Key] = set()
         self._reads: dict[Key, tuple[Input, ...]] = {}
         self._readers: dict[Input, set[Key]] = {}
@@ -78,29 +79,34 @@ class Compiler:
         self._queue(self._parts.keys() - set(self.snapshot.keys()))
 
     @property
-    def behind(self) -> bool:
-        """Whether anything is left to compile."""
-        return bool(self._dirty)
+    def behind(self) -> Collection[TenantName]:
+        """The tenants of which anything is left to compile."""
+        return self._heaps.keys()
 
-    def recompile(self, most: int = 1 << 62) -> dict[Key, Part | None]:
-        """Compile what is dirty, ``most`` fragments at one time, in order of dependence. The parts that changed; None: gone or
-        broken.
-        """
+    def recompile(self) -> dict[Key, Part | None]:
+        """Compile what is dirty, the platform's first, on which others build. The parts that changed; None: gone or broken."""
         changed = self.touched()
-        while self._heap and most > 0:
-            most -= 1
-            _, key = heapq.heappop(self._heap)
-            self._dirty.discard(key)
-            if self._recompile(key):
-                changed[key] = self._parts.get(key)
-                self._queue(self._readers.get(key, ()))
+        while self._heaps:
+            changed |= self.recompile_one(ROOT if ROOT in self._heaps else next(iter(self._heaps)))
         return changed
+
+    def recompile_one(self, tenant: TenantName) -> dict[Key, Part | None]:
+        """Compile the fragment of a tenant that is behind on which others may build: the part, if it changed."""
+        heap = self._heaps[tenant]
+        _, key = heapq.heappop(heap)
+        if not heap:
+            del self._heaps[tenant]
+        self._dirty.discard(key)
+        if not self._recompile(key):
+            return {}
+        self._queue(self._readers.get(key, ()))
+        return {key: self._parts.get(key)}
 
     def _queue(self, keys: Iterable[Key]) -> None:
         for key in keys:
             if key not in self._dirty:
                 self._dirty.add(key)
-                heapq.heappush(self._heap, (key.concern.rank, key))
+                heapq.heappush(self._heaps.setdefault(key.ref.tenant, []), (key.concern.rank, key))
 
     def _mark(self, change: Change) -> set[Key]:
         keys = change.keys.union(*(self._readers.get(one, ()) for one in change.inputs))

@@ -15,7 +15,8 @@ from polder.api.core import Namespace
 from polder.api.meta import Object, ObjectMeta
 from polder.api.netpolicies import NetworkPolicy
 from polder.sdn.apply.linux.failure import ItemFailure
-from polder.sdn.pipeline import KernelPort, Pipeline
+from polder.sdn.kernelport import KernelPort
+from polder.sdn.pipeline import Pipeline
 from polder.sdn.render.linux.items import Item
 from polder.sdn.topology.addressing import link_name, mac_of
 from tests.unit.sdn.objects import Objects, ref
