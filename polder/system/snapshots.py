@@ -1,4 +1,4 @@
-"""Read-only views of images' files, by containerd's snapshot service (api/services/snapshots/v1/snapshots.proto).
+"""Read-only views of images' files, by containerd's services (api/services/snapshots/v1/snapshots.proto, images/v1/images.proto).
 
 The messages are few and flat: they are written and read field by field.
 """
@@ -12,13 +12,16 @@ from typing import Final
 
 from polder.base.errors import PermanentError
 from polder.system import mounts
-from polder.system.containerd import CONTAINERS, ContainerdPaths, snapshotter_of
+from polder.system.commands import HostError, run
+from polder.system.containerd import CONTAINERS, ContainerdPaths, find_ctr, snapshotter_of
 from polder.system.cri_types import RuntimeFailureError
 from polder.system.rpc import Channel, RpcError
 
 _SERVICE: Final = "/containerd.services.snapshots.v1.Snapshots"
 _NAMESPACE: Final = (("containerd-namespace", CONTAINERS),)
+_IMAGE: Final = "/containerd.services.images.v1.Images/Get"
 _SECONDS: Final = 30.0
+_UNPACK: Final = 600.0
 _KEPT: Final = {"containerd.io/gc.root": "polder"}
 """What containerd's collector leaves alone."""
 
@@ -79,6 +82,27 @@ class Snapshots:
             raise PermanentError(f"snapshot {key} is mounted by {len(found)} mounts, not by one")
         return found[0]
 
+    async def digest(self, image: str) -> str:
+        """An image's digest, by its name, as which containerd's CRI plugin also has its id."""
+        try:
+            body = await self._channel.plain(_IMAGE, _text(1, image), _NAMESPACE, _SECONDS)
+        except RpcError as error:
+            raise RuntimeFailureError(f"image {image}: {error}", missing=error.code == "NOT_FOUND") from error
+        for number in (1, 3, 2):  # of the answer the image, of that the target, of that the digest
+            body = next((value for key, value in _fields(body) if key == number), b"")
+        return body.decode()
+
+    def unpack(self, digest: str) -> None:
+        """Makes the snapshots of an image's layers, by the image's digest; blocks. Who imports an image makes none, the runtime
+        does so for an image's first container. Raises RuntimeFailureError.
+        """
+        snapshotter = snapshotter_of(self._paths)
+        to = ("--address", str(self._paths.socket), "--namespace", CONTAINERS)
+        try:
+            run(find_ctr() or "ctr", *to, "snapshots", "unpack", "--snapshotter", snapshotter, digest, timeout=_UNPACK)
+        except HostError as error:
+            raise RuntimeFailureError(f"image {digest} was not unpacked: {error}") from error
+
     async def remove(self, key: str) -> None:
         """Removes a view; none there is no error."""
         try:
@@ -124,10 +148,13 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The fields of a message; these messages hold texts and messages alone."""
+    """The fields of a message that are texts and messages; numbers are passed over."""
     position = 0
     while position < len(data):
         tag, position = _read_varint(data, position)
+        if tag & 7 == 0:
+            _, position = _read_varint(data, position)
+            continue
         if tag & 7 != 2:
             raise PermanentError("containerd answered with a message of another form")
         size, position = _read_varint(data, position)

@@ -15,6 +15,8 @@ from polder.api.core import ConfigMap, Pod
 from polder.api.storagefacts import Claim, Volume
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
+from polder.node.archive import Entry, Image, archive
+from polder.node.images import import_archive
 from polder.system.commands import run
 from polder.system.containerd import snapshotter_of
 from polder.system.mounts import observe_mounts
@@ -147,6 +149,16 @@ async def test_an_image_is_a_volume(node: NodeKit) -> None:
         "ls",
     )
     assert "sha256:" in views and "polder-volume-" not in views, "a pod that is gone holds no view"
+
+
+async def test_an_image_that_no_container_has_used_is_a_volume(node: NodeKit) -> None:
+    """An import brings the layers packed, as they came."""
+    file = node.base / "data.tar"
+    file.write_bytes(archive(Image("docker.io/library/data:1", [Entry("told", b"packed\n", mode=0o644)])))
+    await import_archive(node.paths.socket, file)
+    volumes = [{"name": "i", "image": {"reference": "data:1", "pullPolicy": "Never"}}]
+    mounts = {"volumeMounts": [{"name": "i", "mountPath": "/i"}]}
+    assert await said(node, "cat /i/told", volumes=volumes, container=mounts) == ["packed"]
 
 
 async def test_a_claims_volume_outlives_its_pods(node: NodeKit) -> None:

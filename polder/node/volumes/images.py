@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Protocol
 
 from polder.api.core import Pod
+from polder.api.meta import tenant_of
 from polder.api.podspec import Container
 from polder.api.podvolumes import Volume
 from polder.node.volumes.mounting import Mounted
 from polder.node.volumes.scratch import is_mounted
+from polder.node.walks import Walks
 from polder.system import mounts
-from polder.system.cri_types import ImageInfo
+from polder.system.cri_types import ImageInfo, RuntimeFailureError
 from polder.system.snapshots import View
 
 Pull = Callable[[Pod, Container], Awaitable[ImageInfo]]
@@ -29,6 +31,14 @@ class Layers(Protocol):
 
     async def view(self, key: str, parent: str) -> View:
         """A read-only view of the snapshot at the end of a chain of layers."""
+        ...
+
+    async def digest(self, image: str) -> str:
+        """An image's digest, by its id. Raises RuntimeFailureError."""
+        ...
+
+    def unpack(self, digest: str) -> None:
+        """Makes the snapshots of an image that has none yet; blocks. Raises RuntimeFailureError."""
         ...
 
     async def remove(self, key: str) -> None:
@@ -44,6 +54,7 @@ class ImageVolumes:
         self._pull = pull
         self._chain = chain
         self._layers = layers
+        self._walks = Walks()
 
     async def mounted(self, pod: Pod, volume: Volume) -> Mounted | None:
         """The image's files; None for a volume of another kind. Raises ImageError, RuntimeFailureError."""
@@ -56,9 +67,21 @@ class ImageVolumes:
             )
             image = await self._pull(pod, wanted)
             await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
-            view = await self._layers.view(_key(pod.metadata.uid, volume.name), await self._chain(image.id))
+            view = await self._view(pod, volume, image)
             await asyncio.to_thread(view.mount_at, place)
         return Mounted(place, read_only=True)
+
+    async def _view(self, pod: Pod, volume: Volume, image: ImageInfo) -> View:
+        """Of an imported image that no container has used, nothing is unpacked: that is done now, for tenants in turn."""
+        key, chain = _key(pod.metadata.uid, volume.name), await self._chain(image.id)
+        try:
+            return await self._layers.view(key, chain)
+        except RuntimeFailureError as error:
+            if not error.missing:
+                raise
+        digest = await self._layers.digest(image.id)
+        await self._walks.run(tenant_of(pod.metadata), self._layers.unpack, digest)
+        return await self._layers.view(key, chain)
 
     async def release(self, uid: str) -> None:
         """Gives back the views of a pod's volumes; idempotent."""
