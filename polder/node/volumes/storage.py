@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ DISCARDED: Final = b"discarded"
 """What is answered when a directory is given up, or was none."""
 _HANDLE: Final = re.compile(r"[a-z0-9][-a-z0-9.]{0,252}")
 _GONE: Final = ".gone-"
+_DRAFT: Final = "+"
+"""Before the handle, which is no longer than a name may be less one."""
 
 UidOf = Callable[[TenantName], str]
 """A tenant's UID; empty while this node does not know the tenant."""
@@ -49,6 +52,7 @@ class Storage:
     def __init__(self, base: Path, uid_of: UidOf) -> None:
         self._base = base
         self._uid_of = uid_of
+        self._making = threading.Lock()
         self._held: dict[Path, Held] = {}
         self._given_up = asyncio.Event()
         self._given_up.set()
@@ -62,11 +66,11 @@ class Storage:
         if not uid:
             raise RetryableError(f"tenant {tenant} is not known on this node yet")
         place = self._base / f"{tenant}.{uid}" / handle
-        if not place.is_dir():
-            for parent in (self._base, place.parent):
-                parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-            place.mkdir(exist_ok=True)
-            place.chmod(0o777)
+        with self._making:
+            if not place.is_dir():
+                for parent in (self._base, place.parent):
+                    parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+                _make(place)
         return place
 
     def hold(self, pod: tuple[TenantName, str], place: Path, asked: int) -> None:
@@ -117,6 +121,14 @@ class Storage:
                     await asyncio.to_thread(remove_tree, place)
                 except OSError as error:
                     log.warning("%s was not removed: %s", place, error)
+
+
+def _make(place: Path) -> None:
+    """It appears with its rights: whoever finds it later leaves them as they are, since they are the tenant's to change."""
+    draft = place.with_name(f"{_DRAFT}{place.name}")
+    draft.mkdir(exist_ok=True)
+    draft.chmod(0o777)
+    draft.rename(place)
 
 
 def _check(handle: str) -> None:

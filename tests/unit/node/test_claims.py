@@ -183,6 +183,30 @@ async def test_a_later_tenant_of_the_same_name_finds_nothing(tmp_path: Path) -> 
     assert root == tmp_path / "root.root" / "pvc-1"
 
 
+class KilledError(BaseException):
+    """kill -9."""
+
+
+@pytest.mark.parametrize("step", ["mkdir", "chmod", "rename"])
+def test_an_agent_killed_while_it_makes_a_volume_leaves_none_that_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    handle, real = "h" * 253, getattr(Path, step)
+
+    def killed(self: Path, *args: Any, **more: Any) -> Any:
+        if self.name.endswith(handle):
+            raise KilledError
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(Path, step, killed)
+    with pytest.raises(KilledError):
+        Storage(tmp_path, lambda name: "u").directory(TenantName("acme"), handle)
+    monkeypatch.undo()
+    made = Storage(tmp_path, lambda name: "u").directory(TenantName("acme"), handle)
+    assert made.stat().st_mode & 0o777 == 0o777
+    assert names(tmp_path) == [f"acme.u/{handle}"]
+
+
 async def test_a_tenants_large_volumes_keep_nobody_else_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
