@@ -158,10 +158,18 @@ class NodeReporter:
         self._compared = now
         try:
             node = await self._client.get(Node, self._ref)
+            await self._follow_extended(node.status)
         except (PolderError, OSError) as error:
             return isinstance(error, ApiError) and error.is_not_found
         shown = {c.type: c.status for c in node.status.conditions or []}
         return any(shown.get(c.type) != c.status for c in status.conditions or [])
+
+    async def _follow_extended(self, shown: NodeStatus) -> None:
+        """What others advertise of extended resources (``status.capacity``) may be allocated until they take it back."""
+        has, left = _extended(shown.capacity), _extended(shown.allocatable)
+        if has != left:
+            sizes = {**dict.fromkeys(left), **has}
+            await self._client.patch(Node, self._ref, {"status": {"allocatable": sizes}}, subresource="status")
 
     async def _write(self, status: NodeStatus) -> None:
         try:
@@ -322,6 +330,11 @@ class NodeReporter:
 
 def _status_body(status: NodeStatus) -> object:
     return msgspec.to_builtins(status)
+
+
+def _extended(sizes: Mapping[str, str | int] | None) -> dict[str, str | int]:
+    """Resources that are not Kubernetes' own."""
+    return {name: size for name, size in (sizes or {}).items() if "/" in name and "kubernetes.io/" not in name}
 
 
 def _is_ready(status: NodeStatus) -> bool:

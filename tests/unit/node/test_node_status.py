@@ -14,6 +14,7 @@ from polder.api.core import Node, NodeCondition, NodeStatus
 from polder.api.discovery import Lease
 from polder.api.errors import ApiError
 from polder.api.meta import ObjectMeta
+from polder.api.patch import apply_merge
 from polder.base.clock import SystemClock
 from polder.base.ids import NodeName
 from polder.node.machine import Capacity, allocatable
@@ -44,7 +45,7 @@ class Api:
 
     async def patch(self, kind: type, ref: Any, body: Any, subresource: str = "") -> Any:
         if kind is Node:
-            self.before = msgspec.convert(body["status"], NodeStatus)
+            self.before = msgspec.convert(apply_merge(msgspec.to_builtins(self.before), body["status"]), NodeStatus)
             self.written.append(self.before)
             self.changed.set()
         elif kind is Lease and not self.leases:
@@ -160,3 +161,24 @@ async def test_the_lease_is_the_nodes_as_soon_as_the_node_is_known(tmp_path: Pat
     first, second = ([{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid}] for uid in ("u1", "u2"))
     assert owners == [None, first, None, second], "it is said once, and again of a node that was made anew"
     assert all(body["spec"]["renewTime"] for body in said)
+
+
+async def test_what_others_advertise_of_extended_resources_may_be_allocated_until_they_take_it_back(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    site.api.before = status = await site.reporter._status()
+    said = {**(status.capacity or {}), "example.com/dongle": "4", "example.com/fork": "1"}
+    site.api.before = msgspec.structs.replace(status, capacity=said)
+    assert not await site.reporter._is_overwritten(status)
+    found = {**(status.allocatable or {}), "example.com/dongle": "4", "example.com/fork": "1"}
+    assert site.api.before.allocatable == found, "the node's own are left as they are"
+    del said["example.com/dongle"]
+    site.api.before = msgspec.structs.replace(site.api.before, capacity=said)
+    site.reporter._compared = 0.0
+    assert not await site.reporter._is_overwritten(status)
+    assert site.api.before.allocatable == {**(status.allocatable or {}), "example.com/fork": "1"}
+    written = len(site.api.written)
+    site.reporter._compared = 0.0
+    assert not await site.reporter._is_overwritten(status)
+    assert len(site.api.written) == written, "what agrees is not written"
