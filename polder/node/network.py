@@ -39,6 +39,7 @@ from polder.node.keep import keep_sockets
 from polder.node.policies import PolicyFacts, Views
 from polder.node.ways_out import WaysOut
 from polder.sdn.compile.keys import Concern, Key
+from polder.sdn.droplog import DropLog
 from polder.sdn.kernelport import KernelPort
 from polder.sdn.pipeline import Pipeline
 from polder.sdn.render.linux.facts import NodeFacts
@@ -166,12 +167,9 @@ class NodeNetwork:
             for informer in self._informers:
                 group.create_task(informer.run())
             group.create_task(self._sync())
-            group.create_task(self.pipeline.run())
-            group.create_task(self.attachments.run())
-            group.create_task(self._tenants.run())
-            group.create_task(self._gone.run())
-            group.create_task(self._policies.run())
-            group.create_task(self._ways_out.run())
+            parts = (self.attachments, self._tenants, self._gone, self._policies, self._ways_out)
+            for part in (self.pipeline, DropLog(self.pipeline), *parts):
+                group.create_task(part.run())
             if set_entries is not None:
                 group.create_task(self._keep_entries(set_entries))
             if sandboxes is not None:

@@ -35,6 +35,7 @@ from polder.sdn.render.linux.wanted import Slot, Wanted
 from polder.sdn.saved import SavedTopology
 from polder.sdn.shares import Shares
 from polder.sdn.topology import text as topology_text
+from polder.sdn.topology.policies import Policy
 from polder.sdn.topology.types import Part, Port, Router
 from polder.sdn.troubles import Troubles
 
@@ -190,6 +191,10 @@ class Pipeline:
     def attached(self) -> list[Port]:
         """The ports of this node that sandboxes use."""
         return [port for port in self._local.values() if port.attached]
+
+    def policed(self) -> frozenset[str]:
+        """The tenants that have policies on this node."""
+        return frozenset(part.tenant for part in self._compiler.parts.values() if isinstance(part, Policy))
 
     async def drops(self, tenant: str) -> dict[str, tuple[int, int]]:
         """Packets and bytes that each policy of a tenant has dropped here since its rules were last changed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import socket
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from polder.sdn.droplog import DropLog
 from polder.system.net.netlink import NETFILTER, NetlinkSocket
 from polder.system.net.netns import run_inside
 from polder.system.net.nft import NftError, generation, run_nft
@@ -234,7 +236,7 @@ def _plain(text: str) -> str:
     )
 
 
-async def test_drops_are_counted_by_policy_and_direction(site: Site) -> None:
+async def test_drops_are_counted_by_policy_and_direction(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     await put_policy(site, "deny", {"podSelector": {}, "policyTypes": ["Ingress"]})
     body = {
         "apiVersion": "policy.networking.k8s.io/v1alpha2",
@@ -265,6 +267,10 @@ async def test_drops_are_counted_by_policy_and_direction(site: Site) -> None:
     pipeline = site.nodes["n1"].live.pipeline
     expected = {"ingress NetworkPolicy default/deny": (3, 105), "egress ClusterNetworkPolicy no-way": (5, 175)}
     await until(lambda: _equal(pipeline.drops("acme"), expected), what="the drops are counted")
+    with caplog.at_level(logging.INFO, "polder.sdn.droplog"):
+        await DropLog(pipeline).look()
+    told = "network: tenant acme: policy egress ClusterNetworkPolicy no-way dropped 5 packets (175 bytes)"
+    assert told in caplog.messages
 
 
 async def _equal(asked: Any, expected: Any) -> bool:
