@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from polder.api.errors import ApiError, too_large
 from polder.apiserver.answers import SOFTWARE
@@ -57,6 +57,7 @@ async def _send(
     )
     response.headers["Audit-Id"] = call.id
     response.enable_chunked_encoding()
+    _hold_little(call.request)
     await response.prepare(call.request)
     try:
         await _write(response, renderer.opening() + renderer.items(first.entries, clock.now()))
@@ -77,7 +78,30 @@ async def _send(
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     async with away(), asyncio.timeout(STALL_LIMIT):
-        await response.write(data)
+        await _slices(response, data)
+
+
+async def _in_pieces(request: web.BaseRequest, response: web.Response) -> None:
+    """The whole answer."""
+    _hold_little(request)
+    await response.prepare(request)
+    if isinstance(response.body, bytes) and request.method != hdrs.METH_HEAD:
+        whole, response.body = response.body, None
+        await _slices(response, whole)
+    await response.write_eof()
+
+
+def _hold_little(request: web.BaseRequest) -> None:
+    """No more than ``LARGE`` waits for a slow reader before whoever writes has to wait too."""
+    if request.transport is not None:
+        request.transport.set_write_buffer_limits(high=LARGE)
+
+
+async def _slices(response: web.StreamResponse, data: bytes) -> None:
+    """Written at one time, TLS would take all of it at once, and nobody would be told to wait."""
+    view = memoryview(data)
+    for start in range(0, len(view), LARGE):
+        await response.write(view[start : start + LARGE])
 
 
 async def send_whole(call: Call, response: web.StreamResponse) -> None:
@@ -91,8 +115,7 @@ async def send_whole(call: Call, response: web.StreamResponse) -> None:
     async with handing_over():
         try:
             async with away(), asyncio.timeout(STALL_LIMIT):
-                await response.prepare(call.request)
-                await response.write_eof()
+                await _in_pieces(call.request, response)
         except (TimeoutError, ConnectionError) as problem:
             log.info("request %s: the answer ends midway: %s", call.id, problem or "the client does not read")
             if call.request.transport is not None:
