@@ -265,7 +265,7 @@ async def test_a_large_answer_in_another_form_holds_up_nobody(admin: Any) -> Non
         took = time.monotonic() - began
         asking.cancel()
         assert (answer.status, answer.headers["Content-Type"]) == (200, media)
-        assert max(waits) < max(took / 3, 0.5), "the loop, which is the server's too, stood still"
+        assert max(waits) < max(took / 2, 1), "the loop, which is the server's too, stood still"
     listed = (await admin.get(path)).json
     lines = (await admin.get(path, Accept="application/yaml")).body.decode()
     assert lines == yaml.dump(listed, Dumper=yaml.CSafeDumper, allow_unicode=True)
