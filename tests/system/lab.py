@@ -168,6 +168,11 @@ def _heard(sock: socket.socket, wanted: Callable[[bytes], bool]) -> bool:
     return False
 
 
+def network_of(tenant: str, network: str) -> str:
+    """Where a network is: the platform's own are its administrators'."""
+    return f"{'kube-system' if tenant == 'root' else 'default'}/{network}"
+
+
 @dataclass(slots=True)
 class Node:
     """A machine: its namespace, its kernel's state as Polder keeps it."""
@@ -238,7 +243,7 @@ class Lab:
             four, six = ("".join(one for one in cidr.split(",") if (":" in one) == wanted) for wanted in (False, True))
             gateways = gateway_of(four), gateway_of(six)
             vni = number * 256 + at
-            self.put(Network(name, f"default/{network}", vni, four, gateways[0], "default", 0, six, gateways[1]))
+            self.put(Network(name, network_of(name, network), vni, four, gateways[0], "default", 0, six, gateways[1]))
 
     def pod(self, tenant: str, name: str, node: str, address: str, network: str = "a") -> Host:
         """A pod's namespace and its port, with one address or one of each family with a comma between them."""
@@ -251,7 +256,7 @@ class Lab:
             Port(
                 tenant,
                 f"default/{name}",
-                f"default/{network}",
+                network_of(tenant, network),
                 node,
                 tuple(address.split(",")),
                 mac_of_port(address.split(",")),

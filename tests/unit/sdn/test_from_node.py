@@ -36,6 +36,8 @@ def test_only_the_platforms_ports_on_a_router_have_a_way_from_the_node() -> None
     acme = replace(NET, tenant="acme"), replace(WEB, tenant="acme")
     assert ways(world(*acme), key_of(acme[1])) == set()
     assert ways(world(replace(NET, router="", gateway="")), key_of(WEB)) == set()
+    own = replace(NET, name="team/a"), replace(WEB, network="team/a")
+    assert ways(world(*own), key_of(WEB)) == set(), "whoever makes networks of any prefix draws nothing of the node's"
     assert ways(world(port=replace(WEB, node=FACTS.name)), key_of(WEB)) == set(), "nothing is there that could answer"
 
 

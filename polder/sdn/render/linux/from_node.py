@@ -22,6 +22,10 @@ from polder.sdn.topology.types import Network, Port
 
 PLATFORM = "root"
 """The tenant whose the machines' addresses are."""
+ADMINISTRATED = "kube-system/"
+"""Where its administrators' networks are. Who has another namespace may make networks of any prefix, and so would draw to pods
+what the machine asks of others.
+"""
 
 
 def machine_of(tenant: str, facts: NodeFacts) -> tuple[str, ...]:
@@ -35,7 +39,7 @@ def render_from_node(
     """What leads from the node to a port that is known to its router here; ``free`` are those of its addresses that no machine
     has. What is protected from tenants keeps its meaning on the node, too.
     """
-    if port.tenant != PLATFORM or not network.router:
+    if port.tenant != PLATFORM or not network.router or not network.name.startswith(ADMINISTRATED):
         return frozenset()
     items: set[Item] = set()
     kept = (facts.underlay, facts.egress, *protected_of(facts))
