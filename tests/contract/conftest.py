@@ -26,6 +26,7 @@ from polder.apiserver.server import ApiServer
 from polder.apiserver.settings import ServerSettings
 from polder.base.clock import SystemClock
 from polder.base.ids import TenantName
+from polder.client.client import Client, ClientSettings
 from polder.store.memory import MemoryStore
 from polder.store.protocol import Store
 from polder.system.pki import Leaf, Pki, ensure_pki
@@ -186,6 +187,24 @@ async def served(
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with served(tmp_path, MemoryStore(), bookmark_interval=0.3, read_timeout=2.0) as found:
         yield found
+
+
+@pytest.fixture
+async def typed(running: Running, tmp_path: Path) -> AsyncIterator[Callable[..., Client]]:
+    """Makes typed clients, each with a certificate of its own: by name, group and whose it is."""
+    made: list[Client] = []
+
+    def client(name: str, group: str, uri: str = "") -> Client:
+        certificate, key = tmp_path / f"typed-{len(made)}.crt", tmp_path / f"typed-{len(made)}.key"
+        running.leaf(name, group, uri).write(certificate, key)
+        made.append(
+            Client(ClientSettings(f"https://127.0.0.1:{running.port}", running.pki.serving_ca, certificate, key))
+        )
+        return made[-1]
+
+    yield client
+    for one in made:
+        await one.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -17,9 +17,8 @@ from polder.apiserver.authn import NODES, PLATFORM_ADMINS, ROOT_URN
 from polder.base.errors import PolderError, RetryableError
 from polder.base.ids import TenantName
 from polder.base.ref import Ref
-from polder.client.client import Client, ClientSettings
+from polder.client.client import Client
 from polder.node.ipam import Ipam, UsedAddresses, start_of
-from tests.contract.conftest import Running
 
 ACME = TenantName("acme")
 SMALL = "10.5.0.0/29"
@@ -72,23 +71,13 @@ async def _post(client: Client, path: str, body: dict) -> None:
 
 
 @pytest.fixture
-async def place(running: Running) -> AsyncIterator[Place]:
-    def client(name: str, group: str, uri: str = "") -> Client:
-        stem = running.folder / name.replace(":", "-")
-        running.leaf(name, group, uri).write(stem.with_suffix(".crt"), stem.with_suffix(".key"))
-        server = f"https://127.0.0.1:{running.port}"
-        return Client(
-            ClientSettings(server, running.pki.serving_ca, stem.with_suffix(".crt"), stem.with_suffix(".key"))
-        )
-
+async def place(typed: Callable[..., Client]) -> Place:
     found = Place(
-        client("admin", PLATFORM_ADMINS, ROOT_URN), {n: client(f"system:node:{n}", NODES) for n in ("n1", "n2")}
+        typed("admin", PLATFORM_ADMINS, ROOT_URN), {n: typed(f"system:node:{n}", NODES) for n in ("n1", "n2")}
     )
     tenant = {"apiVersion": "polder.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "acme"}}
     await _post(found.admin, "/apis/polder.dev/v1alpha1/tenants", tenant)
-    yield found
-    for one in (found.admin, *found.nodes.values()):
-        await one.close()
+    return found
 
 
 async def test_a_port_is_whole_and_asking_twice_gives_the_same(place: Place) -> None:

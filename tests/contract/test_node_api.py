@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from polder.base.clock import SystemClock
 from polder.base.errors import PermanentError
 from polder.base.ids import ROOT, NodeName, TenantName
 from polder.base.ref import Ref
-from polder.client.client import Client, ClientSettings
+from polder.client.client import Client
 from polder.node import status as status_module
 from polder.node.machine import Capacity
 from polder.node.pods.cluster import ApiCluster
@@ -28,7 +28,6 @@ from polder.node.status import LEASE_NAMESPACE, NodeReporter, NodeSettings, Told
 from polder.node.supervisor import Supervisor, SupervisorSettings
 from polder.system.containerd import ContainerdPaths
 from polder.system.cri import CriClient
-from tests.contract.conftest import Running
 from tests.unit.node.podkit import container, view
 
 ACME = TenantName("acme")
@@ -50,22 +49,11 @@ class Place:
 
 
 @pytest.fixture
-async def place(running: Running, tmp_path: Path) -> AsyncIterator[Place]:
-    made: list[Client] = []
-
-    def client(name: str, group: str, uri: str = "") -> Client:
-        certificate, key = tmp_path / f"{len(made)}.crt", tmp_path / f"{len(made)}.key"
-        running.leaf(name, group, uri).write(certificate, key)
-        server = f"https://127.0.0.1:{running.port}"
-        made.append(Client(ClientSettings(server, running.pki.serving_ca, certificate, key)))
-        return made[-1]
-
-    admin, node = client("admin", PLATFORM_ADMINS, ROOT_URN), client("system:node:n1", NODES)
+async def place(typed: Callable[..., Client]) -> Place:
+    admin, node = typed("admin", PLATFORM_ADMINS, ROOT_URN), typed("system:node:n1", NODES)
     tenant = {"apiVersion": "polder.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "acme"}}
     await admin.raw("POST", "/apis/polder.dev/v1alpha1/tenants", json.dumps(tenant).encode())
-    yield Place(admin, node, ApiCluster(node, NodeName("n1"), SystemClock()))
-    for one in made:
-        await one.close()
+    return Place(admin, node, ApiCluster(node, NodeName("n1"), SystemClock()))
 
 
 async def test_a_status_is_written_whole(place: Place) -> None:

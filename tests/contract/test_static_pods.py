@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,11 @@ from polder.apiserver.authn import NODES, PLATFORM_ADMINS, ROOT_URN
 from polder.base.clock import SystemClock
 from polder.base.ids import EVERY_TENANT, ROOT, NodeName
 from polder.base.ref import Ref
-from polder.client.client import Client, ClientSettings
+from polder.client.client import Client
 from polder.client.informer import Informer
 from polder.node.pods.manifests import Folder
 from polder.node.pods.mirrors import Mirrors, NodeCluster
 from polder.node.pods.nodepods import NodePods
-from tests.contract.conftest import Running
 from tests.unit.node.test_manifests import TEXT, WEB
 from tests.unit.node.test_nodepods import Node
 
@@ -53,24 +52,13 @@ class Place:
 
 
 @pytest.fixture
-async def place(running: Running, tmp_path: Path) -> AsyncIterator[Place]:
-    made: list[Client] = []
-
-    def client(name: str, group: str, uri: str = "") -> Client:
-        certificate, key = tmp_path / f"{len(made)}.crt", tmp_path / f"{len(made)}.key"
-        running.leaf(name, group, uri).write(certificate, key)
-        server = f"https://127.0.0.1:{running.port}"
-        made.append(Client(ClientSettings(server, running.pki.serving_ca, certificate, key)))
-        return made[-1]
-
-    admin, node = client("admin", PLATFORM_ADMINS, ROOT_URN), client("system:node:n1", NODES)
+async def place(typed: Callable[..., Client], tmp_path: Path) -> Place:
+    admin, node = typed("admin", PLATFORM_ADMINS, ROOT_URN), typed("system:node:n1", NODES)
     body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
     uid = json.loads(await node.raw("POST", "/api/v1/nodes", json.dumps(body).encode()))["metadata"]["uid"]
     folder = tmp_path / "manifests"
     folder.mkdir()
-    yield Place(admin, node, uid, folder)
-    for one in made:
-        await one.close()
+    return Place(admin, node, uid, folder)
 
 
 async def refused(place: Place, body: dict[str, Any], tenant: str = "root") -> ApiError:
